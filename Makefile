@@ -1,0 +1,22 @@
+PYTHON ?= python3
+VENV := .venv
+
+.PHONY: setup demo test check
+
+setup: $(VENV)/.ready
+	@$(VENV)/bin/python -m rendering.install_egl
+
+$(VENV)/.ready: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+demo: setup
+	$(VENV)/bin/python run_test.py --config config/demo.yaml --dataset mini
+
+test: check
+	$(VENV)/bin/python -m pytest -q
+
+check: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .

@@ -1,0 +1,88 @@
+"""From photos to crops: a square window about the object, resized, with the camera of its own pixels.
+
+Resizing by a factor s moves a pixel from x to `s (x - left + 1/2) - 1/2`; every crop's K carries that map.
+"""
+
+import torch
+from torch import Tensor
+
+from utils.geometry import cell_centres, sample, sample_depth
+from utils.structs import Crop, View
+
+
+def mask_boxes(masks: Tensor) -> Tensor:
+    """Boxes (B, 4) of masks (B, H, W): left, top, right, bottom (the last two exclusive); zeros if empty."""
+    spans = []
+    for axis in (1, 2):  # columns, then rows
+        occupied = masks.any(dim=axis)
+        index = torch.arange(occupied.shape[1], device=masks.device)
+        spans.append((occupied * (index + 1)).amax(dim=1))
+        spans.append(torch.where(occupied, index, occupied.shape[1]).amin(dim=1))
+    right, left, bottom, top = spans
+    boxes = torch.stack([left, top, right, bottom], dim=1)
+    return boxes * (right > 0)[:, None]
+
+
+def square_boxes(boxes: Tensor, height: int, width: int) -> Tensor:
+    """Square windows (B, 4) about boxes (B, 4), all in px.
+
+    Side: the box's longer side, at most the image's shorter one; shifted to lie inside the image.
+    """
+    boxes = boxes.round().long()
+    side = (boxes[:, 2:] - boxes[:, :2]).amax(dim=1).clamp(1, min(height, width))
+    corner = torch.div(boxes[:, :2] + boxes[:, 2:] - side[:, None], 2, rounding_mode="floor")
+    room = torch.tensor([width, height], device=boxes.device) - side[:, None]
+    corner = corner.clamp(min=0).minimum(room)
+    return torch.cat([corner, corner + side[:, None]], dim=1)
+
+
+def crop_from_image(windows: Tensor, size: int) -> Tensor:
+    """Pixel maps (B, 3, 3) from the image to square windows (B, 4) resized to `size` px."""
+    left, top, right, _ = windows.float().unbind(1)
+    scale = size / (right - left)
+    matrix = torch.eye(3, device=windows.device).repeat(len(windows), 1, 1)
+    matrix[:, 0, 0] = matrix[:, 1, 1] = scale
+    matrix[:, 0, 2] = scale * (0.5 - left) - 0.5
+    matrix[:, 1, 2] = scale * (0.5 - top) - 0.5
+    return matrix
+
+
+def _positions(windows: Tensor, size: int) -> Tensor:
+    """Where the crops' pixels lie in the image: (B, size*size, 2)."""
+    corner, end = windows[:, None, :2].float(), windows[:, None, 2:].float()
+    unit = (cell_centres(size, size, windows.device) + 0.5) / size
+    # Within half a pixel of the rim the window's own edge is repeated, as cv2.resize does.
+    return (corner + unit * (end - corner) - 0.5).clamp(min=corner, max=end - 1)
+
+
+def resize_windows(maps: Tensor, windows: Tensor, size: int, mode: str) -> Tensor:
+    """Windows (B, 4) of maps (B or 1, C, H, W), resized to (B, C, size, size); equals `cv2.resize`."""
+    xy = _positions(windows, size)
+    if len(maps) == 1 and len(windows) != 1:
+        maps = maps.expand(len(windows), -1, -1, -1)
+    return sample(maps, xy, mode=mode).unflatten(-1, (size, size))
+
+
+def crop_image(image: Tensor, masks: Tensor, windows: Tensor, K: Tensor, size: int) -> Crop:
+    """Crops of the detections of one photo.
+
+    image (3, H, W) uint8; masks (B, H, W) bool; windows (B, 4) px, square; K (3, 3) of the photo.
+    """
+    rgb = resize_windows(image[None].float() / 255, windows, size, "bilinear")
+    mask = resize_windows(masks[:, None].float(), windows, size, "nearest")[:, 0] > 0.5
+    return Crop(rgb=rgb, mask=mask, K=crop_from_image(windows, size) @ K)
+
+
+def crop_views(rgb: Tensor, depth: Tensor, mask: Tensor, K: Tensor, cam_from_obj: Tensor, size: int) -> View:
+    """Crops of whole images of known pose, each about its own mask.
+
+    rgb (B, 3, H, W) in [0, 1]; depth (B, H, W) m; mask (B, H, W) bool; K (B, 3, 3); cam_from_obj (B, 4, 4).
+    """
+    windows = square_boxes(mask_boxes(mask), *mask.shape[-2:])
+    return View(
+        rgb=resize_windows(rgb, windows, size, "bilinear"),
+        mask=resize_windows(mask[:, None].float(), windows, size, "nearest")[:, 0] > 0.5,
+        K=crop_from_image(windows, size) @ K,
+        depth=sample_depth(depth, _positions(windows, size)).unflatten(-1, (size, size)),
+        cam_from_obj=cam_from_obj,
+    )

@@ -1,0 +1,98 @@
+"""Transforms, cameras and sampling: the one place where the pixel convention is turned into arithmetic.
+
+Convention: camera x right, y down, z forward; pixels are `(x, y)` and the centre of the top-left pixel is
+`(0, 0)`, as in OpenCV and BOP. Cell i of n over a side of S px has its centre at `(i + 1/2) S/n - 1/2`.
+Transforms are named `b_from_a` and act on column vectors: `xyz_b = b_from_a @ xyz_a`.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def rigid(rotation: Tensor, translation: Tensor) -> Tensor:
+    """(..., 4, 4) transform from a rotation (..., 3, 3) and a translation (..., 3)."""
+    top = torch.cat([rotation, translation[..., None]], dim=-1)
+    bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)
+    return torch.cat([top, bottom], dim=-2)
+
+
+def invert(b_from_a: Tensor) -> Tensor:
+    """a_from_b of a rigid transform (..., 4, 4)."""
+    rotation = b_from_a[..., :3, :3].mT
+    return rigid(rotation, -(rotation @ b_from_a[..., :3, 3:])[..., 0])
+
+
+def transform(b_from_a: Tensor, points: Tensor) -> Tensor:
+    """Points (..., N, d) moved by the affine transform (..., d+1, d+1)."""
+    return points @ b_from_a[..., :-1, :-1].mT + b_from_a[..., None, :-1, -1]
+
+
+def project(K: Tensor, xyz_cam: Tensor) -> Tensor:
+    """Pixels (..., N, 2) of points (..., N, 3) in front of the camera K (..., 3, 3)."""
+    xyw = xyz_cam @ K.mT
+    return xyw[..., :2] / xyw[..., 2:]
+
+
+def unproject(K: Tensor, xy: Tensor, depth: Tensor) -> Tensor:
+    """Camera points (..., N, 3) at pixels (..., N, 2) and depths (..., N) along the optical axis."""
+    rays = torch.cat([xy, torch.ones_like(xy[..., :1])], dim=-1) @ torch.linalg.inv(K).mT
+    return rays * depth[..., None]
+
+
+def cell_centres(n: int, size: int, device: torch.device | str | None = None) -> Tensor:
+    """(n*n, 2) pixels, row-major: the centres of n x n cells over a square of `size` px."""
+    centre = (torch.arange(n, device=device) + 0.5) * (size / n) - 0.5
+    y, x = torch.meshgrid(centre, centre, indexing="ij")
+    return torch.stack([x, y], dim=-1).reshape(-1, 2)
+
+
+def sample(maps: Tensor, xy: Tensor, *, mode: str = "bilinear", padding: str = "zeros") -> Tensor:
+    """Values (B, C, N) of maps (B, C, H, W) at pixels xy (B, N, 2)."""
+    height, width = maps.shape[-2:]
+    grid = 2 * (xy + 0.5) / xy.new_tensor([width, height]) - 1
+    values = F.grid_sample(maps, grid[:, :, None], mode=mode, padding_mode=padding, align_corners=False)
+    return values[..., 0]
+
+
+# Neighbouring depths that differ by more than this share lie on different surfaces and are not blended.
+DEPTH_EDGE = 0.02
+
+
+def sample_depth(depth: Tensor, xy: Tensor) -> Tensor:
+    """Depths (B, N) of depth maps (B, H, W) at sub-pixel positions xy (B, N, 2); 0 where there is no surface.
+
+    A plane's inverse depth is affine in the image, so inverse depth is interpolated; across a depth edge, at
+    the rim and next to missing pixels the nearest pixel's depth is taken instead.
+    """
+    nearest = sample(depth[:, None], xy, mode="nearest")[:, 0]
+    valid = (depth > 0).to(depth.dtype)
+    inverse = torch.where(depth > 0, 1 / depth.clamp(min=1e-9), 0.0)
+    weight, blended, squared = sample(torch.stack([valid, inverse, inverse**2], dim=1), xy).unbind(1)
+    # A small variance under the bilinear weights means that the four neighbours lie on one surface.
+    spread = (squared - blended**2).clamp(min=0).sqrt()
+    smooth = (weight > 1 - 1e-4) & (spread < 0.5 * DEPTH_EDGE * blended)
+    return torch.where(smooth & (nearest > 0), 1 / blended.clamp(min=1e-9), nearest)
+
+
+def rotation_angle(rotation: Tensor) -> Tensor:
+    """Angle in [0, pi] of rotations (..., 3, 3), accurate for small angles too (rad)."""
+    skew = rotation - rotation.mT
+    sine = torch.stack([skew[..., 2, 1], skew[..., 0, 2], skew[..., 1, 0]], dim=-1).norm(dim=-1) / 2
+    cosine = (rotation.diagonal(dim1=-2, dim2=-1).sum(-1) - 1) / 2
+    return torch.atan2(sine, cosine)
+
+
+def rotation_between(source: Tensor, target: Tensor) -> Tensor:
+    """Smallest rotations (..., 3, 3) that turn unit vectors `source` (..., 3) into `target` (..., 3).
+
+    Rodrigues' formula; undefined for opposite vectors.
+    """
+    axis = torch.linalg.cross(source, target)
+    cross = torch.zeros(*axis.shape[:-1], 3, 3, dtype=axis.dtype, device=axis.device)
+    x, y, z = axis.unbind(-1)
+    cross[..., 0, 1], cross[..., 0, 2], cross[..., 1, 2] = -z, y, -x
+    cross[..., 1, 0], cross[..., 2, 0], cross[..., 2, 1] = z, -y, x
+    cosine = (source * target).sum(-1)[..., None, None]
+    identity = torch.eye(3, dtype=axis.dtype, device=axis.device)
+    return identity + cross + cross @ cross / (1 + cosine)

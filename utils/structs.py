@@ -1,0 +1,117 @@
+"""The records that travel through the program: frozen, typed, with shapes and units beside each field.
+
+Lengths are metres, pixels follow `utils.geometry`, and "..." stands for any batch dimensions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Record:
+    """Base of the records: what is done to a record is done to every tensor in it."""
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """A copy with `function` applied to every tensor, in nested records too; other values stay."""
+        return type(self)(**{f.name: _map(getattr(self, f.name), function) for f in fields(self)})
+
+    def to(self, *args, **kwargs) -> Self:
+        return self.map(lambda tensor: tensor.to(*args, **kwargs))
+
+    def pin_memory(self) -> Self:
+        return self.map(Tensor.pin_memory)
+
+    def __getitem__(self, index) -> Self:
+        """Indexes the leading dimension(s) of every tensor."""
+        return self.map(lambda tensor: tensor[index])
+
+    @classmethod
+    def stack(cls, records: Sequence[Self]) -> Self:
+        """Joins records along a new leading dimension; serves as a loader's `collate_fn`."""
+        return cls._join(records, torch.stack)
+
+    @classmethod
+    def cat(cls, records: Sequence[Self]) -> Self:
+        """Joins records along their leading dimension."""
+        return cls._join(records, torch.cat)
+
+    @classmethod
+    def _join(cls, records: Sequence[Self], join: Callable) -> Self:
+        return cls(**{f.name: _join([getattr(r, f.name) for r in records], join) for f in fields(cls)})
+
+
+def _map(value, function):
+    if isinstance(value, Tensor):
+        return function(value)
+    return value.map(function) if isinstance(value, Record) else value
+
+
+def _join(values: list, join: Callable):
+    if isinstance(values[0], Tensor):
+        return join(values)
+    return values[0]._join(values, join) if isinstance(values[0], Record) else values[0]
+
+
+@dataclass(frozen=True)
+class Crop(Record):
+    """A square window of a photo, resized, with the camera of its own pixels."""
+
+    rgb: Tensor  # (..., 3, S, S) in [0, 1]
+    mask: Tensor  # (..., S, S) bool, the object's visible pixels
+    K: Tensor  # (..., 3, 3) camera of this window
+
+
+@dataclass(frozen=True)
+class View(Crop):
+    """A crop whose pose is known: a template, or a training image."""
+
+    depth: Tensor  # (..., S, S) m, along the optical axis; 0 where there is no surface
+    cam_from_obj: Tensor  # (..., 4, 4) m
+
+
+@dataclass(frozen=True)
+class Pair(Record):
+    """One training sample: the same object in a photo and in a template."""
+
+    real: View
+    template: View
+
+
+@dataclass(frozen=True)
+class Correspondences(Record):
+    """Points of a photo and of the object's surface that belong together."""
+
+    xy: Tensor  # (B, N, 2) px, sub-pixel, in the crop of K
+    xyz: Tensor  # (B, N, 3) m, object frame
+    weight: Tensor  # (B, N) in [0, 1]; 0 = not a correspondence
+
+
+@dataclass(frozen=True)
+class Poses(Record):
+    """Estimated poses of the B detections of one image."""
+
+    cam_from_obj: Tensor  # (B, 4, 4) m
+    score: Tensor  # (B,) larger is better
+    inlier_ratio: Tensor  # (B,) share of the correspondences' weight that agrees with the pose; 0 if unsolved
+    template: Tensor  # (B,) long, index of the winning template among the object's views
+
+
+@dataclass(frozen=True)
+class Observation(Record):
+    """One photo with the detections to solve in it."""
+
+    image: Tensor  # (3, H, W) uint8, RGB
+    K: Tensor  # (3, 3)
+    obj_ids: Tensor  # (B,) long
+    masks: Tensor  # (B, H, W) bool
+    boxes: Tensor  # (B, 4) px: left, top, right, bottom, the last two exclusive
+    scores: Tensor  # (B,) of the detector
+    scene_id: int
+    im_id: int
+    seconds: float  # spent on detection
