@@ -1,0 +1,204 @@
+"""Where things lie in the folders of data sets: BOP, the two MegaPose training sets and plain mesh folders.
+
+Rendering, reading and the entry scripts ask here, so that no other module knows a folder's name.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.errors import InputError
+from utils.files import read_json
+
+BOP_CORE = ("lmo", "tless", "tudl", "icbin", "itodd", "hb", "ycbv")
+
+_TEST_SPLIT = {"tless": "test_primesense", "hb": "test_primesense"}
+_MODELS = {"tless": "models_cad"}
+_IMAGE_KINDS = {"rgb": ("png", "jpg", "jpeg"), "gray": ("tif", "tiff", "png")}
+_MESH_SUFFIXES = {".ply", ".obj", ".glb", ".gltf", ".stl", ".off"}
+
+
+@dataclass(frozen=True)
+class MeshFile:
+    """A mesh on disk."""
+
+    path: Path
+    unit: float  # metres per unit of the mesh: 0.001 for BOP, 0.1 for MegaPose's normalised ones, else 1
+
+
+@dataclass(frozen=True)
+class _TrainingSet:
+    """What differs between MegaPose's two training sets, whose meshes are scaled to a radius of about 1."""
+
+    folder: str  # of the release
+    models: str  # folder of the meshes
+    listing: str  # JSON: obj_id and the keys of the mesh's folder
+    keys: tuple[str, ...]
+    mesh: str  # below the object's folder
+
+
+_TRAINING_SETS = {
+    "gso": _TrainingSet(
+        folder="MegaPose-GSO",
+        models="google_scanned_objects/models_normalized",
+        listing="gso_models.json",
+        keys=("gso_id",),
+        mesh="meshes/model.obj",
+    ),
+    "shapenet": _TrainingSet(
+        folder="MegaPose-ShapeNetCore",
+        models="shapenetcorev2",
+        listing="shapenet_models.json",
+        keys=("shapenet_synset_id", "shapenet_source_id"),
+        mesh="models/model_normalized.obj",
+    ),
+}
+_NORMALISED_UNIT = 0.1  # MegaPose's scenes show the normalised meshes at a tenth of a metre per unit
+
+
+def _names(folder: Path, limit: int = 12) -> str:
+    """What a folder holds, for error messages."""
+    if not folder.is_dir():
+        return "no such folder"
+    names = sorted(entry.name for entry in folder.iterdir())
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "") if names else "nothing"
+
+
+def _first(candidates: Iterable[Path]) -> Path | None:
+    return next((path for path in candidates if path.exists()), None)
+
+
+def dataset_dir(data_dir: Path | str, name: str) -> Path:
+    """`<data_dir>/<name>`; an `InputError` lists the folders there if this one is missing."""
+    folder = Path(data_dir) / name
+    if not folder.is_dir():
+        raise InputError(
+            f"{folder} not found: set data_dir or download {name} (in {data_dir}: {_names(folder.parent)})"
+        )
+    return folder
+
+
+def models_dir(data_dir: Path | str, name: str) -> Path:
+    """Folder with a BOP data set's meshes and `models_info.json`."""
+    folder = dataset_dir(data_dir, name)
+    models = folder / _MODELS.get(name, "models")
+    if not models.is_dir():
+        raise InputError(f"{models} not found: download the models of {name} (in {folder}: {_names(folder)})")
+    return models
+
+
+def bop_test_split(data_dir: Path | str, name: str) -> str:
+    """Name of a BOP data set's test folder, such as `test` or `test_primesense`."""
+    folder = dataset_dir(data_dir, name)
+    if name in BOP_CORE:
+        splits = [_TEST_SPLIT.get(name, "test")]
+    else:
+        splits = ["test", *sorted(path.name for path in folder.glob("test_*") if path.is_dir())]
+    found = _first(folder / split for split in splits)
+    if found is None:
+        raise InputError(
+            f"{folder / splits[0]} not found: download the test images (in {folder}: {_names(folder)})"
+        )
+    return found.name
+
+
+def scene_dir(split_dir: Path, scene_id: int) -> Path:
+    """Folder of one scene of a BOP split."""
+    folder = split_dir / f"{scene_id:06d}"
+    if not folder.is_dir():
+        raise InputError(
+            f"scene {folder} not found: download the images again (in {split_dir}: {_names(split_dir)})"
+        )
+    return folder
+
+
+def image_path(scene: Path, im_id: int) -> Path:
+    """The photo of one image of a scene: `rgb/*.png`, `rgb/*.jpg` or `gray/*.tif`."""
+    kinds = [(folder, suffix) for folder, suffixes in _IMAGE_KINDS.items() for suffix in suffixes]
+    found = _first(scene / folder / f"{im_id:06d}.{suffix}" for folder, suffix in kinds)
+    if found is None:
+        raise InputError(f"image {im_id} not found in {scene} (rgb/ or gray/): download the images again")
+    return found
+
+
+def templates_dir(data_dir: Path | str, name: str) -> Path:
+    """Folder of a data set's rendered templates."""
+    return Path(data_dir) / "templates" / name
+
+
+def template_depth_unit(name: str) -> float:
+    """Metres per count of the 16-bit depth of a data set's templates, as in the original's files."""
+    return 1e-4 if name in _TRAINING_SETS else 1e-3
+
+
+def find_meshes(data_dir: Path | str, name: str) -> dict[str, MeshFile]:
+    """The meshes of a data set by object name, sorted.
+
+    BOP and MegaPose objects are named by their six-digit id, those of a plain folder by their file.
+    """
+    if name in _TRAINING_SETS:
+        return _training_meshes(Path(data_dir), name, _TRAINING_SETS[name])
+    folder = dataset_dir(data_dir, name)
+    if (folder / _MODELS.get(name, "models")).is_dir() or name in BOP_CORE:
+        return _bop_meshes(models_dir(data_dir, name))
+    return _plain_meshes(folder)
+
+
+def _bop_meshes(models: Path) -> dict[str, MeshFile]:
+    meshes = {
+        path.stem.removeprefix("obj_"): MeshFile(path, 1e-3) for path in sorted(models.glob("obj_*.ply"))
+    }
+    if not meshes:
+        raise InputError(f"no obj_*.ply in {models}: download the models (there: {_names(models)})")
+    return meshes
+
+
+def _plain_meshes(folder: Path) -> dict[str, MeshFile]:
+    meshes: dict[str, MeshFile] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in _MESH_SUFFIXES:
+            continue
+        if path.stem in meshes:
+            raise InputError(f"{path} and {meshes[path.stem].path} have the same name: rename one of them")
+        meshes[path.stem] = MeshFile(path, 1.0)
+    if not meshes:
+        kinds = " ".join(sorted(_MESH_SUFFIXES))
+        raise InputError(
+            f"no meshes ({kinds}) and no models/ in {folder}: put some there (there: {_names(folder)})"
+        )
+    return meshes
+
+
+def training_dir(data_dir: Path | str, name: str) -> Path:
+    """Root folder of MegaPose's `gso` or `shapenet`: the first place where its list of models lies."""
+    data_dir, kind = Path(data_dir), _TRAINING_SETS[name]
+    release = data_dir / "MegaPose-Training-Data" / kind.folder
+    roots = (data_dir / kind.folder, release, data_dir / name, data_dir)
+    found = _first(root / kind.listing for root in roots)
+    if found is None:
+        raise InputError(
+            f"{kind.listing} not found in {data_dir / kind.folder} or {data_dir / name}: "
+            f"download it with the {kind.folder} shards (in {data_dir}: {_names(data_dir)})"
+        )
+    return found.parent
+
+
+def _training_meshes(data_dir: Path, name: str, kind: _TrainingSet) -> dict[str, MeshFile]:
+    root = training_dir(data_dir, name)
+    models = root / kind.models
+    if not models.is_dir():
+        raise InputError(
+            f"{models} not found: download the meshes of {kind.folder} (in {root}: {_names(root)})"
+        )
+    listing = root / kind.listing
+    entries, meshes = read_json(listing), {}
+    try:
+        for entry in entries:
+            path = models.joinpath(*(str(entry[key]) for key in kind.keys), kind.mesh)
+            meshes[f"{int(entry['obj_id']):06d}"] = MeshFile(path, _NORMALISED_UNIT)
+    except (KeyError, TypeError, ValueError) as error:
+        expected = ", ".join(("obj_id", *kind.keys))
+        raise InputError(
+            f"{listing} is no list of objects with {expected} ({error!r}): download it again"
+        ) from None
+    return dict(sorted(meshes.items()))
