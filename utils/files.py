@@ -1,10 +1,11 @@
 """Reading JSON that may be damaged and writing files that are never half there.
 
-Every reader and writer of the program goes through these two functions.
+Every reader and writer of the program goes through these functions.
 """
 
 import json
 import os
+import reprlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,11 +27,21 @@ def read_json(path: Path | str, *, remedy: str = "download or create it again") 
         raise InputError(f"{path} is empty: {remedy}")
     try:
         return json.loads(text)
-    except json.JSONDecodeError as error:
-        state = "is truncated" if error.pos >= len(text.rstrip()) - 1 else "is not JSON"
-        raise InputError(f"{path} {state} ({error.msg}, line {error.lineno}): {remedy}") from None
-    except RecursionError:
-        raise InputError(f"{path} is not JSON of a data set (nested too deeply): {remedy}") from None
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{path} is truncated or not JSON ({error}): {remedy}") from None
+
+
+def finite_numbers(value: Any, count: int, where: str) -> list[float]:
+    """`value` of a JSON file as `count` finite numbers; `where` names file and entry in the error."""
+    entries = value if isinstance(value, list) else [value]
+    if len(entries) != count or not all(_is_finite(entry) for entry in entries):
+        expected = f"{count} finite numbers" if count > 1 else "a finite number"
+        raise InputError(f"{where} must be {expected}, not {reprlib.repr(value)}: correct the file")
+    return [float(entry) for entry in entries]
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
 
 
 @contextmanager

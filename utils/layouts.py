@@ -10,6 +10,9 @@ from pathlib import Path
 from utils.errors import InputError
 from utils.files import read_json
 
+TEMPLATE_SIZE = (640, 480)  # width, height of a rendered template
+TEMPLATE_K = ((572.4114, 0.0, 320.0), (0.0, 573.57043, 240.0), (0.0, 0.0, 1.0))
+
 BOP_CORE = ("lmo", "tless", "tudl", "icbin", "itodd", "hb", "ycbv")
 
 _TEST_SPLIT = {"tless": "test_primesense", "hb": "test_primesense"}
@@ -124,6 +127,16 @@ def image_path(scene: Path, im_id: int) -> Path:
 def templates_dir(data_dir: Path | str, name: str) -> Path:
     """Folder of a data set's rendered templates."""
     return Path(data_dir) / "templates" / name
+
+
+def template_files(templates: Path, obj: str, view: int) -> tuple[Path, Path]:
+    """RGBA image and 16-bit depth of one view of an object; `templates` is a `templates_dir`."""
+    return templates / obj / f"{view:06d}.png", templates / obj / f"{view:06d}_depth.png"
+
+
+def template_poses(templates: Path, obj: str) -> Path:
+    """Poses of all views of an object, (V, 4, 4) camera from object in mm; the last file written of it."""
+    return templates / "object_poses" / f"{obj}.npy"
 
 
 def template_depth_unit(name: str) -> float:
