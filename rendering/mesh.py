@@ -1,0 +1,215 @@
+"""Object models: triangles with colours or textures, read from any mesh file that trimesh reads.
+
+The renderer draws them, and the evaluation takes its vertices and diameters from here.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import trimesh
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import cdist
+
+from utils.errors import InputError
+
+GREY = 180  # of models that bring no colour
+UNITS = {"mm": 1e-3, "m": 1.0}
+SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl", ".off")
+MIN_DIAMETER, MAX_DIAMETER = 1e-3, 10.0  # m; a model outside was read in the wrong unit
+MAX_LAYER_SIZE = 2048  # px, of the textures of a mesh with several
+
+
+@dataclass(frozen=True, eq=False)
+class Mesh:
+    """Triangles in the object's frame; a surface colour is the vertex colour times the texture's.
+
+    Colours left out are white where there is a texture and grey elsewhere. The texture's first row is at
+    v = 1, as in OBJ and PLY files. Several textures are layers: uv then has the layer as third column,
+    -1 where a vertex takes none.
+    """
+
+    vertices: np.ndarray  # (V, 3) float32, m
+    faces: np.ndarray  # (F, 3) int32
+    normals: np.ndarray  # (V, 3) float32, unit length; zeros where a vertex has no face
+    colors: np.ndarray | None = None  # (V, 3) uint8
+    uv: np.ndarray | None = None  # (V, 2) or, with layers, (V, 3) float32
+    texture: np.ndarray | None = None  # (H, W, 3) or (L, H, W, 3) uint8
+
+    def __post_init__(self):
+        if (self.uv is None) != (self.texture is None):
+            raise ValueError("uv and texture belong together: give both or neither")
+
+
+def load_mesh(path: Path | str, *, unit: str | float = "mm") -> Mesh:
+    """Reads a mesh file, with the nodes of a scene merged.
+
+    unit: "mm" (BOP), "m" or the metres of one unit of the file. Textures are looked up beside the file only.
+    Raises `InputError` for what is missing, no mesh, damaged, or 1000 times too large or too small.
+    """
+    path = Path(path)
+    scale = UNITS[unit] if isinstance(unit, str) else unit
+    parts = [_part(geometry, path) for geometry in _read(path).dump() if _has_faces(geometry)]
+    if not parts:
+        raise InputError(f"{path} has no faces: export the model as a triangle mesh")
+    mesh = _merge(parts, scale)
+    size = diameter(mesh.vertices)
+    if not MIN_DIAMETER <= size <= MAX_DIAMETER:
+        raise InputError(
+            f"{path} is {size:.3g} m across when one unit of it is {scale:g} m: "
+            f"pass its true unit ({'m' if size < MIN_DIAMETER else 'mm'}?) or rescale the model"
+        )
+    return mesh
+
+
+def make_mesh(vertices: np.ndarray, faces: np.ndarray, **appearance: np.ndarray) -> Mesh:
+    """A mesh from vertices (V, 3) in m and faces (F, 3), its normals averaged from the faces."""
+    normals = trimesh.Trimesh(vertices, faces, process=False).vertex_normals
+    return Mesh(
+        _array(vertices, np.float32), _array(faces, np.int32), _array(normals, np.float32), **appearance
+    )
+
+
+def diameter(vertices: np.ndarray) -> float:
+    """Largest distance between any two of the vertices (V, 3), in their unit; exact."""
+    corners = hull_vertices(vertices)
+    chunks = (corners[start : start + 1024] for start in range(0, len(corners), 1024))
+    return max(float(cdist(chunk, corners).max()) for chunk in chunks)
+
+
+def bounding_sphere(vertices: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre (3,) and radius of a sphere that holds the vertices (V, 3); the smallest one within 0.1 %.
+
+    Badoiu and Clarkson 2003: the centre walks ever smaller steps towards the farthest vertex.
+    """
+    corners = hull_vertices(vertices)
+    centre = (corners.min(axis=0) + corners.max(axis=0)) / 2
+    for step in range(2, 1002):
+        farthest = corners[np.square(corners - centre).sum(axis=1).argmax()]
+        centre = centre + (farthest - centre) / step
+    return centre, float(np.sqrt(np.square(corners - centre).sum(axis=1).max()))
+
+
+def hull_vertices(vertices: np.ndarray) -> np.ndarray:
+    """The vertices (N, 3) float64 on the convex hull; flat and straight sets are taken in their own plane."""
+    vertices = np.unique(np.asarray(vertices, dtype=np.float64), axis=0)
+    centred = vertices - vertices.mean(axis=0)
+    _, extent, axes = np.linalg.svd(centred.T @ centred)
+    flat = centred @ axes[extent > 1e-10 * extent[0]].T  # squared singular values: 1e-5 of the length
+    if len(vertices) <= flat.shape[1] + 1:
+        return vertices
+    if flat.shape[1] < 2:
+        return vertices[[flat[:, 0].argmin(), flat[:, 0].argmax()]] if flat.shape[1] else vertices[:1]
+    return vertices[ConvexHull(flat).vertices]
+
+
+def _read(path: Path) -> trimesh.Scene:
+    if not path.is_file():
+        raise InputError(f"mesh {path} not found: check the path")
+    if path.suffix.lower() not in SUFFIXES:
+        raise InputError(f"{path} is no mesh file: convert it to one of {' '.join(SUFFIXES)}")
+    try:
+        return trimesh.load_scene(path, process=False, allow_remote=False)
+    except Exception as error:  # trimesh's readers raise whatever a damaged file leads them to
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path} cannot be read as a mesh ({reason}): export it again") from error
+
+
+def _has_faces(geometry: trimesh.parent.Geometry) -> bool:
+    return isinstance(geometry, trimesh.Trimesh) and len(geometry.faces) > 0
+
+
+def _part(geometry: trimesh.Trimesh, path: Path) -> Mesh:
+    """One geometry of a scene, in the unit of the file."""
+    if not np.isfinite(geometry.vertices).all():
+        raise InputError(f"{path} has vertices that are NaN or infinite: export it again")
+    if geometry.faces.min() < 0 or geometry.faces.max() >= len(geometry.vertices):
+        raise InputError(f"{path} has faces of vertices that do not exist: export it again")
+    visual = geometry.visual
+    if visual.kind == "face":  # every face gets vertices of its own
+        vertices = geometry.vertices[geometry.faces].reshape(-1, 3)
+        faces = np.arange(len(vertices)).reshape(-1, 3)
+        return make_mesh(
+            vertices, faces, colors=_array(visual.face_colors[:, :3], np.uint8).repeat(3, axis=0)
+        )
+    normals = np.nan_to_num(geometry.vertex_normals)
+    normals = normals / np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-12)
+    return Mesh(
+        _array(geometry.vertices, np.float32),
+        _array(geometry.faces, np.int32),
+        _array(normals, np.float32),
+        **_appearance(visual, len(geometry.vertices), path),
+    )
+
+
+def _appearance(visual, count: int, path: Path) -> dict[str, np.ndarray]:
+    """The colours and the texture of one geometry, as keywords of `Mesh`."""
+    if visual.kind == "vertex":
+        return {"colors": _array(visual.vertex_colors[:, :3], np.uint8)}
+    material = getattr(visual, "material", None)
+    image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
+    uv = getattr(visual, "uv", None)
+    if uv is not None and len(uv) == count and image is not None:
+        try:
+            texture = np.array(image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(f"the texture of {path} cannot be read ({error}): export it again") from error
+        look = {"uv": _array(uv, np.float32), "texture": texture}
+        factor = getattr(material, "baseColorFactor", None)
+    else:
+        look, factor = {}, getattr(material, "main_color", None)
+    if factor is not None:
+        look["colors"] = np.tile(_array(factor[:3], np.uint8), (count, 1))
+    return look
+
+
+def _merge(parts: list[Mesh], scale: float) -> Mesh:
+    """One mesh of several, their textures stacked as layers; lengths times `scale`."""
+    offsets = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
+    textures = [part.texture for part in parts if part.texture is not None]
+    look = {}
+    if textures:
+        look["uv"] = np.concatenate(_layered_uv(parts))
+        look["texture"] = _stack_layers(textures)
+    if any(part.colors is not None for part in parts) or 0 < len(textures) < len(parts):
+        look["colors"] = np.concatenate([vertex_colors(part) for part in parts])
+    return Mesh(
+        vertices=np.concatenate([part.vertices for part in parts]) * np.float32(scale),
+        faces=np.concatenate(
+            [part.faces + np.int32(offset) for part, offset in zip(parts, offsets, strict=True)]
+        ),
+        normals=np.concatenate([part.normals for part in parts]),
+        **look,
+    )
+
+
+def vertex_colors(mesh: Mesh) -> np.ndarray:
+    """Colours (V, 3) uint8 of a mesh's vertices, with the default filled in."""
+    if mesh.colors is not None:
+        return mesh.colors
+    return np.full((len(mesh.vertices), 3), GREY if mesh.texture is None else 255, np.uint8)
+
+
+def _layered_uv(parts: list[Mesh]) -> list[np.ndarray]:
+    """uv (V, 3) of each part, its layer as the third column."""
+    layered, layer = [], 0
+    for part in parts:
+        if part.uv is None:
+            layered.append(np.tile(np.float32([0, 0, -1]), (len(part.vertices), 1)))
+        else:
+            layered.append(np.column_stack([part.uv, np.full(len(part.uv), layer, np.float32)]))
+            layer += 1
+    return layered
+
+
+def _stack_layers(textures: list[np.ndarray]) -> np.ndarray:
+    """Textures (L, H, W, 3), several ones brought to one size."""
+    if len(textures) == 1:
+        return textures[0][None]
+    height, width = (min(max(t.shape[axis] for t in textures), MAX_LAYER_SIZE) for axis in (0, 1))
+    return np.stack([cv2.resize(t, (width, height), interpolation=cv2.INTER_AREA) for t in textures])
+
+
+def _array(values, dtype) -> np.ndarray:
+    return np.ascontiguousarray(values, dtype=dtype)
