@@ -1,0 +1,73 @@
+"""Stage 0 of the network: patch features of a crop, from a DINOv2 vision transformer (timm's implementation).
+
+Four evenly spaced blocks feed the dense head; the last of them is also what templates are matched by.
+"""
+
+from pathlib import Path
+
+import timm
+import torch
+import torch.nn.functional as F
+from timm.models import VisionTransformer
+from torch import Tensor, nn
+
+from utils.checkpoint import load_weights
+
+# ImageNet's statistics, which DINOv2 was trained with.
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class Dinov2(nn.Module):
+    """RGB crops (B, 3, S, S) in [0, 1] -> four feature maps (B, C, n, n) with n = S / 14, shallow to deep.
+
+    The maps leave the transformer without its final norm and without the class token.
+
+    Args:
+        name: timm's name, e.g. `vit_large_patch14_dinov2`.
+        size: S, the crops' side in px.
+        pretrained: True downloads DINOv2's weights by timm; a path reads them from a file; False leaves
+            random weights.
+    """
+
+    def __init__(self, name: str, *, size: int = 224, pretrained: bool | str = False):
+        super().__init__()
+        self.vit = timm.create_model(name, img_size=size, num_classes=0)
+        self.cells = size // 14
+        self.channels = [self.vit.embed_dim] * 4
+        depth = len(self.vit.blocks)
+        self.blocks = [depth * (i + 1) // 4 - 1 for i in range(4)]
+        if pretrained:
+            self.vit.load_state_dict(_pretrained_weights(name, pretrained, self.vit))
+        self.vit.norm = nn.Identity()
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, rgb: Tensor) -> list[Tensor]:
+        return self.vit.forward_intermediates(
+            (rgb - self.mean) / self.std, indices=self.blocks, norm=False, intermediates_only=True
+        )
+
+
+def _pretrained_weights(name: str, source: bool | str, vit: VisionTransformer) -> dict[str, Tensor]:
+    """DINOv2's published weights with the position embedding brought to the network's grid."""
+    if source is True:
+        weights = timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+    else:
+        weights = load_weights(Path(source))
+    weights = {key: value for key, value in weights.items() if key in vit.state_dict()}
+    return weights | {"pos_embed": resample_positions(weights["pos_embed"], vit.patch_embed.grid_size[0])}
+
+
+def resample_positions(embedding: Tensor, cells: int) -> Tensor:
+    """Position embedding (1, 1 + n*n, C) of an n x n grid -> (1, 1 + cells*cells, C).
+
+    DINOv2 scales by (cells + 0.1) / n instead of cells / n, and weights trained so expect it.
+    """
+    grid = int((embedding.shape[1] - 1) ** 0.5)
+    if grid == cells:
+        return embedding
+    class_token, patches = embedding[:, :1], embedding[:, 1:].float()
+    patches = patches.unflatten(1, (grid, grid)).permute(0, 3, 1, 2)
+    scale = (cells + 0.1) / grid
+    patches = F.interpolate(patches, scale_factor=(scale, scale), mode="bicubic", antialias=False)
+    return torch.cat([class_token, patches.flatten(2).mT.to(embedding.dtype)], dim=1)

@@ -1,0 +1,55 @@
+"""RAFT's correlation lookup (Teed and Deng, 2020) without the all-pairs volume.
+
+Only the correlations that are read are computed.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def lookup(template: Tensor, real: Tensor, positions: Tensor, *, radius: int, scales: int) -> Tensor:
+    """Correlation of each template cell with the real map in windows about its current position.
+
+    Args:
+        template, real: (B, C, n, n) feature maps.
+        positions: (B, 2, n, n) where each template cell lies in the real map: (x, y) in cell indices.
+        radius: of the window, so that it has w = 2 radius + 1 cells a side.
+        scales: number of maps read: the real map and its copies averaged 2x2 again and again.
+
+    Returns:
+        (B, scales * w * w, n, n): per scale the window row-major; bilinear, 0 outside the map, divided by
+        sqrt(C). Averaging commutes with the dot product, so this equals pooling an all-pairs volume.
+    """
+    features = (template / template.shape[1] ** 0.5).flatten(2).mT  # (B, N, C)
+    xy = positions.flatten(2).mT  # (B, N, 2)
+    windows = []
+    for scale in range(scales):
+        pooled = F.avg_pool2d(real, 2**scale) if scale else real
+        windows.append(_window(features, pooled, xy / 2**scale, radius))
+    return torch.cat(windows, dim=1).unflatten(-1, positions.shape[-2:])
+
+
+def _window(features: Tensor, real: Tensor, xy: Tensor, radius: int) -> Tensor:
+    """(B, w*w, N) correlations about xy (B, N, 2).
+
+    All cells of a window share their fractional offset, so the (w + 1)^2 whole cells around it are
+    correlated first and then blended, four neighbours at a time.
+    """
+    height, width = real.shape[-2:]
+    corner = xy.floor()
+    fraction = (xy - corner).mT[:, :, None, None, :]  # (B, 2, 1, 1, N)
+    rows = real.flatten(2).mT.contiguous()  # (B, H*W, C)
+    whole = []
+    for dy in range(-radius, radius + 2):
+        for dx in range(-radius, radius + 2):
+            x, y = (corner[..., 0] + dx), (corner[..., 1] + dy)
+            inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+            index = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).long()
+            neighbour = rows.gather(1, index[..., None].expand(-1, -1, rows.shape[2]))
+            whole.append((features * neighbour).sum(-1) * inside)
+    side = 2 * radius + 2
+    whole = torch.stack(whole, dim=1).unflatten(1, (side, side))  # (B, w+1, w+1, N), rows then columns
+    across = whole[:, :, :-1] * (1 - fraction[:, 0]) + whole[:, :, 1:] * fraction[:, 0]
+    blended = across[:, :-1] * (1 - fraction[:, 1]) + across[:, 1:] * fraction[:, 1]
+    return blended.flatten(1, 2)

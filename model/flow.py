@@ -1,0 +1,154 @@
+"""Stage 3: three offset blocks that refine, coarse to fine, where template cells lie in the real crop."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.correlation import lookup
+from model.matching import mask_cells
+from utils.geometry import cell_centres, invert, sample, sample_depth, transform, unproject
+from utils.structs import Correspondences, Record, View
+
+RADIUS = 2  # of the correlation window, in cells
+
+
+@dataclass(frozen=True)
+class Flow(Record):
+    """Motion from the template crop to the real crop on an s x s grid of template cells."""
+
+    offset: Tensor  # (B, 2, s, s) px: position in the real crop minus position in the template crop
+    certainty: Tensor  # (B, 1, s, s) logit: whether the cell is visible in the real crop
+
+
+class FlowDecoder(nn.Module):
+    """DPT maps of both crops and a start -> the flow after each level, coarse to fine.
+
+    Args:
+        size: the crops' side in px.
+        features: channels of the DPT maps.
+        width: channels inside the motion encoders and heads, relative to which all are sized.
+        half_cell: added to every position in cells. The released weights hold that "no motion" is half a
+            cell, at every level; the doubling between levels does not keep it, so it cannot be folded into
+            the weights. Weights trained here use 0.
+    """
+
+    def __init__(self, *, size: int = 224, features: int = 256, width: int = 256, half_cell: float = 0.0):
+        super().__init__()
+        self.size = size
+        self.half_cell = half_cell
+        self.levels = nn.ModuleList(OffsetBlock(features, width, scales=level + 1) for level in range(3))
+
+    def forward(
+        self, real: list[Tensor], template: list[Tensor], template_mask: Tensor, matrix: Tensor
+    ) -> list[Flow]:
+        """The flow after each of the three levels.
+
+        Args:
+            real, template: DPT maps (B, features, s, s) at three sizes s, coarse to fine.
+            template_mask: (B, S, S) bool.
+            matrix: (B, 3, 3) start, pixels of the template crop -> pixels of the real crop.
+        """
+        cells, certainty = self._start(template_mask, matrix, template[0].shape[-1])
+        flows = []
+        for level, real_map, template_map in zip(self.levels, real, template, strict=True):
+            side = template_map.shape[-1]
+            if side != cells.shape[-1]:
+                cells, certainty = _upsample(2 * cells, side), _upsample(certainty, side)
+            cells, certainty = level(template_map, real_map, cells, certainty)
+            flows.append(Flow((cells - self.half_cell) * (self.size / side), certainty))
+        return flows
+
+    def _start(self, template_mask: Tensor, matrix: Tensor, side: int) -> tuple[Tensor, Tensor]:
+        """Flow in cells (B, 2, side, side) and certainty (B, 1, side, side) from the start's 2D transform.
+
+        Template cells off the object start at cell 0 of the real crop, as the released weights expect.
+        """
+        mask = mask_cells(template_mask, side)[:, None].to(matrix.dtype)
+        xy = transform(matrix, cell_centres(side, self.size, matrix.device).to(matrix.dtype))
+        position = (xy + 0.5) * (side / self.size) - 0.5 + self.half_cell  # (B, side*side, 2) cell indices
+        position = position.mT.unflatten(-1, (side, side))
+        return position * mask - _cell_index(side, matrix), mask
+
+
+class OffsetBlock(nn.Module):
+    """One level: reads correlations at the current positions and adds a correction to flow and certainty."""
+
+    def __init__(self, features: int, width: int, *, scales: int):
+        super().__init__()
+        self.scales = scales
+        self.project = nn.Sequential(nn.Conv2d(features, features, 1), nn.BatchNorm2d(features))
+        self.motion = MotionEncoder(scales * (2 * RADIUS + 1) ** 2, width)
+        joined = 2 * features + width // 2
+        self.flow_head = _head(joined, width, nn.Conv2d(width, 2, 3, padding=1))
+        self.certainty_head = _head(joined, width, nn.Conv2d(width, 1, 1))
+
+    def forward(
+        self, template: Tensor, real: Tensor, cells: Tensor, certainty: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Refines the flow `cells` (B, 2, s, s), in cells, and the logits `certainty` (B, 1, s, s)."""
+        template, real = self.project(template), self.project(real)
+        side = cells.shape[-1]
+        positions = cells + _cell_index(side, cells)
+        correlation = lookup(template, real, positions, radius=RADIUS, scales=self.scales)
+        warped = sample(real, positions.flatten(2).mT).unflatten(-1, (side, side))
+        joined = torch.cat([template, warped, self.motion(correlation, cells)], dim=1)
+        return cells + self.flow_head(joined), certainty + self.certainty_head(joined)
+
+
+class MotionEncoder(nn.Module):
+    """Correlations (B, n, s, s) and flow (B, 2, s, s) -> motion features (B, width / 2, s, s)."""
+
+    def __init__(self, correlations: int, width: int):
+        super().__init__()
+        self.correlation = nn.Sequential(
+            nn.Conv2d(correlations, width, 1),
+            nn.ReLU(),
+            nn.Conv2d(width, width * 3 // 4, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.flow = nn.Sequential(
+            nn.Conv2d(2, width // 2, 7, padding=3),
+            nn.ReLU(),
+            nn.Conv2d(width // 2, width // 4, 3, padding=1),
+            nn.ReLU(),
+        )
+        self.join = nn.Sequential(nn.Conv2d(width, width // 2 - 2, 3, padding=1), nn.ReLU())
+
+    def forward(self, correlation: Tensor, flow: Tensor) -> Tensor:
+        joined = self.join(torch.cat([self.correlation(correlation), self.flow(flow)], dim=1))
+        return torch.cat([joined, flow], dim=1)
+
+
+def _head(channels: int, width: int, predict: nn.Conv2d) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(channels, 2 * width, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(2 * width, width, 3, padding=1),
+        nn.ReLU(),
+        predict,
+    )
+
+
+def _cell_index(side: int, like: Tensor) -> Tensor:
+    """(2, side, side): x and y index of every cell."""
+    return cell_centres(side, side, like.device).to(like.dtype).mT.unflatten(-1, (side, side))
+
+
+def _upsample(maps: Tensor, side: int) -> Tensor:
+    return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=True)
+
+
+def correspondences(flow: Flow, template: View) -> Correspondences:
+    """Pixels of the real crop matched to points of the object's surface, one for each visible template cell.
+
+    The weight is the certainty where it is above one half and the template shows the object there, else 0.
+    """
+    side = flow.offset.shape[-1]
+    xy = cell_centres(side, template.rgb.shape[-1], flow.offset.device).expand(len(flow.offset), -1, -1)
+    depth = sample_depth(template.depth, xy)
+    xyz = transform(invert(template.cam_from_obj), unproject(template.K, xy, depth))
+    certainty = flow.certainty.flatten(1).sigmoid()
+    usable = (depth > 0) & (certainty > 0.5)
+    return Correspondences(xy=xy + flow.offset.flatten(2).mT, xyz=xyz, weight=certainty * usable)

@@ -1,0 +1,75 @@
+"""Reads weights from files without executing anything in them, and fits them to a network strictly."""
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from utils.errors import InputError
+
+
+def read_checkpoint(path: Path) -> dict:
+    """The content of a PyTorch or safetensors file on the CPU.
+
+    Raises:
+        InputError: the file is missing, truncated, no checkpoint, or holds more than tensors and plain data.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; pass the path of an existing file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = "holds objects other than tensors" if "Unsupported" in str(error) else "is no checkpoint"
+        raise InputError(f"{path}: {reason}; pass a file of PyTorch weights") from error
+    except (RuntimeError, EOFError, OSError, ValueError, zipfile.BadZipFile, SafetensorError) as error:
+        raise InputError(f"{path}: truncated or no checkpoint; copy or download the file again") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: no checkpoint (holds a {type(content).__name__}); pass a file of weights")
+    return content
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors by name of a file that holds them directly or under `state_dict` or `model`."""
+    content = read_checkpoint(path)
+    for key in ("state_dict", "model"):
+        content = content.get(key, content)
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise InputError(f"{path}: holds no weights; pass a file of PyTorch weights")
+    return tensors
+
+
+def fit(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
+    """Loads weights into a module; a missing, extra or mis-shaped key is an error that names it.
+
+    Raises:
+        InputError: the weights are of another architecture.
+    """
+    expected = module.state_dict()
+    check_keys({name: tuple(value.shape) for name, value in expected.items()}, weights, source)
+    module.load_state_dict(weights)
+
+
+def check_keys(expected: dict[str, tuple[int, ...]], weights: dict[str, Tensor], source: Path) -> None:
+    """Compares names and shapes; the first that differs of each kind is named in the `InputError`."""
+    remedy = "pass the config that these weights were made with"
+    for kind, names in (
+        ("lacks", expected.keys() - weights.keys()),
+        ("has unknown", weights.keys() - expected.keys()),
+    ):
+        if names:
+            raise InputError(f"{source}: {kind} {_some(sorted(names))}; {remedy}")
+    for name, shape in expected.items():
+        if tuple(weights[name].shape) != shape:
+            found = tuple(weights[name].shape)
+            raise InputError(f"{source}: {name} has shape {found} instead of {shape}; {remedy}")
+
+
+def _some(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more keys"
