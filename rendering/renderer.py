@@ -7,11 +7,12 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import moderngl
 import numpy as np
 
 from rendering.mesh import Mesh, bounding_sphere, vertex_colors
-from rendering.shaders import MAX_LIGHTS, sources
+from rendering.shaders import MAX_LIGHTS, Features, sources
 from utils.errors import InputError
 
 ANISOTROPY = 4.0
@@ -52,8 +53,9 @@ class Renderer:
     def __init__(self, *, cache_bytes: int = 1 << 30):
         self._ctx = _create_context()
         self._ctx.enable_only(moderngl.DEPTH_TEST)
-        self._color = _Pass(self._ctx, sources(color=True), (("f1", 4), ("f4", 2)))
-        self._depth = _Pass(self._ctx, sources(color=False), (("f4", 1),))
+        self._color = _Target(self._ctx, (("f1", 4), ("f4", 2)))  # RGBA; depth and id + 1
+        self._depth = _Target(self._ctx, (("f4", 1),))
+        self._programs: dict[Features, moderngl.Program] = {}
         self._meshes: OrderedDict[Mesh, _DeviceMesh] = OrderedDict()
         self._cache_bytes = cache_bytes
 
@@ -72,18 +74,16 @@ class Renderer:
         Pixel (i, j) is the ray through u = i, v = j exactly. With the default light (white, ambient) colours
         are those of the mesh; each `Light` adds Lambert's and a modest specular term (Blinn-Phong).
         """
-        program = self._color.program
-        _set_lights(program, ambient, lights)
-        self._color.begin(K, width, height, _near(instances, self._device_mesh))
+        self._color.begin(width, height)
+        camera = _camera_uniforms(K, width, height, self._near(instances))
+        lighting = _light_uniforms(ambient, lights)
         for index, (mesh, cam_from_obj) in enumerate(instances):
-            device = self._device_mesh(mesh)
-            program["instance"] = index
-            self._color.set_pose(cam_from_obj)
-            device.draw_color(program)
-        rgb = self._color.read(0, np.uint8, 4)
+            features = Features(color=True, textured=mesh.texture is not None, lit=bool(lights))
+            self._draw(mesh, cam_from_obj, features, camera | lighting | {"instance": index})
+        rgba = self._color.read(0, np.uint8, 4)
         surface = self._color.read(1, np.float32, 2)
         return Rendering(
-            rgb=np.ascontiguousarray(rgb[..., :3]),
+            rgb=cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB),
             depth=np.ascontiguousarray(surface[..., 0]),
             ids=surface[..., 1].astype(np.int32) - 1,
         )
@@ -95,19 +95,16 @@ class Renderer:
 
         Draws and transfers depth only, several times as fast as `render`; the pixels are the same.
         """
-        instances = [(mesh, cam_from_obj)]
-        self._depth.begin(K, width, height, _near(instances, self._device_mesh))
-        self._depth.set_pose(cam_from_obj)
-        self._device_mesh(mesh).draw_depth(self._depth.program)
+        self._depth.begin(width, height)
+        camera = _camera_uniforms(K, width, height, self._near([(mesh, cam_from_obj)]))
+        self._draw(mesh, cam_from_obj, Features(), camera)
         return self._depth.read(0, np.float32, 1)[..., 0]
 
     def close(self) -> None:
         """Frees the context and all that is on the device."""
-        for device in self._meshes.values():
-            device.release()
+        for resource in (*self._meshes.values(), *self._programs.values(), self._color, self._depth):
+            resource.release()
         self._meshes.clear()
-        self._color.release()
-        self._depth.release()
         self._ctx.release()
 
     def __enter__(self) -> "Renderer":
@@ -115,6 +112,32 @@ class Renderer:
 
     def __exit__(self, *_) -> None:
         self.close()
+
+    def _draw(self, mesh: Mesh, cam_from_obj: np.ndarray, features: Features, uniforms: dict) -> None:
+        if features not in self._programs:
+            self._programs[features] = self._ctx.program(**sources(features))
+        program = self._programs[features]
+        pose = np.asarray(cam_from_obj, dtype=np.float32).T.tobytes()
+        for name, value in (uniforms | {"cam_from_obj": pose}).items():
+            if name not in program:  # a uniform that this program has no use for
+                continue
+            if isinstance(value, bytes):
+                program[name].write(value)
+            else:
+                program[name] = value
+        self._device_mesh(mesh).draw(program)
+
+    def _near(self, instances: Sequence[tuple[Mesh, np.ndarray]]) -> float:
+        """A near plane (m) before every instance that lies in front of the camera."""
+        planes = []
+        for mesh, cam_from_obj in instances:
+            centre, radius = self._device_mesh(mesh).sphere
+            pose = np.asarray(cam_from_obj, dtype=np.float64)
+            radius = radius * np.linalg.norm(pose[:3, :3], 2)
+            z = pose[2, :3] @ centre + pose[2, 3]
+            if z + radius > 0:
+                planes.append(max(0.99 * (z - radius), NEAR_SHARE * (z + radius)))
+        return min(planes, default=1.0)
 
     def _device_mesh(self, mesh: Mesh) -> "_DeviceMesh":
         if mesh not in self._meshes:
@@ -137,134 +160,125 @@ def _create_context() -> moderngl.Context:
         ) from error
 
 
-class _Pass:
-    """A program with the framebuffer that it draws into, which grows to the largest image asked for."""
+class _Target:
+    """A framebuffer that grows to the largest image asked for."""
 
-    def __init__(self, ctx: moderngl.Context, shaders: dict[str, str], targets: Sequence[tuple[str, int]]):
-        self.program = ctx.program(**shaders)
-        self._ctx, self._targets = ctx, targets
+    def __init__(self, ctx: moderngl.Context, formats: Sequence[tuple[str, int]]):
+        self._ctx, self._formats = ctx, formats
         self._fbo: moderngl.Framebuffer | None = None
 
-    def begin(self, K: np.ndarray, width: int, height: int, near: float) -> None:
-        """Clears an image of width x height px and sets the camera."""
+    def begin(self, width: int, height: int) -> None:
+        """Makes this the target, with a cleared image of width x height px."""
         if self._fbo is None or self._fbo.width < width or self._fbo.height < height:
             self._grow(width, height)
         self._fbo.use()
         self._fbo.viewport = (0, 0, width, height)
-        self._fbo.clear(viewport=(0, 0, width, height))
-        self.program["clip_from_cam"].write(_clip_from_cam(K, width, height).T.tobytes())
-        self.program["near"] = near
-
-    def set_pose(self, cam_from_obj: np.ndarray) -> None:
-        self.program["cam_from_obj"].write(np.asarray(cam_from_obj, dtype=np.float32).T.tobytes())
+        self._fbo.clear(viewport=self._fbo.viewport)
 
     def read(self, attachment: int, dtype: type, components: int) -> np.ndarray:
-        """The image (H, W, components) of one target."""
-        _, _, width, height = self._fbo.viewport
+        """The image (H, W, components) of one attachment."""
+        _, _, width, height = viewport = self._fbo.viewport
         image = np.empty((height, width, components), dtype)
         kind = "f1" if dtype is np.uint8 else "f4"
-        self._fbo.read_into(
-            image, viewport=self._fbo.viewport, components=components, attachment=attachment, dtype=kind
-        )
+        self._fbo.read_into(image, viewport, components, attachment=attachment, dtype=kind)
         return image
 
     def release(self) -> None:
         if self._fbo is not None:
-            for attachment in (*self._fbo.color_attachments, self._fbo.depth_attachment, self._fbo):
-                attachment.release()
-        self.program.release()
+            for resource in (*self._fbo.color_attachments, self._fbo.depth_attachment, self._fbo):
+                resource.release()
 
     def _grow(self, width: int, height: int) -> None:
         if self._fbo is not None:
             width, height = max(width, self._fbo.width), max(height, self._fbo.height)
-            for attachment in (*self._fbo.color_attachments, self._fbo.depth_attachment, self._fbo):
-                attachment.release()
+        self.release()
         size = (width, height)
         colors = [
-            self._ctx.renderbuffer(size, components, dtype=dtype) for dtype, components in self._targets
+            self._ctx.renderbuffer(size, components, dtype=dtype) for dtype, components in self._formats
         ]
         self._fbo = self._ctx.framebuffer(colors, self._ctx.depth_renderbuffer(size))
 
 
 class _DeviceMesh:
-    """A mesh in the device's memory; what only colour needs is sent there when colour is first drawn."""
+    """A mesh in the device's memory; each of its parts is sent there when a program first asks for it."""
 
     def __init__(self, ctx: moderngl.Context, mesh: Mesh):
         self._ctx, self._mesh = ctx, mesh
-        self.centre, self.radius = bounding_sphere(mesh.vertices)
-        self._buffers = {"position": ctx.buffer(mesh.vertices)}
+        self.sphere = bounding_sphere(mesh.vertices)
         self._index = ctx.buffer(mesh.faces)
+        self._attributes: dict[str, moderngl.Buffer] = {}
         self._arrays: dict[moderngl.Program, moderngl.VertexArray] = {}
         self._texture: moderngl.TextureArray | None = None
 
     @property
     def nbytes(self) -> int:
         texture = 0 if self._texture is None else self._mesh.texture.nbytes * 4 // 3
-        return texture + self._index.size + sum(buffer.size for buffer in self._buffers.values())
+        return texture + self._index.size + sum(buffer.size for buffer in self._attributes.values())
 
-    def draw_depth(self, program: moderngl.Program) -> None:
-        self._draw(program, [(self._buffers["position"], "3f", "position")])
-
-    def draw_color(self, program: moderngl.Program) -> None:
-        if "normal" not in self._buffers:
-            self._send_colors()
-        if self._texture is not None:
-            self._texture.use(0)
-        program["textured"] = self._texture is not None
-        formats = {"position": "3f", "normal": "3f", "color": "3f1", "uv": "3f"}
-        self._draw(program, [(self._buffers[name], kind, name) for name, kind in formats.items()])
+    def draw(self, program: moderngl.Program) -> None:
+        if program not in self._arrays:
+            content = [
+                (self._attribute(name), kind, name) for name, kind in _KINDS.items() if name in program
+            ]
+            self._arrays[program] = self._ctx.vertex_array(program, content, self._index)
+        if "layers" in program:
+            self._texture = self._texture or self._send_texture()
+            self._texture.use()
+        self._arrays[program].render(moderngl.TRIANGLES)
 
     def release(self) -> None:
         texture = [] if self._texture is None else [self._texture]
-        for resource in (*self._arrays.values(), *self._buffers.values(), self._index, *texture):
+        for resource in (*self._arrays.values(), *self._attributes.values(), self._index, *texture):
             resource.release()
 
-    def _draw(self, program: moderngl.Program, content: list[tuple]) -> None:
-        if program not in self._arrays:
-            self._arrays[program] = self._ctx.vertex_array(program, content, self._index)
-        self._arrays[program].render(moderngl.TRIANGLES)
+    def _attribute(self, name: str) -> moderngl.Buffer:
+        if name not in self._attributes:
+            self._attributes[name] = self._ctx.buffer(_attribute_values(self._mesh, name))
+        return self._attributes[name]
 
-    def _send_colors(self) -> None:
-        mesh, uv = self._mesh, np.zeros((len(self._mesh.vertices), 3), np.float32)
-        if mesh.uv is not None:
-            uv[:, : mesh.uv.shape[1]] = mesh.uv
-            layers = mesh.texture.reshape(-1, *mesh.texture.shape[-3:])
-            count, height, width, _ = layers.shape
-            self._texture = self._ctx.texture_array((width, height, count), 3, layers, alignment=1)
-            self._texture.build_mipmaps()
-            self._texture.filter = (moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR)
-            self._texture.anisotropy = ANISOTROPY
-        attributes = {"normal": mesh.normals, "color": vertex_colors(mesh), "uv": uv}
-        self._buffers |= {name: self._ctx.buffer(values) for name, values in attributes.items()}
+    def _send_texture(self) -> moderngl.TextureArray:
+        layers = self._mesh.texture.reshape(-1, *self._mesh.texture.shape[-3:])
+        count, height, width, _ = layers.shape
+        texture = self._ctx.texture_array((width, height, count), 3, layers, alignment=1)
+        texture.build_mipmaps()
+        texture.filter = (moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR)
+        texture.anisotropy = ANISOTROPY
+        return texture
 
 
-def _clip_from_cam(K: np.ndarray, width: int, height: int) -> np.ndarray:
+_KINDS = {"position": "3f", "normal": "3f", "color": "3f1", "uv": "3f"}  # moderngl's formats
+
+
+def _attribute_values(mesh: Mesh, name: str) -> np.ndarray:
+    if name == "position":
+        return mesh.vertices
+    if name == "normal":
+        return mesh.normals
+    if name == "color":
+        return vertex_colors(mesh)
+    uv = np.zeros((len(mesh.vertices), 3), np.float32)
+    uv[:, : mesh.uv.shape[1]] = mesh.uv
+    return uv
+
+
+def _camera_uniforms(K: np.ndarray, width: int, height: int, near: float) -> dict[str, bytes | float]:
     """Clip x and y (times depth) from camera points; pixel u lies at u + 1/2 of `width`, top row first."""
     ndc_from_pixel = np.array([[2 / width, 0, 1 / width - 1], [0, 2 / height, 1 / height - 1], [0, 0, 1]])
-    return (ndc_from_pixel @ np.asarray(K, dtype=np.float64)).astype(np.float32)
+    clip_from_cam = ndc_from_pixel @ np.asarray(K, dtype=np.float64)
+    return {"clip_from_cam": clip_from_cam.T.astype(np.float32).tobytes(), "near": near}
 
 
-def _near(instances: Sequence[tuple[Mesh, np.ndarray]], device_mesh) -> float:
-    """A near plane (m) before every instance that lies in front of the camera."""
-    planes = []
-    for mesh, cam_from_obj in instances:
-        device = device_mesh(mesh)
-        pose = np.asarray(cam_from_obj, dtype=np.float64)
-        radius = device.radius * np.linalg.norm(pose[:3, :3], 2)
-        z = pose[2, :3] @ device.centre + pose[2, 3]
-        if z + radius > 0:
-            planes.append(max(0.99 * (z - radius), NEAR_SHARE * (z + radius)))
-    return min(planes, default=1.0)
-
-
-def _set_lights(program: moderngl.Program, ambient: float | Sequence[float], lights: Sequence[Light]) -> None:
+def _light_uniforms(ambient: float | Sequence[float], lights: Sequence[Light]) -> dict[str, bytes | int]:
     if len(lights) > MAX_LIGHTS:
         raise ValueError(f"{len(lights)} lights given: at most {MAX_LIGHTS} can be drawn")
     at, color = np.zeros((MAX_LIGHTS, 4), np.float32), np.zeros((MAX_LIGHTS, 3), np.float32)
     for index, light in enumerate(lights):
         at[index] = *light.at, 0.0 if light.directional else 1.0
         color[index] = light.intensity * np.asarray(light.color)
-    program["ambient"] = tuple(np.broadcast_to(np.asarray(ambient, dtype=np.float64), 3))
-    program["n_lights"] = len(lights)
-    program["light_at"].write(at.tobytes())
-    program["light_color"].write(color.tobytes())
+    ambient = np.broadcast_to(np.asarray(ambient, dtype=np.float32), 3)
+    return {
+        "ambient": ambient.tobytes(),
+        "n_lights": len(lights),
+        "light_at": at.tobytes(),
+        "light_color": color.tobytes(),
+    }
