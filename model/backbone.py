@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
-from utils.checkpoint import load_weights
+from utils.checkpoint import fit, read_checkpoint, weights_of
+from utils.errors import InputError
 
 # ImageNet's statistics, which DINOv2 was trained with.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -25,11 +26,10 @@ class Dinov2(nn.Module):
     Args:
         name: timm's name, e.g. `vit_large_patch14_dinov2`.
         size: S, the crops' side in px.
-        pretrained: True downloads DINOv2's weights by timm; a path reads them from a file; False leaves
-            random weights.
+        pretrained: "timm" downloads DINOv2's weights; a path reads them from a file; None leaves random ones.
     """
 
-    def __init__(self, name: str, *, size: int = 224, pretrained: bool | str = False):
+    def __init__(self, name: str, *, size: int = 224, pretrained: str | None = None):
         super().__init__()
         self.vit = timm.create_model(name, img_size=size, num_classes=0)
         self.cells = size // 14
@@ -37,7 +37,7 @@ class Dinov2(nn.Module):
         depth = len(self.vit.blocks)
         self.blocks = [depth * (i + 1) // 4 - 1 for i in range(4)]
         if pretrained:
-            self.vit.load_state_dict(_pretrained_weights(name, pretrained, self.vit))
+            fit(self.vit, _pretrained_weights(name, pretrained, self.vit), Path(pretrained))
         self.vit.norm = nn.Identity()
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
@@ -48,13 +48,17 @@ class Dinov2(nn.Module):
         )
 
 
-def _pretrained_weights(name: str, source: bool | str, vit: VisionTransformer) -> dict[str, Tensor]:
+def _pretrained_weights(name: str, source: str, vit: VisionTransformer) -> dict[str, Tensor]:
     """DINOv2's published weights with the position embedding brought to the network's grid."""
-    if source is True:
+    if source == "timm":
         weights = timm.create_model(name, pretrained=True, num_classes=0).state_dict()
     else:
-        weights = load_weights(Path(source))
-    weights = {key: value for key, value in weights.items() if key in vit.state_dict()}
+        weights = weights_of(read_checkpoint(Path(source)), Path(source))
+    weights = {
+        key: value for key, value in weights.items() if key in vit.state_dict()
+    }  # its mask token is unused
+    if "pos_embed" not in weights:
+        raise InputError(f"{source}: no weights of DINOv2 (pos_embed is missing); pass its published file")
     return weights | {"pos_embed": resample_positions(weights["pos_embed"], vit.patch_embed.grid_size[0])}
 
 

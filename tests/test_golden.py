@@ -115,7 +115,7 @@ def test_affine_outputs(run: Run, hypothesis: int):
 
 @pytest.mark.parametrize("hypothesis", [0, 1])
 def test_similarity_matrix(run: Run, hypothesis: int):
-    """Equal but for the origin's place, where the original is off by half a pixel of the uncropped template."""
+    """Equal but for the origin's place, where the original is off by half a pixel."""
     matrix = run.similarity[hypothesis].matrix(run.views[hypothesis])
     golden = to_centres(run.golden[f"h{hypothesis}_M"])
     assert relative(matrix[:, :2, :2], golden[:, :2, :2]) < TOLERANCE

@@ -34,11 +34,12 @@ def read_checkpoint(path: Path) -> dict:
     return content
 
 
-def load_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors by name of a file that holds them directly or under `state_dict` or `model`."""
-    content = read_checkpoint(path)
+def weights_of(content: dict, path: Path) -> dict[str, Tensor]:
+    """The tensors by name of a checkpoint that holds them directly or under `state_dict` or `model`."""
     for key in ("state_dict", "model"):
         content = content.get(key, content)
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds no weights; pass a file of PyTorch weights")
     tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
     if not tensors:
         raise InputError(f"{path}: holds no weights; pass a file of PyTorch weights")

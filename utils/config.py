@@ -1,0 +1,126 @@
+"""The typed configuration: a YAML file, then `key=value` overrides; only the entry scripts read it.
+
+A misspelt or mistyped key is an error that names the file or the option.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from utils.errors import InputError
+
+
+@dataclass
+class ModelConfig:
+    """Arguments of `model.factory.build_network`."""
+
+    backbone: str = "vit_large_patch14_dinov2"
+    pretrained: str | None = None  # "timm" downloads DINOv2's weights; a path reads them from a file
+    size: int = 224  # side of the crops, px
+    dpt_channels: list[int] = field(default_factory=lambda: [256, 512, 1024, 1024])
+    features: int = 256
+    width: int = 256
+    half_cell: float = 0.0
+    viewing_ray: bool = True
+
+
+@dataclass
+class TestDatasetConfig:
+    """Where the test data lie."""
+
+    __test__ = False  # not a test class
+
+    data_dir: str = "data"
+    detections: str | None = None  # file, or folder with one file per data set; None: beside the data set
+    targets: str | None = None
+    templates: str | None = None  # folder of rendered templates; None: rendered when first needed
+
+
+@dataclass
+class TestConfig:
+    """How poses are estimated."""
+
+    __test__ = False
+
+    hypotheses: int = 5  # templates that are followed for each detection
+    stage: int = 3  # the stage after which the pose is read off
+    views: int = 162  # templates per object
+    threshold_px: float = 2.0  # inlier threshold of RANSAC, in pixels of the photo
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.stage not in (1, 2, 3):
+            raise ValueError(f"test.stage is {self.stage}; it must be 1, 2 or 3")
+        if self.views not in (42, 162, 642):
+            raise ValueError(f"test.views is {self.views}; it must be 42, 162 or 642")
+        if self.hypotheses < 1 or self.threshold_px <= 0:
+            raise ValueError("test.hypotheses and test.threshold_px must be positive")
+
+
+@dataclass
+class Config:
+    """Everything that a YAML file may set."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    test_dataset: TestDatasetConfig = field(default_factory=TestDatasetConfig)
+    test: TestConfig = field(default_factory=TestConfig)
+    checkpoint: str | None = None
+    log_dir: str = "log"
+
+
+def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
+    """The configuration of a YAML file with `key=value` overrides on top.
+
+    Raises:
+        InputError: the file is missing or no YAML; a key is unknown; a value has the wrong type.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such config; pass one of {_configs(path.parent)}")
+    try:
+        loaded = OmegaConf.load(path)
+    except (YAMLError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{path}: not a YAML file ({_one_line(error)}); mend it") from error
+    config = _merge(OmegaConf.structured(Config), loaded, f"{path}")
+    for override in overrides or []:
+        if "=" not in override:
+            raise InputError(f"option {override!r}: not of the form key=value; write e.g. test.hypotheses=1")
+        config = _merge(config, _parse(override), f"option {override!r}")
+    try:
+        return OmegaConf.to_object(config)
+    except (OmegaConfBaseException, ValueError) as error:
+        raise InputError(f"{path}: {_one_line(error)}") from error
+
+
+def to_yaml(config: Config) -> str:
+    """The configuration as YAML, as it is kept beside results."""
+    return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def _parse(override: str):
+    try:
+        return OmegaConf.from_dotlist([override])
+    except (YAMLError, OmegaConfBaseException) as error:
+        raise InputError(f"option {override!r}: {_one_line(error)}; write key=value") from error
+
+
+def _merge(base, changes, source: str):
+    try:
+        return OmegaConf.merge(base, changes)
+    except (OmegaConfBaseException, TypeError, ValueError) as error:
+        key = getattr(error, "full_key", None)
+        reason = _one_line(error)
+        raise InputError(
+            f"{source}: {f'{key}: ' if key else ''}{reason}; see config/ for the keys"
+        ) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split("\n")[0].split())
+
+
+def _configs(folder: Path) -> str:
+    return ", ".join(str(p) for p in sorted(folder.glob("*.yaml"))) or "the files in config/"
