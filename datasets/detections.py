@@ -1,0 +1,128 @@
+"""Detections to solve poses for: the JSON files that BOP distributes (CNOS) or that any detector writes.
+
+Read piece by piece and kept run-length encoded; a mask becomes pixels only when its image is at hand.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from utils.errors import InputError
+from utils.files import finite_numbers, iterate_json
+from utils.rle import decode, run_lengths
+
+_REMEDY = "download or create the detections again"
+# A mask of so few pixels says less than the detection's box, which is used instead.
+_TOO_FEW_PIXELS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One detection; its mask is run-length encoded, `runs` is None where only the box is known."""
+
+    obj_id: int
+    score: float
+    seconds: float  # the detector's for the whole image; 0 if unknown
+    box: tuple[float, float, float, float]  # px: left, top, right, bottom, the last two exclusive
+    runs: NDArray[np.uint32] | None
+    size: tuple[int, int] | None  # (height, width) of the mask
+
+
+class Detections:
+    """The detections of a file by image.
+
+    Args:
+        path: JSON list with `scene_id, image_id, category_id, bbox` (x, y, width, height), `score`, and where
+            known `time` and `segmentation` (COCO run lengths, plain or compressed).
+        images: (scene_id, im_id) of the images to keep; all of them if not given.
+
+    Raises an `InputError` that names the file and the entry for anything missing or malformed.
+    """
+
+    def __init__(self, path: Path | str, *, images: Collection[tuple[int, int]] | None = None):
+        self.path = Path(path)
+        found = defaultdict(list)
+        for index, entry in enumerate(iterate_json(self.path, remedy=_REMEDY)):
+            where = f"{self.path}: detection {index}"
+            image = _integer(entry, "scene_id", where), _integer(entry, "image_id", where)
+            if images is None or image in images:
+                found[image].append(_detection(entry, where))
+        self._by_image = {
+            image: tuple(sorted(detections, key=lambda detection: -detection.score))
+            for image, detections in found.items()
+        }
+
+    def of_image(self, scene_id: int, im_id: int) -> tuple[Detection, ...]:
+        """Detections of one image, best first."""
+        return self._by_image.get((scene_id, im_id), ())
+
+    def masks(
+        self, chosen: Collection[Detection], *, scene_id: int, im_id: int, size: tuple[int, int]
+    ) -> Tensor:
+        """Masks (B, H, W) bool of detections of an image of `size` (height, width).
+
+        A mask of 8 pixels or fewer, and one that is not there, becomes the detection's box.
+        """
+        masks = torch.zeros(len(chosen), *size, dtype=torch.bool)
+        for mask, detection in zip(masks, chosen, strict=True):
+            if detection.size not in (None, size):
+                (h, w), (height, width) = detection.size, size
+                raise InputError(
+                    f"{self.path}: scene {scene_id}, image {im_id}: a mask of {w}x{h} px for an image of "
+                    f"{width}x{height} px: make the detections on these images"
+                )
+            if detection.runs is not None and detection.runs[1::2].sum() > _TOO_FEW_PIXELS:
+                mask.copy_(torch.from_numpy(decode(detection.runs, size)))
+            else:
+                _fill_box(mask, detection.box)
+        return masks
+
+
+def _fill_box(mask: Tensor, box: tuple[float, float, float, float]) -> None:
+    """Sets the pixels of a box in a mask (H, W): the part inside, and at least one pixel."""
+    height, width = mask.shape
+    left, right = _span(box[0], box[2], width)
+    top, bottom = _span(box[1], box[3], height)
+    mask[top:bottom, left:right] = True
+
+
+def _span(start: float, end: float, size: int) -> tuple[int, int]:
+    first = min(max(round(start), 0), size - 1)
+    return first, min(max(round(end), first + 1), size)
+
+
+def _detection(entry: dict, where: str) -> Detection:
+    if "bbox" not in entry:
+        raise InputError(f"{where} has no bbox: {_REMEDY}")
+    left, top, width, height = finite_numbers(entry["bbox"], 4, f"{where}: bbox")
+    if min(width, height) < 0:
+        raise InputError(
+            f"{where}: bbox (x, y, width, height) {entry['bbox']} has a negative side: {_REMEDY}"
+        )
+    (score,) = finite_numbers(entry.get("score"), 1, f"{where}: score")
+    (seconds,) = finite_numbers(entry.get("time", 0.0), 1, f"{where}: time")
+    runs, size = None, None
+    if entry.get("segmentation"):
+        runs, size = run_lengths(entry["segmentation"], f"{where}: segmentation")
+    return Detection(
+        obj_id=_integer(entry, "category_id", where),
+        score=score,
+        seconds=max(seconds, 0.0),
+        box=(left, top, left + width, top + height),
+        runs=runs,
+        size=size,
+    )
+
+
+def _integer(entry: dict, key: str, where: str) -> int:
+    value: Any = entry.get(key)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise InputError(f"{where}: {key} must be an integer, not {value!r}: {_REMEDY}")
+    return value
