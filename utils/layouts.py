@@ -124,6 +124,20 @@ def image_path(scene: Path, im_id: int) -> Path:
     return found
 
 
+def find_detections(data_dir: Path | str, name: str) -> Path:
+    """The detections of a BOP data set: its own `detections.json`, else the CNOS file that BOP ships."""
+    folder, shipped = dataset_dir(data_dir, name), f"cnos-fastsam_{name}-test_*.json"
+    if (folder / "detections.json").is_file():
+        return folder / "detections.json"
+    shared = [Path(data_dir) / "detections", Path(data_dir) / "default_detections"]
+    found = sorted(folder.glob(shipped)) + [path for root in shared for path in sorted(root.rglob(shipped))]
+    if len(found) != 1:
+        state = f"several detection files ({', '.join(map(str, found))})" if found else "no detections"
+        remedy = f"put {shipped} into {shared[0]} or name a file with test_dataset.detections=FILE"
+        raise InputError(f"{state} for {name}: {remedy}")
+    return found[0]
+
+
 def templates_dir(data_dir: Path | str, name: str) -> Path:
     """Folder of a data set's rendered templates."""
     return Path(data_dir) / "templates" / name

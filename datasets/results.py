@@ -1,0 +1,143 @@
+"""From poses to the CSV that BOP accepts, and a side file that says what speaks for each pose.
+
+Inside the program lengths are metres; the CSV's millimetres are made here.
+"""
+
+import json
+import logging
+import math
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from utils.files import write_atomically
+from utils.structs import Observation, Poses
+
+_LOG = logging.getLogger(__name__)
+_HEADER = "scene_id,im_id,obj_id,score,R,t,time"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One pose and what speaks for it."""
+
+    obj_id: int
+    score: float
+    rotation: tuple[float, ...]  # 9, row by row, camera from object
+    translation: tuple[float, ...]  # 3, m
+    detection_score: float
+    inlier_ratio: float
+    template: int  # index of the view that the pose started from
+    stage: int  # that the pose comes from: 2 where stage 3 could not be solved
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """All poses of one image, and the time spent on it."""
+
+    scene_id: int
+    im_id: int
+    seconds: float  # detection included
+    estimates: tuple[Estimate, ...]
+
+    @classmethod
+    def of(cls, observation: Observation, poses: Poses, *, seconds: float, stage: int) -> Self:
+        """The result of an observation; `seconds` were spent on its poses, `stage` is the run's last one.
+
+        A pose with numbers that are not finite is left out, with a warning: to BOP it is a missing one.
+        """
+        estimates = []
+        for estimate in _estimates(observation, poses, stage):
+            if all(map(math.isfinite, (estimate.score, *estimate.rotation, *estimate.translation))):
+                estimates.append(estimate)
+            else:
+                place = f"scene {observation.scene_id}, image {observation.im_id}, object {estimate.obj_id}"
+                _LOG.warning("%s: the pose is not finite and is left out", place)
+        total = observation.seconds + seconds
+        return cls(observation.scene_id, observation.im_id, total, tuple(estimates))
+
+    @property
+    def image(self) -> tuple[int, int]:
+        """(scene_id, im_id)."""
+        return self.scene_id, self.im_id
+
+
+def _estimates(observation: Observation, poses: Poses, stage: int) -> Iterator[Estimate]:
+    matrices = poses.cam_from_obj.double().cpu()
+    columns = (
+        observation.obj_ids,
+        poses.score,
+        matrices[:, :3, :3].flatten(1),
+        matrices[:, :3, 3],
+        observation.scores,
+        poses.inlier_ratio,
+        poses.template,
+    )
+    for row in zip(*(column.tolist() for column in columns), strict=True):
+        obj_id, score, rotation, translation, detection_score, inlier_ratio, template = row
+        yield Estimate(
+            obj_id=obj_id,
+            score=score,
+            rotation=tuple(rotation),
+            translation=tuple(translation),
+            detection_score=detection_score,
+            inlier_ratio=inlier_ratio,
+            template=template,
+            stage=stage if inlier_ratio > 0 else min(stage, 2),
+        )
+
+
+def csv_name(method: str, dataset: str, split: str) -> str:
+    """BOP's name of a result file, `{method}_{dataset}-{split}[-{split_type}].csv`.
+
+    `split` is the test folder (`test_primesense` is split `test` of type `primesense`). BOP cuts the name at
+    underscores and the data set at hyphens, so in `method` other signs become hyphens, in `dataset` they go.
+    """
+    method = re.sub(r"[^A-Za-z0-9-]+", "-", method)
+    dataset = re.sub(r"[^A-Za-z0-9]+", "", dataset)
+    return f"{method}_{dataset}-{split.replace('_', '-')}.csv"
+
+
+def write_csv(path: Path | str, results: Iterable[ImageResult]) -> None:
+    """Writes BOP's result file: one line per pose, translation in mm, one time for all lines of an image."""
+    with write_atomically(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
+        print(_HEADER, file=file)
+        for result in results:
+            for estimate in result.estimates:
+                print(_line(result, estimate), file=file)
+
+
+def _line(result: ImageResult, estimate: Estimate) -> str:
+    # Nine significant digits bring every float32 back exactly.
+    rotation = " ".join(f"{value:.9g}" for value in estimate.rotation)
+    translation = " ".join(f"{1000 * value:.9g}" for value in estimate.translation)
+    identity = f"{result.scene_id},{result.im_id},{estimate.obj_id}"
+    return f"{identity},{estimate.score:.9g},{rotation},{translation},{result.seconds:.6f}"
+
+
+def write_details(path: Path | str, results: Iterable[ImageResult]) -> None:
+    """Writes the side file: a JSON list with one entry per line of the CSV, in its order."""
+    kept = ("obj_id", "score", "detection_score", "inlier_ratio", "template", "stage")
+    entries = [
+        {"scene_id": result.scene_id, "im_id": result.im_id} | {key: getattr(estimate, key) for key in kept}
+        for result in results
+        for estimate in result.estimates
+    ]
+    with write_atomically(path) as temporary:
+        temporary.write_text("[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n", encoding="utf-8")
+
+
+def to_json(result: ImageResult) -> dict:
+    """A result as plain JSON values; floats come back exactly."""
+    return asdict(result)
+
+
+def from_json(entry: dict) -> ImageResult:
+    """The inverse of `to_json`."""
+    estimates = tuple(
+        Estimate(**e | {"rotation": tuple(e["rotation"]), "translation": tuple(e["translation"])})
+        for e in entry["estimates"]
+    )
+    return ImageResult(**entry | {"estimates": estimates})
