@@ -32,6 +32,12 @@ class Similarity(Record):
         return matrix
 
 
+def no_motion(count: int, *, like: Tensor) -> Similarity:
+    """The transform of `count` crops that lie in their windows exactly as their templates do."""
+    rotation = like.new_tensor([1.0, 0.0]).repeat(count, 1)
+    return Similarity(translation=like.new_zeros(count, 2), scale=like.new_ones(count), rotation=rotation)
+
+
 def object_origin(K: Tensor, cam_from_obj: Tensor) -> Tensor:
     """Pixel (B, 2) of the object frame's origin."""
     return project(K, cam_from_obj[:, None, :3, 3])[:, 0]

@@ -70,7 +70,7 @@ def crop_image(image: Tensor, masks: Tensor, windows: Tensor, K: Tensor, size: i
     """
     rgb = resize_windows(image[None].float() / 255, windows, size, "bilinear")
     mask = resize_windows(masks[:, None].float(), windows, size, "nearest")[:, 0] > 0.5
-    return Crop(rgb=rgb, mask=mask, K=crop_from_image(windows, size) @ K)
+    return Crop(rgb=rgb, mask=mask, K=crop_from_image(windows, size) @ K.float())
 
 
 def crop_views(rgb: Tensor, depth: Tensor, mask: Tensor, K: Tensor, cam_from_obj: Tensor, size: int) -> View:
