@@ -15,7 +15,6 @@ from rendering.mesh import Mesh, bounding_sphere, vertex_colors
 from rendering.shaders import MAX_LIGHTS, Features, sources
 from utils.errors import InputError
 
-ANISOTROPY = 4.0
 NEAR_SHARE = 1e-3  # of an instance's farthest depth: its surface closer than that is not drawn
 
 
@@ -242,7 +241,6 @@ class _DeviceMesh:
         texture = self._ctx.texture_array((width, height, count), 3, layers, alignment=1)
         texture.build_mipmaps()
         texture.filter = (moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR)
-        texture.anisotropy = ANISOTROPY
         return texture
 
 

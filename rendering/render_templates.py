@@ -1,0 +1,197 @@
+"""Renders the templates of a data set's objects: `python -m rendering.render_templates --dataset lmo`.
+
+An object's images are written into a temporary folder that is renamed when it is complete, and its poses
+after that; so an interrupted run goes on with the objects that have no poses yet.
+"""
+
+import argparse
+import multiprocessing
+import os
+import shutil
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from rendering.mesh import Mesh, load_mesh
+from rendering.renderer import Renderer, Rendering
+from rendering.viewpoints import SUBDIVISIONS, object_poses
+from utils import layouts
+from utils.errors import InputError, exits_cleanly
+from utils.files import write_atomically
+
+# Run-length coding behind the "up" filter: half the time of OpenCV's default at the same size.
+PNG_OPTIONS = (
+    cv2.IMWRITE_PNG_STRATEGY,
+    cv2.IMWRITE_PNG_STRATEGY_RLE,
+    cv2.IMWRITE_PNG_FILTER,
+    cv2.IMWRITE_PNG_FILTER_UP,
+)
+
+
+@dataclass(frozen=True)
+class Templates:
+    """An object seen from all around, through one camera."""
+
+    rgb: np.ndarray  # (V, H, W, 3) uint8, black where there is no surface
+    depth: np.ndarray  # (V, H, W) float32 m; 0 where there is no surface
+    cam_from_obj: np.ndarray  # (V, 4, 4) float64, m
+    K: np.ndarray  # (3, 3)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One object to render into files."""
+
+    mesh: layouts.MeshFile
+    templates: Path  # folder of the data set's templates
+    name: str
+    n_views: int
+    depth_unit: float  # m per count of the depth images
+
+
+def render_view(renderer: Renderer, mesh: Mesh, cam_from_obj: np.ndarray) -> Rendering:
+    """One template: white ambient light, black background, the size and camera of `utils.layouts`."""
+    return renderer.render([(mesh, cam_from_obj)], np.array(layouts.TEMPLATE_K), *layouts.TEMPLATE_SIZE)
+
+
+def render_templates_of(renderer: Renderer, mesh: Mesh, n_views: int = 162) -> Templates:
+    """All templates of a mesh, in memory: about 2 MB a view."""
+    poses = object_poses(mesh.vertices, n_views)
+    views = [render_view(renderer, mesh, pose) for pose in poses]
+    return Templates(
+        rgb=np.stack([view.rgb for view in views]),
+        depth=np.stack([view.depth for view in views]),
+        cam_from_obj=poses,
+        K=np.array(layouts.TEMPLATE_K),
+    )
+
+
+def is_complete(templates: Path, name: str, n_views: int) -> bool:
+    """Whether an object's templates are all there; its poses are written last.
+
+    The images are counted too, for templates that were copied or downloaded in part.
+    """
+    try:
+        poses = np.load(layouts.template_poses(templates, name), allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return False
+    images = sum(1 for _ in (templates / name).glob("*.png"))
+    return poses.shape == (n_views, 4, 4) and images == 2 * n_views
+
+
+def render_object(job: Job) -> str:
+    """Writes one object's templates in the layout of the original; returns the object's name."""
+    mesh = load_mesh(job.mesh.path, unit=job.mesh.unit)
+    poses = object_poses(mesh.vertices, job.n_views)
+    unfinished, poses_path = (
+        job.templates / f".{job.name}.tmp",
+        layouts.template_poses(job.templates, job.name),
+    )
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    with Renderer() as renderer:
+        for index, pose in enumerate(poses):
+            view = render_view(renderer, mesh, pose)
+            rgb_path, depth_path = layouts.template_files(job.templates, job.name, index)
+            _write_view(view, unfinished / rgb_path.name, unfinished / depth_path.name, job.depth_unit)
+    poses_path.unlink(missing_ok=True)
+    shutil.rmtree(job.templates / job.name, ignore_errors=True)
+    os.replace(unfinished, job.templates / job.name)
+    in_mm = poses.copy()
+    in_mm[:, :3, 3] *= 1000
+    with write_atomically(poses_path) as temporary:
+        np.save(temporary, in_mm)
+    return job.name
+
+
+def _write_view(view: Rendering, rgb_path: Path, depth_path: Path, depth_unit: float) -> None:
+    bgra = cv2.cvtColor(view.rgb, cv2.COLOR_RGB2BGRA)
+    bgra[..., 3] = view.mask * np.uint8(255)
+    counts = view.depth * np.float32(1 / depth_unit) + np.float32(0.5)
+    if counts.max() >= 1 << 16:
+        raise InputError(f"{depth_path}: {view.depth.max():.1f} m do not fit 16 bits: rescale the model")
+    for path, image in ((rgb_path, bgra), (depth_path, counts.astype(np.uint16))):
+        if not cv2.imwrite(str(path), image, PNG_OPTIONS):
+            raise InputError(f"{path} cannot be written: check the disk's space and permissions")
+
+
+def render_all(jobs: Sequence[Job], processes: int) -> None:
+    """Renders the jobs; an object that fails is reported and does not stop the others."""
+    failures = []
+    with tqdm(total=len(jobs), unit="object") as bar:
+        for failure in _attempts(jobs, processes):
+            bar.update()
+            if failure:
+                bar.write(f"error: {failure}")
+                failures.append(failure)
+    if failures:
+        more = f" (and {len(failures) - 1} more objects, see above)" if len(failures) > 1 else ""
+        raise InputError(f"{failures[0]}{more}")
+
+
+def _attempts(jobs: Sequence[Job], processes: int) -> Iterator[InputError | None]:
+    if processes == 1:
+        yield from map(_attempt, jobs)
+        return
+    # A forked process cannot use its parent's OpenGL, so processes are started afresh.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare_process)
+    try:
+        for future in as_completed([pool.submit(_attempt, job) for job in jobs]):
+            yield future.result()
+    finally:  # after Ctrl-C the objects that wait are not begun
+        pool.shutdown(cancel_futures=True)
+
+
+def _prepare_process() -> None:
+    # Mesa's and OpenCV's threads would compete with the other processes.
+    os.environ.setdefault("LP_NUM_THREADS", "0")
+    cv2.setNumThreads(0)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed run takes its processes along, so that they do not write beside those of the next run."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+def _attempt(job: Job) -> InputError | None:
+    try:
+        render_object(job)
+    except InputError as error:
+        return error
+    return None
+
+
+@exits_cleanly
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--dataset", required=True, help="name of a BOP data set, gso, shapenet or a folder of meshes"
+    )
+    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder that holds the data set")
+    parser.add_argument("--views", type=int, choices=sorted(SUBDIVISIONS), default=162)
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
+    options = parser.parse_args(arguments)
+    if options.processes < 1:
+        raise InputError(f"--processes {options.processes}: give 1 or more")
+    templates = layouts.templates_dir(options.data_dir, options.dataset)
+    unit = layouts.template_depth_unit(options.dataset)
+    meshes = layouts.find_meshes(options.data_dir, options.dataset)
+    jobs = [Job(mesh, templates, name, options.views, unit) for name, mesh in meshes.items()]
+    todo = [job for job in jobs if not is_complete(templates, job.name, job.n_views)]
+    if len(todo) < len(jobs):
+        print(f"{len(jobs) - len(todo)} of {len(jobs)} objects are done: delete folders to redo them")
+    if todo:
+        render_all(todo, min(options.processes, len(todo)))
+
+
+if __name__ == "__main__":
+    main()
