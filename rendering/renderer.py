@@ -11,9 +11,9 @@ import cv2
 import moderngl
 import numpy as np
 
+from rendering.context import create_context
 from rendering.mesh import Mesh, bounding_sphere, vertex_colors
 from rendering.shaders import MAX_LIGHTS, Features, sources
-from utils.errors import InputError
 
 NEAR_SHARE = 1e-3  # of an instance's farthest depth: its surface closer than that is not drawn
 
@@ -50,7 +50,7 @@ class Renderer:
     """
 
     def __init__(self, *, cache_bytes: int = 1 << 30):
-        self._ctx = _create_context()
+        self._ctx = create_context()
         self._ctx.enable_only(moderngl.DEPTH_TEST)
         self._color = _Target(self._ctx, (("f1", 4), ("f4", 2)))  # RGBA; depth and id + 1
         self._depth = _Target(self._ctx, (("f4", 1),))
@@ -145,18 +145,6 @@ class Renderer:
         while len(self._meshes) > 1 and sum(m.nbytes for m in self._meshes.values()) > self._cache_bytes:
             self._meshes.popitem(last=False)[1].release()
         return self._meshes[mesh]
-
-
-def _create_context() -> moderngl.Context:
-    # libEGL hands out OpenGL's functions too, so that no libGL, made for displays, has to be there.
-    try:
-        return moderngl.create_context(
-            standalone=True, backend="egl", require=330, libegl="libEGL.so.1", libgl="libEGL.so.1"
-        )
-    except Exception as error:  # moderngl knows no narrower one
-        raise InputError(
-            f"no headless OpenGL 3.3 ({error}): run `make setup` or install libegl1 and libgl1-mesa-dri"
-        ) from error
 
 
 class _Target:
