@@ -223,9 +223,9 @@ def _training_meshes(data_dir: Path, name: str, kind: _TrainingSet) -> dict[str,
         for entry in entries:
             path = models.joinpath(*(str(entry[key]) for key in kind.keys), kind.mesh)
             meshes[f"{int(entry['obj_id']):06d}"] = MeshFile(path, _NORMALISED_UNIT)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError):
+        meshes = {}
+    if not meshes:
         expected = ", ".join(("obj_id", *kind.keys))
-        raise InputError(
-            f"{listing} is no list of objects with {expected} ({error!r}): download it again"
-        ) from None
+        raise InputError(f"{listing} is no list of objects with {expected}: download it again")
     return dict(sorted(meshes.items()))

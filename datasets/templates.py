@@ -1,0 +1,107 @@
+"""Rendered templates of one object, from the folder layout of the original, as `View`s.
+
+The files are written by `rendering.render_templates`; those that the authors offer read alike.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils import layouts
+from utils.crop import crop_views
+from utils.errors import InputError
+from utils.geometry import rigid
+from utils.images import read_pixels
+from utils.structs import View
+
+_METRES_PER_MM = 1e-3
+_CHUNK = 16  # whole images held at a time
+
+
+class Templates:
+    """The templates of one object; images are read when asked for.
+
+    Args:
+        data_dir: folder of the data sets; `<data_dir>/templates/<name>` holds the templates.
+        name: of the data set.
+        obj: of the object, as `layouts.find_meshes` names it: a BOP id of six digits, or a mesh's name.
+
+    Raises an `InputError` with the command to render them for whatever is missing or malformed.
+    """
+
+    def __init__(self, data_dir: Path | str, name: str, obj: str):
+        self._folder = layouts.templates_dir(data_dir, name)
+        self._obj = obj
+        self._depth_unit = layouts.template_depth_unit(name)
+        self._remedy = f"run python -m rendering.render_templates --dataset {name}"
+        self.cam_from_obj = self._poses()  # (V, 4, 4) m, float32
+        images = [
+            path for view in range(len(self)) for path in layouts.template_files(self._folder, obj, view)
+        ]
+        missing = next((path for path in images if not path.is_file()), None)
+        if missing is not None:
+            raise InputError(f"template {missing} not found: {self._remedy}")
+        if layouts.template_files(self._folder, obj, len(self))[0].exists():
+            raise InputError(
+                f"{images[0].parent} holds more than the {len(self)} views of its poses: {self._remedy}"
+            )
+
+    def __len__(self) -> int:
+        return len(self.cam_from_obj)
+
+    def read(self, size: int, views: Sequence[int] | None = None) -> View:
+        """Views (V, ...) of all templates, or of those with the given indices, cropped to `size` px."""
+        return View.cat(list(self.chunks(size, views)))
+
+    def chunks(self, size: int, views: Sequence[int] | None = None) -> Iterator[View]:
+        """As `read`, a few views at a time."""
+        views = range(len(self)) if views is None else views
+        K = torch.tensor(layouts.TEMPLATE_K)
+        for start in range(0, len(views), _CHUNK):
+            chosen = list(views[start : start + _CHUNK])
+            rgb, depth, mask = (torch.stack(maps) for maps in zip(*map(self._images, chosen), strict=True))
+            yield crop_views(rgb, depth, mask, K.expand(len(chosen), 3, 3), self.cam_from_obj[chosen], size)
+
+    def _images(self, view: int) -> tuple[Tensor, Tensor, Tensor]:
+        """rgb (3, H, W) in [0, 1], depth (H, W) m and mask (H, W) of one view."""
+        image_path, depth_path = layouts.template_files(self._folder, self._obj, view)
+        rgba = self._checked(image_path, np.uint8, (4,))
+        depth = self._checked(depth_path, np.uint16, ())
+        rgb = torch.from_numpy(rgba[..., :3]).permute(2, 0, 1) / 255
+        metres = torch.from_numpy(depth.astype(np.float32)) * self._depth_unit
+        return rgb, metres, torch.from_numpy(rgba[..., 3] >= 128)
+
+    def _checked(self, path: Path, dtype: type, channels: tuple[int, ...]) -> np.ndarray:
+        pixels = read_pixels(path)
+        width, height = layouts.TEMPLATE_SIZE
+        if pixels.shape != (height, width, *channels) or pixels.dtype != dtype:
+            expected = (
+                f"{width}x{height} px, {channels[0] if channels else 1} channel(s) of {np.dtype(dtype)}"
+            )
+            raise InputError(
+                f"template {path} is {pixels.shape} {pixels.dtype}, not {expected}: {self._remedy}"
+            )
+        return pixels
+
+    def _poses(self) -> Tensor:
+        path = layouts.template_poses(self._folder, self._obj)
+        try:
+            poses = np.load(path, allow_pickle=False)
+        except FileNotFoundError:
+            raise InputError(
+                f"no templates of object {self._obj}, {path} not found: {self._remedy}"
+            ) from None
+        except (OSError, ValueError, EOFError) as error:
+            raise InputError(f"{path} cannot be read ({error}): {self._remedy}") from None
+        if not isinstance(poses, np.ndarray) or poses.dtype.kind != "f" or poses.shape[1:] != (4, 4):
+            raise InputError(f"{path} holds no poses (V, 4, 4): {self._remedy}")
+        poses = torch.from_numpy(poses.astype(np.float64))
+        rotation, translation = poses[:, :3, :3], poses[:, :3, 3]
+        skewed = (rotation @ rotation.mT - torch.eye(3)).abs().amax(dim=(1, 2)) > 1e-3
+        good = ~skewed & (translation.norm(dim=1) >= 1) & poses.isfinite().all(dim=(1, 2))
+        if len(poses) == 0 or not good.all():
+            raise InputError(f"{path} holds what is no pose in mm: {self._remedy}")
+        return rigid(rotation, translation * _METRES_PER_MM).float()

@@ -1,0 +1,226 @@
+"""BOP test sets: every image kind, which detections a target gets, and what is refused."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from datasets.bop import BopTestSet
+from datasets.objects import read_objects
+from tests.shared import shared
+from tests.small_bop import HEIGHT, WIDTH, K, dump, load, photo, write_set
+from utils.errors import InputError
+
+
+@pytest.mark.parametrize(
+    ("image", "bits", "tolerance"),
+    [
+        ("rgb/{:06d}.png", 8, 0),
+        ("rgb/{:06d}.jpg", 8, 8),
+        ("gray/{:06d}.tif", 8, 0),
+        ("gray/{:06d}.tif", 16, 0),
+        ("gray/{:06d}.png", 16, 0),
+    ],
+)
+def test_every_kind_of_image_becomes_rgb(tmp_path, image, bits, tolerance):
+    write_set(tmp_path, image=image, bits=bits)
+    observation = BopTestSet(tmp_path, "toy")[0]
+    expected = photo(3, grey=image.startswith("gray"))
+    expected = np.broadcast_to(expected.reshape(HEIGHT, WIDTH, -1), (HEIGHT, WIDTH, 3)).transpose(2, 0, 1)
+    assert observation.image.dtype == torch.uint8 and observation.image.shape == (3, HEIGHT, WIDTH)
+    assert np.abs(observation.image.numpy().astype(int) - expected).max() <= tolerance
+
+
+def test_targets_get_their_best_detections_or_all_of_the_image(tmp_path):
+    write_set(tmp_path)
+    test_set = BopTestSet(tmp_path, "toy")
+    first, second = (test_set[index] for index in range(len(test_set)))
+    assert (first.scene_id, first.im_id, second.im_id) == (1, 3, 7)
+    assert first.obj_ids.tolist() == [2, 2, 5, 5, 5]
+    assert first.scores.tolist() == pytest.approx([0.9, 0.5, 0.9, 0.5, 0.1])
+    assert first.boxes[0].tolist() == [30, 20, 50, 28]
+    assert first.masks.sum((1, 2)).tolist() == [160, 120, 160, 120, 36]
+    assert first.masks[0, 20:28, 30:50].all()
+    assert first.seconds == 0.75 and second.seconds == 0.25
+    assert torch.equal(first.K, torch.tensor(K).reshape(3, 3))
+    assert second.obj_ids.tolist() == [5]
+
+
+def test_an_image_without_detections_is_an_empty_observation(tmp_path):
+    folder = write_set(tmp_path)
+    observation = BopTestSet(tmp_path, "toy", detections=dump(folder / "none.json", []))[0]
+    assert observation.masks.shape == (0, HEIGHT, WIDTH) and observation.boxes.shape == (0, 4)
+    assert observation.seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "models"),
+    [
+        ("tless", "test_primesense", "models_cad"),
+        ("hb", "test_primesense", "models"),
+        ("itodd", "test", "models"),
+        ("other", "test_kinect", "models"),
+    ],
+)
+def test_folders_of_the_data_sets(tmp_path, name, split, models):
+    write_set(tmp_path, name, split=split, models=models)
+    test_set = BopTestSet(tmp_path, name)
+    assert test_set.split == split and test_set[0].im_id == 3
+    assert test_set.objects[5].model_path == tmp_path / name / models / "obj_000005.ply"
+
+
+def test_objects_and_ground_truth_are_in_metres(tmp_path):
+    write_set(tmp_path)
+    test_set = BopTestSet(tmp_path, "toy")
+    assert list(test_set.objects) == [2, 5]
+    assert test_set.objects[5].diameter == pytest.approx(0.08)
+    (symmetry,) = test_set.objects[5].symmetries_continuous
+    assert symmetry.axis.tolist() == [0, 0, 1]
+    assert symmetry.offset.tolist() == pytest.approx([0.001, 0.002, 0.003])
+    truth = test_set.ground_truth(1)[3]
+    assert truth.obj_ids.tolist() == [2, 5]
+    assert truth.cam_from_obj[0].flatten().tolist() == pytest.approx(
+        [0, 0, 1, 0.01, 1, 0, 0, -0.02, 0, 1, 0, 0.5, 0, 0, 0, 1]
+    )
+
+
+def test_discrete_symmetries_map_the_object_onto_itself(tmp_path):
+    folder = write_set(tmp_path)
+    turned = [-1, 0, 0, 4, 0, -1, 0, 6, 0, 0, 1, 0, 0, 0, 0, 1]
+    dump(folder / "models/models_info.json", {"2": {"diameter": 50, "symmetries_discrete": [turned]}})
+    (matrix,) = read_objects(folder / "models")[2].symmetries_discrete
+    assert (matrix @ torch.tensor([0.002, 0.003, 0, 1], dtype=torch.float64))[:3].tolist() == pytest.approx(
+        [0.002, 0.003, 0]
+    )
+
+
+def camera(scene, cam_K):
+    dump(scene / "scene_camera.json", {im_id: {"cam_K": cam_K} for im_id in ("3", "7")})
+
+
+BAD_CAMERAS = {
+    "must be 9 finite numbers": [[80, 0, 31, 0, 80, 23], "K", None, [float("nan"), *K[1:]], ["80", *K[1:]]],
+    "must be positive": [[-80, *K[1:]], [*K[:4], 0, *K[5:]]],
+    "no camera matrix": [np.reshape(K, (3, 3)).T.reshape(-1).tolist(), [1] * 9],
+    "focal lengths": [[0.9, 0, 0.5, 0, 0.9, 0.5, 0, 0, 1], [1e6, *K[1:]]],
+    "principal point": [[*K[:2], 1000, *K[3:]], [*K[:5], -300, *K[6:]]],
+}
+
+
+@pytest.mark.parametrize(
+    ("problem", "cam_K"), [(problem, K) for problem, cases in BAD_CAMERAS.items() for K in cases]
+)
+def test_a_camera_that_cannot_be_is_refused(tmp_path, problem, cam_K):
+    scene = write_set(tmp_path) / "test/000001"
+    camera(scene, cam_K)
+    with pytest.raises(InputError, match=rf"000003\.png.*{problem}|scene_camera\.json: image 3: .*{problem}"):
+        BopTestSet(tmp_path, "toy")[0]
+
+
+def edit(path, change):
+    content = load(path)
+    change(content)
+    dump(path, content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+DAMAGES = {
+    r"toy not found.*data_dir.*: other": lambda f: f.rename(f.parent / "other"),
+    r"toy/test not found.*in .*: detections\.json, models, ": lambda f: (f / "test").rename(f / "train"),
+    r"toy/models not found": lambda f: (f / "models").rename(f / "meshes"),
+    r"targets_bop19\.json does not exist": lambda f: (f / "test_targets_bop19.json").unlink(),
+    r"targets_bop19\.json is empty": lambda f: (f / "test_targets_bop19.json").write_text(" \n"),
+    r"targets_bop19\.json is truncated": lambda f: cut(f / "test_targets_bop19.json"),
+    r"targets_bop19\.json holds no list": lambda f: dump(f / "test_targets_bop19.json", {}),
+    r"target 0 needs scene_id, im_id, obj_id": lambda f: dump(
+        f / "test_targets_bop19.json", [{"scene_id": 1, "im_id": 3}]
+    ),
+    r"target 1 needs": lambda f: edit(f / "test_targets_bop19.json", lambda t: t[1].update(inst_count=0)),
+    r"scene .*000001 not found": lambda f: (f / "test/000001").rename(f / "test/000009"),
+    r"scene_camera\.json does not exist": lambda f: (f / "test/000001/scene_camera.json").unlink(),
+    r"scene_camera\.json: image 7 has no cam_K": lambda f: edit(
+        f / "test/000001/scene_camera.json", lambda c: c.pop("7")
+    ),
+    r"scene_camera\.json is no table": lambda f: dump(f / "test/000001/scene_camera.json", []),
+    r"image 7 not found in .*000001": lambda f: (f / "test/000001/rgb/000007.png").unlink(),
+    r"000003\.png cannot be read.*truncated": lambda f: cut(f / "test/000001/rgb/000003.png"),
+    r"models_info\.json is truncated": lambda f: cut(f / "models/models_info.json"),
+    r"models_info\.json lacks object 5": lambda f: edit(f / "models/models_info.json", lambda m: m.pop("5")),
+    r"object 2: diameter must be a finite number, not 'wide'": lambda f: edit(
+        f / "models/models_info.json", lambda m: m["2"].update(diameter="wide")
+    ),
+    r"object 2: diameter 0\.05 mm: metres where mm": lambda f: edit(
+        f / "models/models_info.json", lambda m: m["2"].update(diameter=0.05)
+    ),
+    r"object 5: diameter 20000 mm: metres where mm": lambda f: edit(
+        f / "models/models_info.json", lambda m: m["5"].update(diameter=20000)
+    ),
+    r"object 2: symmetries_discrete holds a matrix that is no rotation": lambda f: edit(
+        f / "models/models_info.json", lambda m: m["2"].update(symmetries_discrete=[[1.0] * 16])
+    ),
+    r"object 2: symmetries_discrete must be 16": lambda f: edit(
+        f / "models/models_info.json", lambda m: m["2"].update(symmetries_discrete=[[1.0] * 9])
+    ),
+    r"object 5: symmetries_continuous: the axis is zero": lambda f: edit(
+        f / "models/models_info.json", lambda m: m["5"]["symmetries_continuous"][0].update(axis=[0, 0, 0])
+    ),
+    r"object 5: symmetries_continuous needs axis": lambda f: edit(
+        f / "models/models_info.json", lambda m: m["5"].update(symmetries_continuous=[[0, 0, 1]])
+    ),
+    r"model .*obj_000002\.ply not found": lambda f: (f / "models/obj_000002.ply").unlink(),
+    r"no detections for toy: put cnos-fastsam_toy": lambda f: (f / "detections.json").unlink(),
+    r"scene 1, image 3: a mask of 64x48 px": lambda f: Image.new("RGB", (60, 48)).save(
+        f / "test/000001/rgb/000003.png"
+    ),
+}
+
+
+@pytest.mark.parametrize(("problem", "harm"), DAMAGES.items())
+def test_damaged_sets_are_refused_in_one_line(tmp_path, problem, harm):
+    harm(write_set(tmp_path))
+    with pytest.raises(InputError) as caught:
+        BopTestSet(tmp_path, "toy")[0]
+    assert re.search(problem, str(caught.value)), caught.value
+    assert "\n" not in str(caught.value)
+
+
+def test_published_detections_are_found_by_name(tmp_path):
+    folder = write_set(tmp_path)
+    published = tmp_path / "detections/cnos-fastsam/cnos-fastsam_toy-test_3cb298ea.json"
+    published.parent.mkdir(parents=True)
+    (folder / "detections.json").rename(published)
+    assert BopTestSet(tmp_path, "toy").detections.path == published
+    published.with_name("cnos-fastsam_toy-test_again.json").write_text("[]")
+    with pytest.raises(InputError, match="several detection files"):
+        BopTestSet(tmp_path, "toy")
+
+
+def test_real_photos_of_lmo():
+    lmo = shared("lmo")
+    test_set = BopTestSet(lmo.parent, "lmo", detections=lmo / "detections_oracle.json")
+    assert len(test_set) == 40 and list(test_set.objects) == [1, 5, 6, 8, 9, 10, 11, 12]
+    assert sum(len(test_set[index].obj_ids) for index in range(40)) == 285
+    observation, truth = test_set[0], test_set.ground_truth(2)[3]
+    origins = truth.cam_from_obj[:, :3, 3].float() @ observation.K.T
+    xy = origins[:, :2] / origins[:, 2:]
+    for obj_id, box in zip(observation.obj_ids, observation.boxes, strict=True):
+        point = xy[truth.obj_ids == obj_id][0]
+        assert (point > box[:2] - 20).all() and (point < box[2:] + 20).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "images"), [("mini", "test", 6), ("minib", "test_primesense", None)]
+)
+def test_reference_sets(tmp_path, name, split, images):
+    root = shared("bop_golden")
+    targets = load(root / name / "test_targets_bop19.json")
+    test_set = BopTestSet(root, name, detections=dump(tmp_path / "none.json", []))
+    assert test_set.split == split
+    assert len(test_set) == (images or len({(t["scene_id"], t["im_id"]) for t in targets}))
+    symmetries = {obj_id: info.symmetries_discrete.shape[0] for obj_id, info in test_set.objects.items()}
+    assert symmetries == {1: 0, 2: 1, 5: 7, 8: 0, 9: 0}

@@ -1,0 +1,210 @@
+"""BOP's CSV and the journals behind it: names, numbers, and runs that were interrupted."""
+
+import json
+import logging
+
+import pytest
+import torch
+
+from datasets.journal import Journal, read_journals
+from datasets.results import Estimate, ImageResult, csv_name, from_json, to_json, write_csv, write_details
+from tests.shared import shared
+from utils.errors import InputError
+from utils.structs import Observation, Poses
+
+FINGERPRINT = {"checkpoint": "abc", "stage": 3, "seed": 0}
+
+
+def result(im_id: int, count: int = 2, scene_id: int = 1) -> ImageResult:
+    estimates = tuple(
+        Estimate(
+            obj_id=number,
+            score=0.1 * number + 1 / 3,
+            rotation=(0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
+            translation=(0.01 * im_id, -1 / 7, 0.5),
+            detection_score=0.5,
+            inlier_ratio=0.25,
+            template=number,
+            stage=3,
+        )
+        for number in range(count)
+    )
+    return ImageResult(scene_id, im_id, 0.123456789 + im_id, estimates)
+
+
+def observation(count: int) -> Observation:
+    return Observation(
+        image=torch.zeros(3, 4, 4, dtype=torch.uint8),
+        K=torch.eye(3),
+        obj_ids=torch.arange(count) + 5,
+        masks=torch.ones(count, 4, 4, dtype=torch.bool),
+        boxes=torch.zeros(count, 4),
+        scores=torch.linspace(0.9, 0.5, count),
+        scene_id=1,
+        im_id=3,
+        seconds=0.25,
+    )
+
+
+def poses(count: int) -> Poses:
+    cam_from_obj = torch.eye(4).repeat(count, 1, 1)
+    cam_from_obj[:, :3, 3] = torch.tensor([0.1, -0.02, 0.7])
+    return Poses(cam_from_obj, torch.linspace(0.8, 0.2, count), torch.rand(count) + 0.1, torch.arange(count))
+
+
+def rows(path):
+    header, *lines = path.read_text().splitlines()
+    assert header == "scene_id,im_id,obj_id,score,R,t,time"
+    return [line.split(",") for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (("picopose", "lmo", "test"), "picopose_lmo-test.csv"),
+        (("picopose", "tless", "test_primesense"), "picopose_tless-test-primesense.csv"),
+        (("pico_pose v1.2", "my_set-2", "test"), "pico-pose-v1-2_myset2-test.csv"),
+    ],
+)
+def test_names_that_bop_can_take_apart(arguments, name):
+    assert csv_name(*arguments) == name
+    method, rest = name.removesuffix(".csv").split("_")
+    assert method and len(rest.split("-")) in (2, 3)
+
+
+def test_numbers_survive_the_csv(tmp_path):
+    turns = torch.linalg.qr(torch.randn(4, 3, 3, generator=torch.Generator().manual_seed(0)))[0]
+    estimated = poses(4)
+    estimated.cam_from_obj[:, :3, :3] = turns
+    made = ImageResult.of(observation(4), estimated, seconds=1.5, stage=3)
+    write_csv(tmp_path / "a.csv", [made])
+    read = rows(tmp_path / "a.csv")
+    assert [row[:3] for row in read] == [["1", "3", str(obj_id)] for obj_id in (5, 6, 7, 8)]
+    assert torch.equal(torch.tensor([float(row[3]) for row in read]), estimated.score)
+    rotation = torch.tensor([[float(value) for value in row[4].split(" ")] for row in read])
+    assert torch.equal(rotation.reshape(4, 3, 3), turns)
+    translation = torch.tensor([[float(value) for value in row[5].split(" ")] for row in read])
+    assert (translation - torch.tensor([100.0, -20.0, 700.0])).abs().max() < 1e-4  # mm
+    assert {row[6] for row in read} == {"1.750000"}
+
+
+def test_details_follow_the_csv(tmp_path):
+    estimated = poses(3)
+    estimated.inlier_ratio[1] = 0
+    made = ImageResult.of(observation(3), estimated, seconds=1, stage=3)
+    write_details(tmp_path / "a_details.json", [made])
+    details = json.loads((tmp_path / "a_details.json").read_text())
+    assert [entry["stage"] for entry in details] == [3, 2, 3]
+    assert [entry["template"] for entry in details] == [0, 1, 2]
+    assert details[0]["detection_score"] == pytest.approx(0.9)
+    assert details[1]["inlier_ratio"] == 0 and details[2]["obj_id"] == 7
+    write_details(tmp_path / "none.json", [])
+    assert json.loads((tmp_path / "none.json").read_text()) == []
+
+
+def test_poses_that_are_not_finite_are_left_out(caplog):
+    estimated = poses(3)
+    estimated.cam_from_obj[1, 0, 3] = float("nan")
+    with caplog.at_level(logging.WARNING):
+        made = ImageResult.of(observation(3), estimated, seconds=1, stage=1)
+    assert [(estimate.obj_id, estimate.stage) for estimate in made.estimates] == [(5, 1), (7, 1)]
+    assert "image 3, object 6" in caplog.text
+
+
+def test_results_come_back_from_json_exactly():
+    assert from_json(json.loads(json.dumps(to_json(result(3))))) == result(3)
+
+
+def write_all(folder, results):
+    """The CSV of a run, assembled from its journals in the order of `results`."""
+    finished = read_journals(folder / "journal", FINGERPRINT)
+    write_csv(folder / "a.csv", [finished[entry.image] for entry in results])
+    return (folder / "a.csv").read_bytes()
+
+
+@pytest.mark.parametrize("lost", [0, 1, 40])
+def test_an_interrupted_run_gives_the_same_csv(tmp_path, lost):
+    results = [result(im_id) for im_id in range(6)]
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    with Journal(whole / "journal", FINGERPRINT) as journal:
+        for entry in results:
+            journal.append(entry)
+
+    journal = Journal(broken / "journal", FINGERPRINT)
+    for entry in results[:3]:
+        journal.append(entry)
+    path = broken / "journal/rank0.jsonl"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size - lost])  # killed in the middle of a line
+    finished = read_journals(broken / "journal", FINGERPRINT)
+    assert len(finished) == (2 if lost else 3)
+    with Journal(broken / "journal", FINGERPRINT) as journal:
+        for entry in results:
+            if entry.image not in finished:
+                journal.append(entry)
+    assert write_all(broken, results) == write_all(whole, results)
+
+
+def test_a_journal_cut_in_its_first_line_begins_anew(tmp_path):
+    (tmp_path / "rank0.jsonl").write_text('{"finger')
+    assert read_journals(tmp_path, FINGERPRINT) == {}
+    with Journal(tmp_path, FINGERPRINT) as journal:
+        journal.append(result(3))
+    assert list(read_journals(tmp_path, FINGERPRINT)) == [(1, 3)]
+
+
+def test_processes_keep_a_journal_each(tmp_path):
+    results = [result(im_id) for im_id in range(5)]
+    for rank in range(2):
+        with Journal(tmp_path / "journal", FINGERPRINT, rank=rank) as journal:
+            for entry in results[rank::2]:
+                journal.append(entry)
+    assert len(list((tmp_path / "journal").iterdir())) == 2
+    write_all(tmp_path, results)
+    assert [int(row[1]) for row in rows(tmp_path / "a.csv")] == [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]
+
+
+def test_nothing_begun_is_nothing_finished(tmp_path):
+    assert read_journals(tmp_path / "journal", FINGERPRINT) == {}
+
+
+@pytest.mark.parametrize(
+    ("fingerprint", "text", "problem"),
+    [
+        (FINGERPRINT | {"stage": 2}, None, "another stage: name another log_dir"),
+        (FINGERPRINT | {"views": 42}, None, "another views"),
+        (FINGERPRINT, "[1]\n", "does not begin like a journal"),
+        (FINGERPRINT, "scene_id,im_id\n", "does not begin like a journal"),
+        (FINGERPRINT, json.dumps({"fingerprint": FINGERPRINT}) + "\n{}\n", "line 2 is damaged"),
+        (FINGERPRINT, json.dumps({"fingerprint": FINGERPRINT}) + "\nhalf\n", "line 2 is damaged"),
+    ],
+)
+def test_journals_of_other_runs_are_refused(tmp_path, fingerprint, text, problem):
+    with Journal(tmp_path, FINGERPRINT):
+        pass
+    if text is not None:
+        (tmp_path / "rank0.jsonl").write_text(text)
+    with pytest.raises(InputError, match=problem) as caught:
+        read_journals(tmp_path, fingerprint)
+    assert "rank0.jsonl" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_failure_while_writing_leaves_the_old_file(tmp_path):
+    write_csv(tmp_path / "a.csv", [result(3)])
+    before = (tmp_path / "a.csv").read_bytes()
+
+    def results():
+        yield result(3)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_csv(tmp_path / "a.csv", results())
+    assert (tmp_path / "a.csv").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_the_form_of_lines_is_that_of_valid_result_files(tmp_path):
+    reference = rows(shared("bop_golden/csvs/perfect_mini-test.csv"))
+    write_csv(tmp_path / "a.csv", [result(3)])
+    for row in (reference[0], *rows(tmp_path / "a.csv")):
+        assert len(row) == 7 and [len(row[4].split()), len(row[5].split())] == [9, 3]
+        assert all(field.isdecimal() for field in row[:3])

@@ -1,0 +1,111 @@
+"""Template folders in the original's layout: units, crops, and what is refused."""
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from datasets.templates import Templates
+from utils import layouts
+from utils.errors import InputError
+from utils.geometry import cell_centres, project, transform, unproject
+
+WIDTH, HEIGHT = layouts.TEMPLATE_SIZE
+K = torch.tensor(layouts.TEMPLATE_K)
+OBJ = "000004"
+
+
+def write_templates(data_dir, name="toy", *, views=20):
+    """A square plate of 0.1 m that faces the camera, moved and recoloured a little from view to view."""
+    folder = layouts.templates_dir(data_dir, name)
+    layouts.template_poses(folder, OBJ).parent.mkdir(parents=True)
+    (folder / OBJ).mkdir()
+    poses = np.tile(np.eye(4), (views, 1, 1))
+    for view, pose in enumerate(poses):
+        distance = 200.0 + 10 * view  # mm
+        pose[:3, 3] = 2.0 * view, -1.0 * view, distance
+        rgba = np.zeros((HEIGHT, WIDTH, 4), np.uint8)
+        depth = np.zeros((HEIGHT, WIDTH), np.uint16)
+        corners = np.array([[-50, -50, 0], [50, 50, 0]]) + pose[:3, 3]
+        (left, top), (right, bottom) = project(K, torch.tensor(corners).float()).round().int().tolist()
+        window = slice(max(top, 0), bottom), slice(max(left, 0), right)
+        rgba[window] = (200, 100, view, 255)  # RGBA
+        depth[window] = round(distance * 1e-3 / layouts.template_depth_unit(name))
+        image, depth_image = layouts.template_files(folder, OBJ, view)
+        cv2.imwrite(str(image), cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
+        cv2.imwrite(str(depth_image), depth)
+    np.save(layouts.template_poses(folder, OBJ), poses)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["toy", "gso"])
+def test_depth_colour_and_poses_agree(tmp_path, name):
+    write_templates(tmp_path, name)
+    templates = Templates(tmp_path, name, OBJ)
+    view = templates.read(56)
+    assert len(templates) == 20 and view.rgb.shape == (20, 3, 56, 56) and view.depth.shape == (20, 56, 56)
+    assert view.mask.float().mean() > 0.9
+    xyz_cam = unproject(view.K, cell_centres(56, 56).expand(20, -1, -1), view.depth.flatten(1))
+    xyz = transform(torch.linalg.inv(view.cam_from_obj), xyz_cam).reshape(20, 56, 56, 3)
+    inside = view.depth > 0
+    assert (xyz[..., 2].abs()[inside]).max() < 1e-5  # m: the plate lies in its own plane z = 0
+    assert (xyz.abs()[inside]).max() < 0.0505  # m: within the plate, and a pixel
+    middle = view.rgb[:, :, 28, 28]
+    expected = torch.tensor([[200.0, 100.0, index] for index in range(20)]) / 255
+    assert (middle - expected).abs().max() < 1e-3
+    assert view.cam_from_obj[3, :3, 3].tolist() == pytest.approx([0.006, -0.003, 0.23])
+
+
+def test_views_can_be_chosen(tmp_path):
+    write_templates(tmp_path)
+    templates = Templates(tmp_path, "toy", OBJ)
+    chosen = templates.read(28, [17, 2])
+    assert torch.equal(chosen.rgb, templates.read(28).rgb[[17, 2]])
+    assert [len(chunk.rgb) for chunk in templates.chunks(28)] == [16, 4]
+
+
+def damage(path, pixels):
+    cv2.imwrite(str(path), pixels)
+
+
+def save(folder, poses, **options):
+    np.save(layouts.template_poses(folder, OBJ), poses, **options)
+
+
+def image(folder, view):
+    return layouts.template_files(folder, OBJ, view)[0]
+
+
+def depth(folder, view):
+    return layouts.template_files(folder, OBJ, view)[1]
+
+
+FAR = np.tile(np.eye(4) + np.eye(4, k=1) * [[0], [0], [500], [0]], (4, 1, 1))
+
+DAMAGES = [
+    (r"object 000004, .*000004\.npy not found", lambda f: layouts.template_poses(f, OBJ).unlink()),
+    (r"000004\.npy cannot be read", lambda f: layouts.template_poses(f, OBJ).write_bytes(b"")),
+    (r"000004\.npy cannot be read.*pickle", lambda f: save(f, np.array([{}]), allow_pickle=True)),
+    (r"holds no poses \(V, 4, 4\)", lambda f: save(f, np.eye(4))),
+    (r"no pose in mm", lambda f: save(f, FAR * np.nan)),
+    (r"no pose in mm", lambda f: save(f, FAR * [[1, 1, 1, 1e-3]])),
+    (r"no pose in mm", lambda f: save(f, FAR * [[2, 1, 1, 1]])),
+    (r"000003\.png not found", lambda f: image(f, 3).unlink()),
+    (r"000002_depth\.png not found", lambda f: depth(f, 2).unlink()),
+    (r"holds more than the 3 views", lambda f: save(f, FAR[:3])),
+    (r"000004\.png not found", lambda f: save(f, np.concatenate([FAR, FAR]))),
+    (r"000003\.png is \(48, 64, 4\)", lambda f: damage(image(f, 3), np.zeros((48, 64, 4), np.uint8))),
+    (r"000003\.png is \(480, 640, 3\)", lambda f: damage(image(f, 3), np.zeros((480, 640, 3), np.uint8))),
+    (r"000003_depth\.png is .* uint8", lambda f: damage(depth(f, 3), np.zeros((480, 640), np.uint8))),
+    (r"000003\.png cannot be read", lambda f: image(f, 3).write_bytes(image(f, 3).read_bytes()[:100])),
+]
+
+
+@pytest.mark.parametrize(("problem", "harm"), DAMAGES)
+def test_damaged_folders_are_refused_with_the_command_that_mends_them(tmp_path, problem, harm):
+    harm(write_templates(tmp_path, views=4))
+    with pytest.raises(InputError, match=problem) as caught:
+        Templates(tmp_path, "toy", OBJ).read(28)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "rendering.render_templates --dataset toy" in message or "create it again" in message
