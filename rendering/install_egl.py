@@ -35,8 +35,8 @@ def install() -> None:
     command = f"apt-get install {' '.join(PACKAGES)}"
     if shutil.which("apt-get") is None:
         raise InputError(
-            "headless rendering needs libEGL and Mesa's OpenGL drivers: install them with the system's package "
-            f"manager (Fedora: mesa-libEGL mesa-dri-drivers; Debian, Ubuntu: {command})"
+            "headless rendering needs libEGL and Mesa's OpenGL drivers: install them with the system's "
+            f"package manager (Fedora: mesa-libEGL mesa-dri-drivers; Debian, Ubuntu: {command})"
         )
     prefix = become_root()
     if prefix is None:

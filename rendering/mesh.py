@@ -3,22 +3,33 @@
 The renderer draws them, and the evaluation takes its vertices and diameters from here.
 """
 
+import io
+import logging
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import trimesh
+from PIL import Image
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
+from trimesh.resolvers import FilePathResolver
 
 from utils.errors import InputError
 
 GREY = 180  # of models that bring no colour
 UNITS = {"mm": 1e-3, "m": 1.0}
 SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl", ".off")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tga", ".tif", ".tiff", ".webp")
+TEXTURE_FOLDERS = (
+    ("..", "images"),
+    ("..", "textures"),
+    ("..", "materials"),
+)  # ShapeNet, others, Gazebo (GSO)
 MIN_DIAMETER, MAX_DIAMETER = 1e-3, 10.0  # m; a model outside was read in the wrong unit
-MAX_LAYER_SIZE = 2048  # px, of the textures of a mesh with several
+MAX_TEXELS = 1 << 26  # of a mesh's textures together: 8192 x 8192 px
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +60,8 @@ def load_mesh(path: Path | str, *, unit: str | float = "mm") -> Mesh:
     Raises `InputError` for what is missing, no mesh, damaged, or 1000 times too large or too small.
     """
     path = Path(path)
+    if isinstance(unit, str) and unit not in UNITS:
+        raise InputError(f"unit {unit!r}: choose one of {', '.join(UNITS)}")
     scale = UNITS[unit] if isinstance(unit, str) else unit
     parts = [_part(geometry, path) for geometry in _read(path).dump() if _has_faces(geometry)]
     if not parts:
@@ -57,8 +70,8 @@ def load_mesh(path: Path | str, *, unit: str | float = "mm") -> Mesh:
     size = diameter(mesh.vertices)
     if not MIN_DIAMETER <= size <= MAX_DIAMETER:
         raise InputError(
-            f"{path} is {size:.3g} m across when one unit of it is {scale:g} m: "
-            f"pass its true unit ({'m' if size < MIN_DIAMETER else 'mm'}?) or rescale the model"
+            f"{path} is {size:.3g} m across if a unit of it is {scale:g} m; it looks like "
+            f"{'metres' if size < MIN_DIAMETER else 'millimetres'}: pass that unit or rescale the model"
         )
     return mesh
 
@@ -104,16 +117,56 @@ def hull_vertices(vertices: np.ndarray) -> np.ndarray:
     return vertices[ConvexHull(flat).vertices]
 
 
+class _Beside(FilePathResolver):
+    """Finds what a mesh file names, in its own folder or in a texture folder beside that one, nowhere else.
+
+    It remembers what cannot be used: trimesh itself goes on without, and the object would lose its colours.
+    """
+
+    def __init__(self, path: Path):
+        super().__init__(str(path))
+        self._folder = path.parent
+        self.unusable: list[str] = []
+
+    def get(self, name: str) -> bytes:
+        path = self._find(name.strip().replace("\\", "/"))
+        if path is None:
+            self.unusable.append(f"{name.strip()}, which is not beside it")
+            raise FileNotFoundError(name)
+        data = path.read_bytes()
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            try:
+                Image.open(io.BytesIO(data)).verify()
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+                self.unusable.append(f"{name.strip()}, which cannot be read ({error})")
+                raise
+        return data
+
+    def _find(self, name: str) -> Path | None:
+        base = Path(name).name
+        for candidate in (name, base, f"../materials/textures/{base}"):
+            parts = Path(os.path.normpath(candidate)).parts
+            inside = parts[:1] not in ((), ("..",), ("/",))
+            if (inside or parts[:2] in TEXTURE_FOLDERS) and self._folder.joinpath(*parts).is_file():
+                return self._folder.joinpath(*parts)
+        return None
+
+
 def _read(path: Path) -> trimesh.Scene:
     if not path.is_file():
         raise InputError(f"mesh {path} not found: check the path")
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path} is no mesh file: convert it to one of {' '.join(SUFFIXES)}")
+    logging.getLogger("trimesh").setLevel(logging.CRITICAL)  # what it logs is told by the errors here
+    files = _Beside(path)
     try:
-        return trimesh.load_scene(path, process=False, allow_remote=False)
+        scene = trimesh.load_scene(path, resolver=files, process=False, allow_remote=False)
     except Exception as error:  # trimesh's readers raise whatever a damaged file leads them to
-        reason = " ".join(str(error).split())[:120]
+        reason = files.unusable[0] if files.unusable else " ".join(str(error).split())[:120]
         raise InputError(f"{path} cannot be read as a mesh ({reason}): export it again") from error
+    if files.unusable:
+        raise InputError(f"{path} names {files.unusable[0]}: put that file there or remove its name")
+    return scene
 
 
 def _has_faces(geometry: trimesh.parent.Geometry) -> bool:
@@ -204,11 +257,10 @@ def _layered_uv(parts: list[Mesh]) -> list[np.ndarray]:
 
 
 def _stack_layers(textures: list[np.ndarray]) -> np.ndarray:
-    """Textures (L, H, W, 3), several ones brought to one size."""
-    if len(textures) == 1:
-        return textures[0][None]
-    height, width = (min(max(t.shape[axis] for t in textures), MAX_LAYER_SIZE) for axis in (0, 1))
-    return np.stack([cv2.resize(t, (width, height), interpolation=cv2.INTER_AREA) for t in textures])
+    """Textures (L, H, W, 3): brought to the largest one's size, or less where memory would not hold them."""
+    limit = int((MAX_TEXELS / len(textures)) ** 0.5)
+    size = tuple(min(max(t.shape[axis] for t in textures), limit) for axis in (1, 0))
+    return np.stack([cv2.resize(t, size, interpolation=cv2.INTER_AREA) for t in textures])
 
 
 def _array(values, dtype) -> np.ndarray:

@@ -11,14 +11,14 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from rendering.mesh import Mesh, load_mesh
+from rendering.mesh import UNITS, Mesh, load_mesh
 from rendering.renderer import Renderer, Rendering
 from rendering.viewpoints import SUBDIVISIONS, object_poses
 from utils import layouts
@@ -122,10 +122,13 @@ def _write_view(view: Rendering, rgb_path: Path, depth_path: Path, depth_unit: f
 
 
 def render_all(jobs: Sequence[Job], processes: int) -> None:
-    """Renders the jobs; an object that fails is reported and does not stop the others."""
+    """Renders what is not complete yet; an object that fails is reported and does not stop the others."""
+    todo = [job for job in jobs if not is_complete(job.templates, job.name, job.n_views)]
+    if len(todo) < len(jobs):
+        print(f"{len(jobs) - len(todo)} of {len(jobs)} objects are done: delete folders to redo them")
     failures = []
-    with tqdm(total=len(jobs), unit="object") as bar:
-        for failure in _attempts(jobs, processes):
+    with tqdm(total=len(todo), unit="object", disable=not todo) as bar:
+        for failure in _attempts(todo, min(processes, len(todo))):
             bar.update()
             if failure:
                 bar.write(f"error: {failure}")
@@ -136,7 +139,7 @@ def render_all(jobs: Sequence[Job], processes: int) -> None:
 
 
 def _attempts(jobs: Sequence[Job], processes: int) -> Iterator[InputError | None]:
-    if processes == 1:
+    if processes <= 1:
         yield from map(_attempt, jobs)
         return
     # A forked process cannot use its parent's OpenGL, so processes are started afresh.
@@ -178,6 +181,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder that holds the data set")
     parser.add_argument("--views", type=int, choices=sorted(SUBDIVISIONS), default=162)
+    parser.add_argument(
+        "--unit", choices=sorted(UNITS), help="of the meshes (default: BOP mm, plain folders m)"
+    )
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args(arguments)
     if options.processes < 1:
@@ -185,12 +191,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     templates = layouts.templates_dir(options.data_dir, options.dataset)
     unit = layouts.template_depth_unit(options.dataset)
     meshes = layouts.find_meshes(options.data_dir, options.dataset)
+    if options.unit:
+        meshes = {name: replace(mesh, unit=UNITS[options.unit]) for name, mesh in meshes.items()}
     jobs = [Job(mesh, templates, name, options.views, unit) for name, mesh in meshes.items()]
-    todo = [job for job in jobs if not is_complete(templates, job.name, job.n_views)]
-    if len(todo) < len(jobs):
-        print(f"{len(jobs) - len(todo)} of {len(jobs)} objects are done: delete folders to redo them")
-    if todo:
-        render_all(todo, min(options.processes, len(todo)))
+    render_all(jobs, options.processes)
 
 
 if __name__ == "__main__":
