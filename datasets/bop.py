@@ -16,10 +16,9 @@ from datasets.objects import ObjectInfo, read_objects
 from utils import layouts
 from utils.cameras import camera_matrix, check_camera
 from utils.errors import InputError
-from utils.files import finite_numbers, read_json
-from utils.geometry import rigid
+from utils.files import read_json
 from utils.images import read_image
-from utils.structs import Observation, Record
+from utils.structs import Observation
 
 
 @dataclass(frozen=True)
@@ -31,14 +30,6 @@ class TargetImage:
     path: Path
     K: Tensor  # (3, 3)
     instances: dict[int, int]  # obj_id -> inst_count, in the order of the targets
-
-
-@dataclass(frozen=True)
-class GroundTruth(Record):
-    """The annotated objects of one image, in the order of `scene_gt.json`."""
-
-    obj_ids: Tensor  # (N,) long
-    cam_from_obj: Tensor  # (N, 4, 4) m, float64
 
 
 class BopTestSet(Dataset):
@@ -97,13 +88,6 @@ class BopTestSet(Dataset):
             im_id=target.im_id,
             seconds=max((detection.seconds for detection in found), default=0.0),
         )
-
-    def ground_truth(self, scene_id: int) -> dict[int, GroundTruth]:
-        """The annotations of a scene by im_id, read from `scene_gt.json` at every call."""
-        path = layouts.scene_dir(self.split_dir, scene_id) / "scene_gt.json"
-        return {
-            int(im_id): _annotations(entries, f"{path}: image {im_id}") for im_id, entries in _table(path)
-        }
 
 
 def _select(found: tuple[Detection, ...], instances: dict[int, int]) -> tuple[list[int], list[Detection]]:
@@ -166,16 +150,3 @@ def _table(path: Path) -> list[tuple[str, Any]]:
     if not isinstance(table, dict) or not all(key.isdecimal() for key in table):
         raise InputError(f"{path} is no table by image: download the images of the data set again")
     return list(table.items())
-
-
-def _annotations(entries: list, where: str) -> GroundTruth:
-    obj_ids, rotations, translations = [], [], []
-    for entry in entries:
-        if not isinstance(entry, dict) or not {"obj_id", "cam_R_m2c", "cam_t_m2c"} <= entry.keys():
-            raise InputError(f"{where} needs obj_id, cam_R_m2c, cam_t_m2c: download the images again")
-        obj_ids.append(int(entry["obj_id"]))
-        rotations.append(finite_numbers(entry["cam_R_m2c"], 9, f"{where}: cam_R_m2c"))
-        translations.append(finite_numbers(entry["cam_t_m2c"], 3, f"{where}: cam_t_m2c"))
-    rotation = torch.tensor(rotations, dtype=torch.float64).reshape(-1, 3, 3)
-    translation = torch.tensor(translations, dtype=torch.float64).reshape(-1, 3) / 1000
-    return GroundTruth(torch.tensor(obj_ids, dtype=torch.long), rigid(rotation, translation))

@@ -18,7 +18,7 @@ from utils.images import read_pixels
 from utils.structs import View
 
 _METRES_PER_MM = 1e-3
-_CHUNK = 16  # whole images held at a time
+_CHUNK = 8  # whole images held at a time
 
 
 class Templates:
@@ -36,18 +36,9 @@ class Templates:
         self._folder = layouts.templates_dir(data_dir, name)
         self._obj = obj
         self._depth_unit = layouts.template_depth_unit(name)
-        self._remedy = f"run python -m rendering.render_templates --dataset {name}"
+        self._remedy = f"run python -m rendering.render_templates --dataset {name} --data_dir {data_dir}"
         self.cam_from_obj = self._poses()  # (V, 4, 4) m, float32
-        images = [
-            path for view in range(len(self)) for path in layouts.template_files(self._folder, obj, view)
-        ]
-        missing = next((path for path in images if not path.is_file()), None)
-        if missing is not None:
-            raise InputError(f"template {missing} not found: {self._remedy}")
-        if layouts.template_files(self._folder, obj, len(self))[0].exists():
-            raise InputError(
-                f"{images[0].parent} holds more than the {len(self)} views of its poses: {self._remedy}"
-            )
+        self._check_views()
 
     def __len__(self) -> int:
         return len(self.cam_from_obj)
@@ -62,17 +53,32 @@ class Templates:
         K = torch.tensor(layouts.TEMPLATE_K)
         for start in range(0, len(views), _CHUNK):
             chosen = list(views[start : start + _CHUNK])
-            rgb, depth, mask = (torch.stack(maps) for maps in zip(*map(self._images, chosen), strict=True))
-            yield crop_views(rgb, depth, mask, K.expand(len(chosen), 3, 3), self.cam_from_obj[chosen], size)
+            rgba, depth = (torch.stack(maps) for maps in zip(*map(self._images, chosen), strict=True))
+            yield crop_views(
+                rgba[..., :3].permute(0, 3, 1, 2).float() / 255,
+                depth * self._depth_unit,
+                rgba[..., 3] >= 128,
+                K.expand(len(chosen), 3, 3),
+                self.cam_from_obj[chosen],
+                size,
+            )
 
-    def _images(self, view: int) -> tuple[Tensor, Tensor, Tensor]:
-        """rgb (3, H, W) in [0, 1], depth (H, W) m and mask (H, W) of one view."""
+    def _check_views(self) -> None:
+        """Every pose has its two images, and there is no image without a pose."""
+        for view in range(len(self)):
+            for path in layouts.template_files(self._folder, self._obj, view):
+                if not path.is_file():
+                    raise InputError(f"template {path} not found: {self._remedy}")
+        surplus, _ = layouts.template_files(self._folder, self._obj, len(self))
+        if surplus.exists():
+            raise InputError(f"template {surplus} has no pose, of {len(self)} poses in all: {self._remedy}")
+
+    def _images(self, view: int) -> tuple[Tensor, Tensor]:
+        """RGBA (H, W, 4) uint8 and depth (H, W) float32, in counts of the file, of one view."""
         image_path, depth_path = layouts.template_files(self._folder, self._obj, view)
         rgba = self._checked(image_path, np.uint8, (4,))
         depth = self._checked(depth_path, np.uint16, ())
-        rgb = torch.from_numpy(rgba[..., :3]).permute(2, 0, 1) / 255
-        metres = torch.from_numpy(depth.astype(np.float32)) * self._depth_unit
-        return rgb, metres, torch.from_numpy(rgba[..., 3] >= 128)
+        return torch.from_numpy(rgba), torch.from_numpy(depth.astype(np.float32))
 
     def _checked(self, path: Path, dtype: type, channels: tuple[int, ...]) -> np.ndarray:
         pixels = read_pixels(path)

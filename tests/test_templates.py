@@ -4,8 +4,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import trimesh
 
 from datasets.templates import Templates
+from rendering.render_templates import main as render_templates
 from utils import layouts
 from utils.errors import InputError
 from utils.geometry import cell_centres, project, transform, unproject
@@ -61,7 +63,22 @@ def test_views_can_be_chosen(tmp_path):
     templates = Templates(tmp_path, "toy", OBJ)
     chosen = templates.read(28, [17, 2])
     assert torch.equal(chosen.rgb, templates.read(28).rgb[[17, 2]])
-    assert [len(chunk.rgb) for chunk in templates.chunks(28)] == [16, 4]
+    assert [len(chunk.rgb) for chunk in templates.chunks(28)] == [8, 8, 4]
+
+
+def test_rendered_templates_put_the_surface_where_the_mesh_has_it(tmp_path):
+    half = torch.tensor([0.05, 0.1, 0.075])
+    (tmp_path / "things").mkdir()
+    trimesh.creation.box(2 * half.numpy()).export(tmp_path / "things/box.ply")
+    render_templates(
+        ["--dataset", "things", "--data_dir", str(tmp_path), "--views", "42", "--processes", "1"]
+    )
+    view = Templates(tmp_path, "things", "box").read(64)
+    xyz_cam = unproject(view.K, cell_centres(64, 64).expand(42, -1, -1), view.depth.flatten(1))
+    xyz = transform(torch.linalg.inv(view.cam_from_obj), xyz_cam)[view.depth.flatten(1) > 0]
+    distance = ((xyz.abs() - half).amax(dim=1)).abs()
+    assert len(xyz) > 42 * 1000
+    assert distance.median() < 3e-4 and distance.quantile(0.99) < 6e-4  # m; the depth is in whole mm
 
 
 def damage(path, pixels):
@@ -92,7 +109,7 @@ DAMAGES = [
     (r"no pose in mm", lambda f: save(f, FAR * [[2, 1, 1, 1]])),
     (r"000003\.png not found", lambda f: image(f, 3).unlink()),
     (r"000002_depth\.png not found", lambda f: depth(f, 2).unlink()),
-    (r"holds more than the 3 views", lambda f: save(f, FAR[:3])),
+    (r"000003.png has no pose, of 3 poses", lambda f: save(f, FAR[:3])),
     (r"000004\.png not found", lambda f: save(f, np.concatenate([FAR, FAR]))),
     (r"000003\.png is \(48, 64, 4\)", lambda f: damage(image(f, 3), np.zeros((48, 64, 4), np.uint8))),
     (r"000003\.png is \(480, 640, 3\)", lambda f: damage(image(f, 3), np.zeros((480, 640, 3), np.uint8))),

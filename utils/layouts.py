@@ -124,16 +124,22 @@ def image_path(scene: Path, im_id: int) -> Path:
     return found
 
 
-def find_detections(data_dir: Path | str, name: str) -> Path:
-    """The detections of a BOP data set: its own `detections.json`, else the CNOS file that BOP ships."""
-    folder, shipped = dataset_dir(data_dir, name), f"cnos-fastsam_{name}-test_*.json"
-    if (folder / "detections.json").is_file():
-        return folder / "detections.json"
-    shared = [Path(data_dir) / "detections", Path(data_dir) / "default_detections"]
-    found = sorted(folder.glob(shipped)) + [path for root in shared for path in sorted(root.rglob(shipped))]
+def find_detections(folder: Path | str, name: str) -> Path:
+    """The detections of a BOP data set: its own `detections.json`, else the CNOS file that BOP ships.
+
+    `folder` is that of the data sets, or one that holds BOP's default detections as they come.
+    """
+    folder, shipped = Path(folder), f"cnos-fastsam_{name}-test_*.json"
+    own = folder / name / "detections.json"
+    if own.is_file():
+        return own
+    places = (shipped, f"*/{shipped}", f"detections/**/{shipped}", f"default_detections/**/{shipped}")
+    found = sorted({path for place in places for path in folder.glob(place)})
     if len(found) != 1:
         state = f"several detection files ({', '.join(map(str, found))})" if found else "no detections"
-        remedy = f"put {shipped} into {shared[0]} or name a file with test_dataset.detections=FILE"
+        remedy = (
+            f"put {shipped} into {folder / 'detections'} or name a file with test_dataset.detections=FILE"
+        )
         raise InputError(f"{state} for {name}: {remedy}")
     return found[0]
 
