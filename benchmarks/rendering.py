@@ -1,0 +1,137 @@
+"""Views per second and core of the template renderer: `python -m benchmarks.rendering`.
+
+One object of 20,480 faces at 640x480 on one core: the files of `render_templates`, the renderer alone, and
+moderngl's bare loop (draw, read the colours) as the bound that nothing in Python beats.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import moderngl
+import numpy as np
+import trimesh
+
+from rendering.context import create_context
+from rendering.mesh import Mesh, make_mesh
+from rendering.render_templates import Job, render_object, render_view
+from rendering.renderer import Renderer
+from rendering.viewpoints import object_poses
+from utils import layouts
+
+VIEWS = 162
+
+
+def bumpy_ball() -> Mesh:
+    """A ball of 12 cm with bumps and smooth colours: 10,242 vertices, 20,480 faces."""
+    sphere = trimesh.creation.icosphere(subdivisions=5)
+    x, y, z = sphere.vertices.T
+    radius = 0.055 + 0.005 * np.sin(9 * x) * np.sin(8 * y) * np.sin(7 * z)
+    colors = (127 + 120 * np.sin(5 * sphere.vertices + [0, 1, 2])).astype(np.uint8)
+    return make_mesh(sphere.vertices * radius[:, None], sphere.faces, colors=colors)
+
+
+def bare_loop(mesh: Mesh, poses: np.ndarray) -> Callable[[], None]:
+    """moderngl's own loop: one program, colours and depth test, colours read back."""
+    width, height = layouts.TEMPLATE_SIZE
+    ctx = create_context()
+    ctx.enable_only(moderngl.DEPTH_TEST)
+    program = ctx.program(
+        vertex_shader="""
+            #version 330
+            uniform mat4 clip_from_obj;
+            in vec3 position; in vec3 color; out vec3 v_color;
+            void main() { gl_Position = clip_from_obj * vec4(position, 1.0); v_color = color; }""",
+        fragment_shader="""
+            #version 330
+            in vec3 v_color; out vec4 rgba;
+            void main() { rgba = vec4(v_color, 1.0); }""",
+    )
+    vertices = [(ctx.buffer(mesh.vertices), "3f", "position"), (ctx.buffer(mesh.colors), "3f1", "color")]
+    array = ctx.vertex_array(program, vertices, ctx.buffer(mesh.faces))
+    fbo = ctx.simple_framebuffer((width, height))
+    (fx, _, cx), (_, fy, cy), _ = layouts.TEMPLATE_K
+    near, far = 0.01, 1.0
+    clip_from_cam = np.array(
+        [
+            [2 * fx / width, 0, (2 * cx + 1) / width - 1, 0],
+            [0, 2 * fy / height, (2 * cy + 1) / height - 1, 0],
+            [0, 0, (far + near) / (far - near), -2 * far * near / (far - near)],
+            [0, 0, 1, 0],
+        ]
+    )
+
+    def run() -> None:
+        fbo.use()
+        for pose in poses:
+            fbo.clear()
+            program["clip_from_obj"].write((clip_from_cam @ pose).T.astype(np.float32).tobytes())
+            array.render()
+            fbo.read(components=4)
+
+    return run
+
+
+def renderer_loop(mesh: Mesh, poses: np.ndarray, *, depth_only: bool) -> Callable[[], None]:
+    renderer, K = Renderer(), np.array(layouts.TEMPLATE_K)
+
+    def run() -> None:
+        for pose in poses:
+            if depth_only:
+                renderer.render_depth(mesh, pose, K, *layouts.TEMPLATE_SIZE)
+            else:
+                render_view(renderer, mesh, pose)
+
+    return run
+
+
+def file_loop(mesh: Mesh, folder: Path) -> Callable[[], None]:
+    """All that `render_templates` does for an object: reading the mesh, the context, images, poses."""
+    path = folder / "ball.ply"
+    colors = np.column_stack([mesh.colors, np.full(len(mesh.colors), 255, np.uint8)])
+    trimesh.Trimesh(mesh.vertices * 1000, mesh.faces, vertex_colors=colors, process=False).export(path)
+    job = Job(layouts.MeshFile(path, 1e-3), folder / "templates", "ball", VIEWS, depth_unit=1e-3)
+    return lambda: render_object(job)
+
+
+def views_per_second(run: Callable[[], None], repeats: int) -> tuple[float, float]:
+    """Of the best repeat, by the clock and by the process's CPU time."""
+    run()
+    wall, cpu = [], []
+    for _ in range(repeats):
+        start, cpu_start = time.perf_counter(), time.process_time()
+        run()
+        wall.append(time.perf_counter() - start)
+        cpu.append(time.process_time() - cpu_start)
+    return VIEWS / min(wall), VIEWS / min(cpu)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    repeats = parser.parse_args().repeats
+    os.environ["LP_NUM_THREADS"] = "0"  # Mesa draws in this thread
+    cv2.setNumThreads(0)
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    mesh = bumpy_ball()
+    poses = object_poses(mesh.vertices, VIEWS)
+    with tempfile.TemporaryDirectory() as folder:
+        loops = {
+            "templates with files": file_loop(mesh, Path(folder)),
+            "Renderer.render": renderer_loop(mesh, poses, depth_only=False),
+            "Renderer.render_depth": renderer_loop(mesh, poses, depth_only=True),
+            "moderngl, bare": bare_loop(mesh, poses),
+        }
+        with create_context() as context:
+            print(f"{len(mesh.faces)} faces, 640x480, one core, {context.info['GL_RENDERER']}")
+        for name, run in loops.items():
+            by_clock, by_cpu = views_per_second(run, repeats)
+            print(f"{name:22} {by_clock:6.1f} views/s ({by_cpu:.1f} by CPU time)")
+
+
+if __name__ == "__main__":
+    main()
