@@ -73,12 +73,22 @@ def crop_image(image: Tensor, masks: Tensor, windows: Tensor, K: Tensor, size: i
     return Crop(rgb=rgb, mask=mask, K=crop_from_image(windows, size) @ K.float())
 
 
-def crop_views(rgb: Tensor, depth: Tensor, mask: Tensor, K: Tensor, cam_from_obj: Tensor, size: int) -> View:
-    """Crops of whole images of known pose, each about its own mask.
+def crop_views(
+    rgb: Tensor,
+    depth: Tensor,
+    mask: Tensor,
+    K: Tensor,
+    cam_from_obj: Tensor,
+    size: int,
+    *,
+    windows: Tensor | None = None,
+) -> View:
+    """Crops of whole images of known pose, each about its own mask or of the given windows (B, 4) px, square.
 
     rgb (B, 3, H, W) in [0, 1]; depth (B, H, W) m; mask (B, H, W) bool; K (B, 3, 3); cam_from_obj (B, 4, 4).
     """
-    windows = square_boxes(mask_boxes(mask), *mask.shape[-2:])
+    if windows is None:
+        windows = square_boxes(mask_boxes(mask), *mask.shape[-2:])
     return View(
         rgb=resize_windows(rgb, windows, size, "bilinear"),
         mask=resize_windows(mask[:, None].float(), windows, size, "nearest")[:, 0] > 0.5,

@@ -1,0 +1,147 @@
+"""The objects that synthetic pairs show: meshes from files and procedural shapes, slowly exchanged.
+
+A pool holds the objects of a sample index as a pure function of (seed, index), yet loads or makes a mesh only
+once in many samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from utils.layouts import MeshFile
+
+Mesh = Any  # of the rendering layer; data sets only pass it on
+
+
+class Studio(Protocol):
+    """What data sets need of rendering; `rendering.studio.Studio` is one."""
+
+    def load(self, path: Path, unit: float) -> Mesh: ...
+
+    def random_shape(self, rng: np.random.Generator) -> Mesh: ...
+
+    def random_image(self, rng: np.random.Generator, height: int, width: int) -> np.ndarray: ...
+
+    def board(self, image: np.ndarray) -> Mesh: ...
+
+    def hull(self, mesh: Mesh) -> np.ndarray: ...
+
+    def template_poses(self, mesh: Mesh) -> np.ndarray: ...
+
+    def photo(self, instances: Sequence, K: np.ndarray, width: int, height: int, **light) -> Any: ...
+
+    def depth(
+        self, mesh: Mesh, cam_from_obj: np.ndarray, K: np.ndarray, width: int, height: int
+    ) -> np.ndarray: ...
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingObject:
+    """A mesh with what scenes and templates need to know of it."""
+
+    name: str
+    mesh: Mesh
+    hull: np.ndarray  # (N, 3) m, vertices of the convex hull
+    template_poses: np.ndarray  # (V, 4, 4) cam_from_obj, m
+
+    @cached_property
+    def radius(self) -> float:
+        """m, of the sphere about the origin that holds the object."""
+        return float(np.linalg.norm(self.hull, axis=1).max())
+
+    def nearest_views(self, cam_from_obj: np.ndarray, count: int) -> np.ndarray:
+        """Indices of the templates whose cameras see the object from most nearly the same side.
+
+        Sides are directions from the object's origin to the camera, in the object's frame: so the angle
+        between the viewing ray and the optical axis plays no part, and neither does a turn in the image.
+        """
+        sides = _camera_directions(self.template_poses)
+        return np.argsort(-sides @ _camera_directions(cam_from_obj[None])[0])[:count]
+
+
+def _camera_directions(cam_from_obj: np.ndarray) -> np.ndarray:
+    """Unit vectors (V, 3) from the object's origin to the cameras, object frame."""
+    position = -np.einsum("vji,vj->vi", cam_from_obj[:, :3, :3], cam_from_obj[:, :3, 3])
+    return position / np.linalg.norm(position, axis=1, keepdims=True)
+
+
+class ObjectPool:
+    """`slots` objects at a time, each exchanged after `period` samples, one after the other.
+
+    Args:
+        files: meshes by name; every file gets its turn, so none is rarer than another.
+        shapes: share of the slots that hold procedural shapes, in [0, 1].
+    """
+
+    def __init__(
+        self,
+        studio: Studio,
+        files: dict[str, MeshFile],
+        *,
+        shapes: float,
+        seed: int,
+        slots: int = 96,
+        period: int = 3072,
+    ):
+        if not 0 <= shapes <= 1:
+            raise ValueError(f"a share of {shapes} procedural shapes: give one from 0 to 1")
+        if not files and shapes < 1:
+            raise ValueError("no mesh files: name some, or set the share of procedural shapes to 1")
+        self._studio, self._names, self._files = studio, sorted(files), files
+        self._seed, self.slots, self._period = seed, slots, period
+        self._file_slots = slots - round(shapes * slots)
+        self._loaded = Lru(max(2 * slots, 128))
+        self._shapes = Lru(slots)
+
+    def get(self, index: int, slot: int) -> TrainingObject:
+        """The object that a slot holds for a sample."""
+        generation = (index + slot * self._period // self.slots) // self._period
+        if slot < self._file_slots:
+            turn = generation * self._file_slots + slot
+            return self._loaded.get(self._name(turn), self._load)
+        return self._shapes.get((slot, generation), self._shape)
+
+    def pick(self, rng: np.random.Generator, index: int) -> TrainingObject:
+        """A random object of those that the pool holds for a sample."""
+        return self.get(index, int(rng.integers(self.slots)))
+
+    def _name(self, turn: int) -> str:
+        """The files one after the other, in a new order every round."""
+        n_round, place = divmod(turn, len(self._names))
+        return self._names[np.random.default_rng([self._seed, n_round]).permutation(len(self._names))[place]]
+
+    def _load(self, name: str) -> TrainingObject:
+        file = self._files[name]
+        return self._prepare(name, self._studio.load(file.path, file.unit))
+
+    def _shape(self, key: tuple[int, int]) -> TrainingObject:
+        rng = np.random.default_rng([self._seed, *key])
+        return self._prepare(f"shape {self._seed}/{key[0]}/{key[1]}", self._studio.random_shape(rng))
+
+    def _prepare(self, name: str, mesh: Mesh) -> TrainingObject:
+        return TrainingObject(name, mesh, self._studio.hull(mesh), self._studio.template_poses(mesh))
+
+
+class Lru:
+    """The `size` values used last, by key; a missing one is made."""
+
+    def __init__(self, size: int):
+        self._size = size
+        self._values: dict = {}  # in the order of their last use
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_values": {}}
+
+    def get(self, key, make: Callable):
+        """The value of a key, `make(key)` if it is not at hand."""
+        value = self._values.pop(key) if key in self._values else make(key)
+        self._values[key] = value
+        if len(self._values) > self._size:
+            self._values.pop(next(iter(self._values)))
+        return value

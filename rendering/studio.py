@@ -1,0 +1,88 @@
+"""What making training images needs of rendering, as one object that can be handed to a data set.
+
+It can be sent to other processes; each of them makes its own OpenGL context when it first draws.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from rendering.mesh import Mesh, bounding_sphere, hull_vertices, load_mesh, make_mesh
+from rendering.prints import random_texture
+from rendering.renderer import Light, Renderer, Rendering
+from rendering.shapes import random_shape
+from rendering.viewpoints import ORIGIN_SHARE, object_poses
+
+Instance = tuple[Mesh, np.ndarray]  # a mesh and its cam_from_obj (4, 4) m
+
+
+class Studio:
+    """Meshes, images and a renderer.
+
+    Args:
+        views: number of template viewpoints, 42 or 162.
+        cache_bytes: of the meshes that the renderer keeps.
+    """
+
+    def __init__(self, *, views: int = 162, cache_bytes: int = 1 << 30):
+        self._views, self._cache_bytes = views, cache_bytes
+        self._renderer: Renderer | None = None
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {"_renderer": None}
+
+    def load(self, path: Path, unit: float) -> Mesh:
+        """A mesh file as training object; an origin too far off for the templates moves to the centre."""
+        mesh = load_mesh(path, unit=unit)
+        centre, radius = bounding_sphere(mesh.vertices)
+        if np.linalg.norm(centre) <= ORIGIN_SHARE * radius:
+            return mesh
+        return replace(mesh, vertices=mesh.vertices - centre.astype(np.float32))
+
+    def random_shape(self, rng: np.random.Generator) -> Mesh:
+        return random_shape(rng)
+
+    def random_image(self, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+        """(height, width, 3) uint8: a pattern, a print or a picture."""
+        return random_texture(rng, height, width)
+
+    def board(self, image: np.ndarray) -> Mesh:
+        """A square of 1 m in the plane z = 0 about the origin that shows an image (H, W, 3) uint8."""
+        uv = np.float32([[0, 0], [1, 0], [1, 1], [0, 1]])
+        vertices = np.column_stack([uv - 0.5, np.zeros(4)])
+        return make_mesh(vertices, np.array([[0, 1, 2], [0, 2, 3]]), uv=uv, texture=image)
+
+    def hull(self, mesh: Mesh) -> np.ndarray:
+        """(N, 3) float64 m: the vertices on the convex hull."""
+        return hull_vertices(mesh.vertices)
+
+    def template_poses(self, mesh: Mesh) -> np.ndarray:
+        """cam_from_obj (V, 4, 4) of the mesh's templates."""
+        return object_poses(mesh.vertices, self._views)
+
+    def photo(
+        self,
+        instances: Sequence[Instance],
+        K: np.ndarray,
+        width: int,
+        height: int,
+        *,
+        ambient: float | Sequence[float] = 1.0,
+        suns: Sequence[tuple[Sequence[float], Sequence[float]]] = (),
+    ) -> Rendering:
+        """Draws instances; `suns` are directions (camera frame, towards the light) and RGB colours."""
+        lights = [Light(at=tuple(at), directional=True, color=tuple(color)) for at, color in suns]
+        return self._drawer().render(instances, K, width, height, ambient=ambient, lights=lights)
+
+    def depth(
+        self, mesh: Mesh, cam_from_obj: np.ndarray, K: np.ndarray, width: int, height: int
+    ) -> np.ndarray:
+        """Depth (height, width) m of one mesh alone; 0 where there is no surface."""
+        return self._drawer().render_depth(mesh, cam_from_obj, K, width, height)
+
+    def _drawer(self) -> Renderer:
+        if self._renderer is None:
+            self._renderer = Renderer(cache_bytes=self._cache_bytes)
+        return self._renderer
