@@ -66,12 +66,13 @@ def bare_loop(mesh: Mesh, poses: np.ndarray) -> Callable[[], None]:
     )
 
     def run() -> None:
-        fbo.use()
-        for pose in poses:
-            fbo.clear()
-            program["clip_from_obj"].write((clip_from_cam @ pose).T.astype(np.float32).tobytes())
-            array.render()
-            fbo.read(components=4)
+        with ctx:
+            fbo.use()
+            for pose in poses:
+                fbo.clear()
+                program["clip_from_obj"].write((clip_from_cam @ pose).T.astype(np.float32).tobytes())
+                array.render()
+                fbo.read(components=4)
 
     return run
 
@@ -126,8 +127,8 @@ def main() -> None:
             "Renderer.render_depth": renderer_loop(mesh, poses, depth_only=True),
             "moderngl, bare": bare_loop(mesh, poses),
         }
-        with create_context() as context:
-            print(f"{len(mesh.faces)} faces, 640x480, one core, {context.info['GL_RENDERER']}")
+        device = create_context().info["GL_RENDERER"]
+        print(f"{len(mesh.faces)} faces, 640x480, one core, {device}")
         for name, run in loops.items():
             by_clock, by_cpu = views_per_second(run, repeats)
             print(f"{name:22} {by_clock:6.1f} views/s ({by_cpu:.1f} by CPU time)")

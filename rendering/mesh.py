@@ -32,6 +32,16 @@ MIN_DIAMETER, MAX_DIAMETER = 1e-3, 10.0  # m; a model outside was read in the wr
 MAX_TEXELS = 1 << 26  # of a mesh's textures together: 8192 x 8192 px
 
 
+_DTYPES = {
+    "vertices": np.float32,
+    "faces": np.int32,
+    "normals": np.float32,
+    "colors": np.uint8,
+    "uv": np.float32,
+    "texture": np.uint8,
+}
+
+
 @dataclass(frozen=True, eq=False)
 class Mesh:
     """Triangles in the object's frame; a surface colour is the vertex colour times the texture's.
@@ -51,6 +61,10 @@ class Mesh:
     def __post_init__(self):
         if (self.uv is None) != (self.texture is None):
             raise ValueError("uv and texture belong together: give both or neither")
+        for name, dtype in _DTYPES.items():
+            values = getattr(self, name)
+            if values is not None and values.dtype != dtype:
+                raise ValueError(f"{name} of a mesh must be {np.dtype(dtype).name}, not {values.dtype}")
 
 
 def load_mesh(path: Path | str, *, unit: str | float = "mm") -> Mesh:

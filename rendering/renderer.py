@@ -45,8 +45,8 @@ class Rendering:
 class Renderer:
     """An OpenGL context with the meshes that were drawn last.
 
-    It belongs to the process and thread that made it. `cache_bytes` bounds the meshes kept on the device; the
-    one drawn last is always kept. Raises `InputError` where EGL is missing.
+    It belongs to the process and thread that made it; several may be used in turn. `cache_bytes` bounds the
+    meshes kept on the device; the one drawn last is always kept. Raises `InputError` where EGL is missing.
     """
 
     def __init__(self, *, cache_bytes: int = 1 << 30):
@@ -73,14 +73,15 @@ class Renderer:
         Pixel (i, j) is the ray through u = i, v = j exactly. With the default light (white, ambient) colours
         are those of the mesh; each `Light` adds Lambert's and a modest specular term (Blinn-Phong).
         """
-        self._color.begin(width, height)
-        camera = _camera_uniforms(K, width, height, self._near(instances))
         lighting = _light_uniforms(ambient, lights)
-        for index, (mesh, cam_from_obj) in enumerate(instances):
-            features = Features(color=True, textured=mesh.texture is not None, lit=bool(lights))
-            self._draw(mesh, cam_from_obj, features, camera | lighting | {"instance": index})
-        rgba = self._color.read(0, np.uint8, 4)
-        surface = self._color.read(1, np.float32, 2)
+        with self._ctx:  # makes it the current one
+            self._color.begin(width, height)
+            camera = _camera_uniforms(K, width, height, self._near(instances))
+            for index, (mesh, cam_from_obj) in enumerate(instances):
+                features = Features(color=True, textured=mesh.texture is not None, lit=bool(lights))
+                self._draw(mesh, cam_from_obj, features, camera | lighting | {"instance": index})
+            rgba = self._color.read(0, np.uint8, 4)
+            surface = self._color.read(1, np.float32, 2)
         return Rendering(
             rgb=cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB),
             depth=np.ascontiguousarray(surface[..., 0]),
@@ -94,15 +95,17 @@ class Renderer:
 
         Draws and transfers depth only, several times as fast as `render`; the pixels are the same.
         """
-        self._depth.begin(width, height)
-        camera = _camera_uniforms(K, width, height, self._near([(mesh, cam_from_obj)]))
-        self._draw(mesh, cam_from_obj, Features(), camera)
-        return self._depth.read(0, np.float32, 1)[..., 0]
+        with self._ctx:
+            self._depth.begin(width, height)
+            camera = _camera_uniforms(K, width, height, self._near([(mesh, cam_from_obj)]))
+            self._draw(mesh, cam_from_obj, Features(), camera)
+            return self._depth.read(0, np.float32, 1)[..., 0]
 
     def close(self) -> None:
         """Frees the context and all that is on the device."""
-        for resource in (*self._meshes.values(), *self._programs.values(), self._color, self._depth):
-            resource.release()
+        with self._ctx:
+            for resource in (*self._meshes.values(), *self._programs.values(), self._color, self._depth):
+                resource.release()
         self._meshes.clear()
         self._ctx.release()
 

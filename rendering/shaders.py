@@ -73,7 +73,7 @@ void shade(inout vec3 diffuse, inout vec3 specular) {
         float cosine = max(dot(normal, to_light), 0.0);
         vec3 halfway = normalize(to_light + to_camera + 1e-6);
         diffuse += light_color[i] * cosine;
-        specular += light_color[i] * cosine * pow(max(dot(normal, halfway), 0.0), SHININESS);
+        specular += SPECULAR * light_color[i] * cosine * pow(max(dot(normal, halfway), 0.0), SHININESS);
     }
 }
 #endif
