@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from utils.errors import InputError
 from utils.files import finite_numbers, iterate_json
-from utils.rle import decode, run_lengths
+from utils.rle import compress, decode
 
 _REMEDY = "download or create the detections again"
 # A mask of so few pixels says less than the detection's box, which is used instead.
@@ -25,14 +23,13 @@ _TOO_FEW_PIXELS = 8
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """One detection; its mask is run-length encoded, `runs` is None where only the box is known."""
+    """One detection, with its mask as a code or only its box."""
 
     obj_id: int
     score: float
     seconds: float  # the detector's for the whole image; 0 if unknown
     box: tuple[float, float, float, float]  # px: left, top, right, bottom, the last two exclusive
-    runs: NDArray[np.uint32] | None
-    size: tuple[int, int] | None  # (height, width) of the mask
+    mask: tuple[bytes, tuple[int, int]] | None  # of `utils.rle`: code, (height, width)
 
 
 class Detections:
@@ -72,22 +69,23 @@ class Detections:
         """
         masks = torch.zeros(len(chosen), *size, dtype=torch.bool)
         for mask, detection in zip(masks, chosen, strict=True):
-            if detection.size not in (None, size):
-                (h, w), (height, width) = detection.size, size
-                raise InputError(
-                    f"{self.path}: scene {scene_id}, image {im_id}: a mask of {w}x{h} px for an image of "
-                    f"{width}x{height} px: make the detections on these images"
-                )
-            if detection.runs is not None and detection.runs[1::2].sum() > _TOO_FEW_PIXELS:
-                mask.copy_(torch.from_numpy(decode(detection.runs, size)))
-            else:
-                _fill_box(mask, detection.box)
+            if detection.mask is not None:
+                code, (h, w) = detection.mask
+                if (h, w) != size:
+                    raise InputError(
+                        f"{self.path}: scene {scene_id}, image {im_id}: a mask of {w}x{h} px for an image of "
+                        f"{size[1]}x{size[0]} px: make the detections on these images"
+                    )
+                mask.copy_(torch.from_numpy(decode(code, size)))
+            if mask.sum() <= _TOO_FEW_PIXELS:
+                _set_box(mask, detection.box)
         return masks
 
 
-def _fill_box(mask: Tensor, box: tuple[float, float, float, float]) -> None:
-    """Sets the pixels of a box in a mask (H, W): the part inside, and at least one pixel."""
+def _set_box(mask: Tensor, box: tuple[float, float, float, float]) -> None:
+    """Makes a box of the mask (H, W): its part inside, and at least one pixel."""
     height, width = mask.shape
+    mask[:] = False
     left, right = _span(box[0], box[2], width)
     top, bottom = _span(box[1], box[3], height)
     mask[top:bottom, left:right] = True
@@ -108,16 +106,13 @@ def _detection(entry: dict, where: str) -> Detection:
         )
     (score,) = finite_numbers(entry.get("score"), 1, f"{where}: score")
     (seconds,) = finite_numbers(entry.get("time", 0.0), 1, f"{where}: time")
-    runs, size = None, None
-    if entry.get("segmentation"):
-        runs, size = run_lengths(entry["segmentation"], f"{where}: segmentation")
+    segmentation = entry.get("segmentation")
     return Detection(
         obj_id=_integer(entry, "category_id", where),
         score=score,
         seconds=max(seconds, 0.0),
         box=(left, top, left + width, top + height),
-        runs=runs,
-        size=size,
+        mask=compress(segmentation, f"{where}: segmentation") if segmentation else None,
     )
 
 

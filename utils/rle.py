@@ -1,39 +1,42 @@
 """COCO's run-length masks, plain and compressed: detections and training masks are stored so.
 
-Our own decoder because pycocotools fills the rest of a mask whose runs end too early with stray memory;
-here the runs must add up to the image.
+The decoder is our own because that of pycocotools fills the rest of a mask whose runs end early with stray
+memory; here the runs must add up to the image.
 """
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pycocotools.mask import frPyObjects
 
 from utils.errors import InputError
 
 
-def run_lengths(segmentation: Any, where: str) -> tuple[NDArray[np.uint32], tuple[int, int]]:
-    """Runs (alternating 0 and 1, down the columns) and (height, width) of a COCO `{"counts", "size"}`.
+def compress(segmentation: Any, where: str) -> tuple[bytes, tuple[int, int]]:
+    """COCO's compressed code and the (height, width) of a mask `{"counts", "size"}`, plain or compressed.
 
-    `counts` is a list, or a string in COCO's compressed form. `where` begins the `InputError` of a bad one.
+    `where` begins the `InputError` of a mask whose runs are malformed or do not fill its size.
     """
     try:
         height, width = (int(side) for side in segmentation["size"])
         counts = segmentation["counts"]
-        runs = np.asarray(_expand(counts) if isinstance(counts, str | bytes) else counts)
+        runs = _expand(counts) if isinstance(counts, str | bytes) else np.asarray(counts)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{where} is no run-length mask ({error!r}): make the file again") from None
-    whole = runs.ndim == 1 and (runs.dtype.kind in "iu" or runs.size == 0)
-    if min(height, width) < 1 or not whole or (runs < 0).any() or int(runs.sum()) != height * width:
+    whole = runs.ndim == 1 and runs.dtype.kind in "iu" and runs.size > 0
+    if not whole or runs.min() < 0 or min(height, width) < 1 or int(runs.sum()) != height * width:
         raise InputError(f"{where}: the runs do not fill its size {width}x{height}: make the file again")
-    return runs.astype(np.uint32), (height, width)
+    if isinstance(counts, str | bytes):
+        return counts.encode() if isinstance(counts, str) else counts, (height, width)
+    return frPyObjects({"counts": counts, "size": [height, width]}, height, width)["counts"], (height, width)
 
 
-def decode(runs: NDArray[np.uint32], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """The mask (height, width) of runs that fill it."""
+def decode(code: bytes, size: tuple[int, int]) -> NDArray[np.bool_]:
+    """The mask (height, width) of a code made by `compress`."""
     height, width = size
-    values = np.arange(len(runs)) % 2 == 1
-    return np.repeat(values, runs).reshape(width, height).T
+    runs = _expand(code)  # of 0 and 1 in turns, down the columns
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 
 def _expand(text: str | bytes) -> NDArray[np.int64]:
