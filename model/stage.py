@@ -68,6 +68,8 @@ class PicoPoseStage:
     def predict(self, observation: Observation, poses: Poses | None = None) -> Poses:
         """Poses of all detections; an estimate of its own, so `poses` are not used."""
         observation = observation.to(self.device)
+        if len(observation.obj_ids) == 0:
+            return no_poses(self.device)
         crops = self._crop(observation)
         real = self.network.backbone(crops.rgb)
         match_scores, chosen = self._rank(real[-1], crops.mask, observation.obj_ids)  # (B, k)
@@ -80,8 +82,9 @@ class PicoPoseStage:
             solution = solve_pnp(
                 matches, crops.K[owner], threshold_px=self.threshold_px * zoom, seed=self.seed
             )
-            coarse = torch.where(solution.solved[:, None, None], solution.cam_from_obj, coarse)
-            support = solution.inlier_ratio
+            solved = solution.solved[:, None, None]
+            coarse = torch.where(solved, solution.cam_from_obj.to(coarse.dtype), coarse)
+            support = (solution.inlier_ratio * solution.solved).to(support.dtype)
         hypotheses = Poses(
             cam_from_obj=coarse,
             score=observation.scores[owner] * (support if self.stage == 3 else match_scores.flatten()),
@@ -138,3 +141,9 @@ def best_hypotheses(hypotheses: Poses, count: int) -> Poses:
     support = hypotheses.inlier_ratio.view(-1, count)
     first = (support == support.amax(dim=1, keepdim=True)).int().argmax(dim=1)
     return hypotheses[first + count * torch.arange(len(first), device=first.device)]
+
+
+def no_poses(device: torch.device) -> Poses:
+    """The poses of an image without detections."""
+    none = torch.zeros(0, device=device)
+    return Poses(cam_from_obj=none.view(0, 4, 4), score=none, inlier_ratio=none, template=none.long())

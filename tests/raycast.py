@@ -1,4 +1,4 @@
-"""An independent renderer for tests: every ray against every triangle (Moeller and Trumbore, 1997), float64."""
+"""An independent renderer for tests: all rays against all triangles (Moeller and Trumbore, 1997), float64."""
 
 import numpy as np
 

@@ -1,0 +1,201 @@
+"""Estimates the poses of a BOP data set's test images and writes the CSV that BOP accepts.
+
+python run_test.py --dataset lmo --checkpoint_path picopose.ckpt test_dataset.data_dir=/data/bop
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from tqdm import tqdm
+
+from datasets.bop import BopTestSet
+from datasets.journal import Journal, read_journals
+from datasets.results import ImageResult, csv_name, write_csv, write_details
+from datasets.templates import Templates
+from model.factory import build_network, load_network, randomise
+from model.picopose import PicoPose
+from model.stage import PicoPoseStage, Stage
+from rendering.render_templates import Job, render_all
+from utils import layouts
+from utils.config import Config, load_config, to_yaml
+from utils.device import choose_device
+from utils.distributed import World, join
+from utils.errors import exits_cleanly
+from utils.files import write_atomically
+from utils.prefetch import prefetch
+from utils.structs import View
+
+LOG = logging.getLogger("run_test")
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--dataset", default="all", help="folder of a BOP data set, or all for the seven core ones"
+    )
+    parser.add_argument("--config", default="config/base.yaml", help="YAML file")
+    parser.add_argument("--checkpoint_path", help="weights: the released checkpoint or one trained here")
+    parser.add_argument("--model", default="picopose", choices=["picopose"])
+    parser.add_argument(
+        "--version_id", type=int, default=0, help="number of the run, part of its folder's name"
+    )
+    parser.add_argument(
+        "--gpus", help="index of the GPU, or one for each process of torchrun as in 0,1; or cpu"
+    )
+    parser.add_argument("--view", type=int, help="templates per object: 42, 162 or 642")
+    parser.add_argument("--stage", type=int, help="stage that poses are read off after: 1, 2 or 3")
+    parser.add_argument("--hypotheses", type=int, help="templates followed for each detection")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="entries of the config, e.g. log_dir=out"
+    )
+    return parser.parse_intermixed_args()
+
+
+@exits_cleanly
+def main() -> None:
+    arguments = parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    config = load_config(arguments.config, arguments.overrides + flags_as_overrides(arguments))
+    world = join()
+    device = choose_device(arguments.gpus, world.local_rank)
+    network = prepare_network(config).to(device)
+    run_dir = (
+        Path(config.log_dir) / f"{arguments.model}_{Path(arguments.config).stem}_id{arguments.version_id}"
+    )
+    for name in layouts.BOP_CORE if arguments.dataset == "all" else [arguments.dataset]:
+        csv = run_dataset(name, config, network, run_dir, method=arguments.model, world=world)
+        if world.rank == 0:
+            LOG.info("poses: %s", csv)
+
+
+def flags_as_overrides(arguments: argparse.Namespace) -> list[str]:
+    flags = {
+        "checkpoint": arguments.checkpoint_path,
+        "test.views": arguments.view,
+        "test.stage": arguments.stage,
+        "test.hypotheses": arguments.hypotheses,
+    }
+    return [f"{key}={value}" for key, value in flags.items() if value is not None]
+
+
+def prepare_network(config: Config) -> PicoPose:
+    network = build_network(**asdict(config.model))
+    if config.checkpoint:
+        load_network(network, Path(config.checkpoint))
+    else:
+        LOG.warning("no --checkpoint_path: the weights are random (seeded), so the poses mean nothing")
+        randomise(network, seed=0)
+    return network
+
+
+def run_dataset(
+    name: str, config: Config, network: PicoPose, run_dir: Path, *, method: str, world: World
+) -> Path:
+    """Runs one data set, or what an interrupted run left of it, and returns the path of its CSV."""
+    data = config.test_dataset
+    dataset = BopTestSet(data.data_dir, name, detections=detections_of(config, name), targets=data.targets)
+    fingerprint = fingerprint_of(config, dataset)
+    journals = run_dir / f"{name}_journal"
+    done = read_journals(journals, fingerprint)
+    # Images are dealt out before the finished ones are left out, so that every process deals alike.
+    own = range(world.rank, len(dataset), world.size)
+    missing = [i for i in own if (dataset.images[i].scene_id, dataset.images[i].im_id) not in done]
+    stages = [
+        PicoPoseStage(
+            network,
+            views_loader(config, dataset, world),
+            hypotheses=config.test.hypotheses,
+            stage=config.test.stage,
+            threshold_px=config.test.threshold_px,
+            seed=config.test.seed,
+        )
+    ]
+    with Journal(journals, fingerprint, rank=world.rank) as journal:
+        run_images(dataset, missing, stages, journal.append, last=config.test.stage)
+    world.barrier()
+    csv = run_dir / csv_name(method, name, dataset.split)
+    if world.rank == 0:
+        results = read_journals(journals, fingerprint)
+        ordered = [results[image.scene_id, image.im_id] for image in dataset.images]
+        write_csv(csv, ordered)
+        write_details(csv.with_suffix(".json"), ordered)
+        with write_atomically(run_dir / "config.yaml") as temporary:
+            temporary.write_text(to_yaml(config), encoding="utf-8")
+    return csv
+
+
+def run_images(
+    dataset: BopTestSet,
+    indices: list[int],
+    stages: list[Stage],
+    finished: Callable[[ImageResult], None],
+    *,
+    last: int,
+) -> None:
+    """Sends images through the stages, one at a time; time spent on preparing an object is not an image's."""
+    progress = tqdm(total=len(indices), desc=dataset.name, unit="image")
+    for observation in prefetch(dataset.__getitem__, indices):
+        for stage in stages:
+            stage.onboard(observation.obj_ids.unique().tolist())
+        start, poses = time.perf_counter(), None
+        for stage in stages:
+            poses = stage.predict(observation, poses)
+        poses = poses.to("cpu")
+        seconds = time.perf_counter() - start
+        finished(ImageResult.of(observation, poses, seconds=seconds, stage=last))
+        progress.set_postfix_str(f"{seconds:.2f} s/image")
+        progress.update()
+    progress.close()
+
+
+def detections_of(config: Config, name: str) -> Path:
+    """The detection file of a data set."""
+    given = config.test_dataset.detections
+    if given is None or Path(given).is_dir():
+        return layouts.find_detections(given or config.test_dataset.data_dir, name)
+    return Path(given)
+
+
+def views_loader(config: Config, dataset: BopTestSet, world: World) -> Callable[[int], View]:
+    """Reads an object's templates: those beside the data set if it has any, else rendered below `log_dir`."""
+    root, name = Path(config.test_dataset.data_dir), dataset.name
+    if not layouts.templates_dir(root, name).is_dir():
+        root = Path(config.log_dir)
+        if world.rank == 0:
+            render_all(template_jobs(config, dataset, layouts.templates_dir(root, name)), os.cpu_count())
+        world.barrier()
+    return lambda obj_id: Templates(root, name, f"{obj_id:06d}").read(config.model.size)
+
+
+def template_jobs(config: Config, dataset: BopTestSet, folder: Path) -> list[Job]:
+    meshes = layouts.find_meshes(config.test_dataset.data_dir, dataset.name)
+    names = [f"{obj_id:06d}" for obj_id in dataset.objects]
+    unit = layouts.template_depth_unit(dataset.name)
+    return [Job(meshes[name], folder, name, config.test.views, unit) for name in names]
+
+
+def fingerprint_of(config: Config, dataset: BopTestSet) -> dict[str, str]:
+    """Everything that the poses of a run depend on, by name."""
+    files = {"checkpoint": config.checkpoint, "detections": dataset.detections.path}
+    return {
+        "dataset": dataset.name,
+        "images": _digest(json.dumps([(i.scene_id, i.im_id, i.instances) for i in dataset.images]).encode()),
+        "model": json.dumps(asdict(config.model)),
+        "test": json.dumps(asdict(config.test)),
+        **{key: _digest(Path(path).read_bytes()) if path else "none" for key, path in files.items()},
+    }
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    main()
