@@ -1,0 +1,183 @@
+"""Viewpoints, and the template files: their layout, their content and what an interruption leaves."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import trimesh
+
+from rendering import render_templates
+from rendering.mesh import make_mesh
+from rendering.render_templates import render_templates_of
+from rendering.renderer import Renderer
+from rendering.viewpoints import object_poses, view_directions, view_poses
+from utils import layouts
+
+
+@pytest.mark.parametrize("count", [42, 162, 642])
+def test_directions_cover_the_sphere_evenly(count: int):
+    directions = view_directions(count)
+    assert directions.shape == (count, 3)
+    np.testing.assert_allclose(np.linalg.norm(directions, axis=1), 1, atol=1e-12)
+    cosine = directions @ directions.T
+    np.fill_diagonal(cosine, -1)
+    nearest = np.degrees(np.arccos(cosine.max(axis=1)))
+    # The directions' mean cell is a disc of this size; an even grid's neighbours are about so far apart.
+    even = np.degrees(2 * np.arccos(1 - 2 / count))
+    assert 0.8 * even < nearest.min() <= nearest.max() < 1.2 * even
+    np.testing.assert_allclose(directions.mean(axis=0), 0, atol=1e-9)
+    np.testing.assert_array_equal(directions, view_directions(count))
+
+
+def test_only_the_counts_of_an_icosphere_exist():
+    with pytest.raises(ValueError, match="42, 162, 642"):
+        view_directions(100)
+
+
+@pytest.mark.parametrize("count", [42, 162])
+def test_cameras_look_at_the_centre_and_stand_upright(count: int):
+    centre = np.array([0.3, -0.2, 0.1])
+    poses = view_poses(count, 0.4, centre)
+    rotation, up = poses[:, :3, :3], poses[:, :3, 2]
+    np.testing.assert_allclose(
+        rotation @ rotation.transpose(0, 2, 1), np.tile(np.eye(3), (count, 1, 1)), atol=1e-12
+    )
+    np.testing.assert_allclose(np.linalg.det(rotation), 1, atol=1e-12)
+    np.testing.assert_allclose(
+        rotation @ centre + poses[:, :3, 3], np.tile([0, 0, 0.4], (count, 1)), atol=1e-12
+    )
+    camera_in_object = -(rotation.transpose(0, 2, 1) @ poses[:, :3, 3:])[..., 0]
+    np.testing.assert_allclose((camera_in_object - centre) / 0.4, view_directions(count), atol=1e-12)
+    np.testing.assert_allclose(up[:, 0], 0, atol=1e-12)  # the object's z axis is vertical in every image ...
+    assert (up[:, 1] < 1e-12).all()  # ... and points up, where it can be seen from the side
+
+
+def test_cameras_aim_at_the_origin_unless_it_lies_far_off():
+    ball = trimesh.creation.icosphere(subdivisions=3, radius=0.05).vertices
+    for offset, aim in ((0.02, 0.0), (0.03, 0.03)):  # radius 0.05: half of it is 0.025
+        poses = object_poses(ball + np.array([offset, 0, 0]), 42)
+        seen = poses[:, :3, :3] @ [aim, 0, 0] + poses[:, :3, 3]
+        np.testing.assert_allclose(seen, np.tile([0, 0, 0.1], (42, 1)), atol=2e-4)
+
+
+def write_ball(folder: Path, name: str = "ball", radius: float = 0.04) -> None:
+    sphere = trimesh.creation.icosphere(subdivisions=2, radius=radius)
+    colors = np.random.default_rng(5).integers(0, 255, (len(sphere.vertices), 4))
+    folder.mkdir(parents=True, exist_ok=True)
+    trimesh.Trimesh(sphere.vertices, sphere.faces, vertex_colors=colors, process=False).export(
+        folder / f"{name}.ply"
+    )
+
+
+def run(data_dir: Path, *options: str) -> None:
+    render_templates.main(["--dataset", "toys", "--data_dir", str(data_dir), "--views", "42", *options])
+
+
+def snapshot(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def test_files_hold_what_was_rendered(tmp_path):
+    write_ball(tmp_path / "toys")
+    run(tmp_path, "--processes", "1")
+    sphere = trimesh.load(tmp_path / "toys" / "ball.ply", process=False)
+    mesh = make_mesh(sphere.vertices, sphere.faces, colors=np.array(sphere.visual.vertex_colors[:, :3]))
+    with Renderer() as renderer:
+        expected = render_templates_of(renderer, mesh, 42)
+    templates = tmp_path / "templates" / "toys"
+    assert {path.name for path in templates.iterdir()} == {"ball", "object_poses"}
+    poses = np.load(templates / "object_poses" / "ball.npy")
+    assert poses.shape == (42, 4, 4)
+    np.testing.assert_allclose(poses[:, :3, 3], expected.cam_from_obj[:, :3, 3] * 1000, atol=1e-6)
+    np.testing.assert_allclose(poses[:, :3, :3], expected.cam_from_obj[:, :3, :3], atol=1e-9)
+    assert len(list((templates / "ball").iterdir())) == 84
+    for view in range(42):
+        bgra = cv2.imread(str(templates / "ball" / f"{view:06d}.png"), cv2.IMREAD_UNCHANGED)
+        depth_mm = cv2.imread(str(templates / "ball" / f"{view:06d}_depth.png"), cv2.IMREAD_UNCHANGED)
+        assert (bgra.shape, bgra.dtype, depth_mm.dtype) == ((480, 640, 4), np.uint8, np.uint16)
+        np.testing.assert_array_equal(bgra[..., 2::-1], expected.rgb[view])
+        np.testing.assert_array_equal(bgra[..., 3], np.where(expected.depth[view] > 0, 255, 0))
+        np.testing.assert_allclose(depth_mm, expected.depth[view] * 1000, atol=0.501)
+
+
+def test_depth_of_training_sets_counts_tenths_of_millimetres(tmp_path):
+    write_ball(tmp_path)
+    mesh = layouts.MeshFile(tmp_path / "ball.ply", 1.0)
+    unit = layouts.template_depth_unit("gso")
+    render_templates.render_object(render_templates.Job(mesh, tmp_path / "out", "000001", 42, unit))
+    depth = cv2.imread(str(tmp_path / "out" / "000001" / "000007_depth.png"), cv2.IMREAD_UNCHANGED)
+    # The centre of the image sees the ball from a diameter, 80 mm, away: its surface is 40 mm off.
+    assert depth[240, 320] == pytest.approx(400, rel=0.06)
+
+
+def test_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
+    for name in ("a", "b"):
+        write_ball(tmp_path / "toys", name, radius=0.01)
+    templates, write, written = tmp_path / "templates" / "toys", cv2.imwrite, []
+
+    def write_until_killed(path, *arguments):
+        written.append(path)
+        if len(written) > 84 + 30:  # in the middle of the second object
+            raise KeyboardInterrupt
+        return write(path, *arguments)
+
+    monkeypatch.setattr(cv2, "imwrite", write_until_killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, "--processes", "1")
+    assert [path.name for path in (templates / "object_poses").iterdir()] == ["a.npy"]
+    assert not (templates / "b").exists()
+    first = snapshot(templates / "a")
+    assert len(first) == 84
+    monkeypatch.setattr(cv2, "imwrite", write)
+    run(tmp_path, "--processes", "1")
+    assert "1 of 2 objects are done" in capsys.readouterr().out
+    assert snapshot(templates / "a") == first
+    assert len(list((templates / "b").iterdir())) == 84
+    assert {path.name for path in templates.iterdir()} == {"a", "b", "object_poses"}
+    everything = snapshot(templates)
+    run(tmp_path)
+    assert snapshot(templates) == everything
+
+
+def test_incomplete_objects_are_rendered_again(tmp_path):
+    write_ball(tmp_path / "toys", radius=0.01)
+    run(tmp_path, "--processes", "1")
+    templates = tmp_path / "templates" / "toys"
+    poses = templates / "object_poses" / "ball.npy"
+    for damage in (
+        lambda: (templates / "ball" / "000003_depth.png").unlink(),
+        lambda: poses.write_bytes(poses.read_bytes()[:500]),
+        lambda: np.save(poses, np.load(poses)[:7]),
+    ):
+        damage()
+        assert not render_templates.is_complete(templates, "ball", 42)
+        run(tmp_path, "--processes", "1")
+        assert render_templates.is_complete(templates, "ball", 42)
+    assert not render_templates.is_complete(templates, "ball", 162)
+
+
+def test_bad_mesh_is_one_line_and_leaves_the_others_complete(tmp_path, capsys):
+    write_ball(tmp_path / "toys", "good", radius=0.01)
+    (tmp_path / "toys" / "bad.ply").write_text("no mesh")
+    with pytest.raises(SystemExit) as ended:
+        run(tmp_path, "--processes", "2")
+    assert ended.value.code == 2
+    last = capsys.readouterr().err.strip().splitlines()[-1]
+    assert last.startswith("error: ")
+    assert str(tmp_path / "toys" / "bad.ply") in last
+    templates = tmp_path / "templates" / "toys"
+    assert render_templates.is_complete(templates, "good", 42)
+    assert not (templates / "bad").exists()
+
+
+def test_unit_of_a_folder_of_meshes_can_be_given(tmp_path, capsys):
+    write_ball(tmp_path / "toys", radius=40)
+    with pytest.raises(SystemExit) as ended:
+        run(tmp_path, "--processes", "1")
+    assert ended.value.code == 2
+    assert "looks like millimetres" in capsys.readouterr().err
+    run(tmp_path, "--processes", "1", "--unit", "mm")
+    poses = np.load(tmp_path / "templates" / "toys" / "object_poses" / "ball.npy")
+    np.testing.assert_allclose(np.linalg.norm(poses[:, :3, 3], axis=1), 80, rtol=1e-3)
