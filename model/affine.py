@@ -71,6 +71,9 @@ class AffineRegressor(nn.Module):
         self.translation = _mlp(width, 2)
         self.scale = _mlp(width, 1)
         self.rotation = _mlp(width, 2)
+        with torch.no_grad():  # training starts near "same size, not turned"
+            self.scale[-1].bias.fill_(1)
+            self.rotation[-1].bias.copy_(torch.tensor([1.0, 0.0]))
 
     def forward(self, volume: Tensor) -> Similarity:
         features = self.features(volume)

@@ -1,6 +1,7 @@
-"""Stage 0 of the network: patch features of a crop, from a DINOv2 vision transformer (timm's implementation).
+"""Stage 0 of the network: patch features of a crop, from DINOv2 or a convolutional network of timm's.
 
-Four evenly spaced blocks feed the dense head; the last of them is also what templates are matched by.
+Three maps, shallow to deep, feed the dense head; the last of them is also what templates are matched by. A
+backbone tells its maps' `channels` and `sides`, and `cells`, the side of the last.
 """
 
 from pathlib import Path
@@ -19,9 +20,9 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 class Dinov2(nn.Module):
-    """RGB crops (B, 3, S, S) in [0, 1] -> four feature maps (B, C, n, n) with n = S / 14, shallow to deep.
+    """RGB crops (B, 3, S, S) in [0, 1] -> three feature maps (B, C, n, n) with n = S / 14, shallow to deep.
 
-    The maps leave the transformer without its final norm and without the class token.
+    They are the outputs after a half, three quarters and all of the blocks; they leave the transformer without its final norm and without the class token.
 
     Args:
         name: timm's name, e.g. `vit_large_patch14_dinov2`.
@@ -33,9 +34,9 @@ class Dinov2(nn.Module):
         super().__init__()
         self.vit = timm.create_model(name, img_size=size, num_classes=0)
         self.cells = size // 14
-        self.channels = [self.vit.embed_dim] * 4
+        self.channels, self.sides = [self.vit.embed_dim] * 3, [self.cells] * 3
         depth = len(self.vit.blocks)
-        self.blocks = [depth * (i + 1) // 4 - 1 for i in range(4)]
+        self.blocks = [depth * quarters // 4 - 1 for quarters in (2, 3, 4)]
         if pretrained:
             fit(self.vit, _pretrained_weights(name, pretrained, self.vit), Path(pretrained))
         self.vit.norm = nn.Identity()
@@ -46,6 +47,53 @@ class Dinov2(nn.Module):
         return self.vit.forward_intermediates(
             (rgb - self.mean) / self.std, indices=self.blocks, norm=False, intermediates_only=True
         )
+
+
+class Pyramid(nn.Module):
+    """RGB crops (B, 3, S, S) in [0, 1] -> three maps of sides 2n, n, n with n = S / stride, shallow to deep.
+
+    The last map joins the network's map at `stride` with all deeper ones, so that what templates are matched
+    by knows detail and context.
+
+    Args:
+        name: timm's name of a network that makes a feature pyramid, convolutional or hybrid.
+        size: S, the crops' side in px.
+        stride: side of a patch in px.
+        pretrained: "timm" downloads the published weights; None leaves random ones.
+
+    Raises:
+        InputError: the network has no maps at the stride or its half.
+    """
+
+    JOINED_CHANNELS = 256
+
+    def __init__(self, name: str, *, size: int, stride: int = 16, pretrained: str | None = None):
+        super().__init__()
+        fixed = {"img_size": size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+        strides = timm.create_model(name, features_only=True, **fixed).feature_info.reduction()
+        if stride not in strides or stride // 2 not in strides:
+            raise InputError(f"option model.stride={stride}: {name} has maps at the strides {strides}")
+        first = strides.index(stride // 2)
+        self.body = timm.create_model(
+            name,
+            features_only=True,
+            out_indices=tuple(range(first, len(strides))),
+            pretrained=pretrained == "timm",
+            **fixed,
+        )
+        channels = self.body.feature_info.channels()
+        self.join = nn.Conv2d(sum(channels[1:]), self.JOINED_CHANNELS, 1)
+        self.cells = size // stride
+        self.channels = [channels[0], channels[1], self.JOINED_CHANNELS]
+        self.sides = [2 * self.cells, self.cells, self.cells]
+        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+
+    def forward(self, rgb: Tensor) -> list[Tensor]:
+        shallow, middle, *deep = self.body((rgb - self.mean) / self.std)
+        size = tuple(middle.shape[-2:])
+        deep = [F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in deep]
+        return [shallow, middle, self.join(torch.cat([middle, *deep], dim=1))]
 
 
 def _pretrained_weights(name: str, source: str, vit: VisionTransformer) -> dict[str, Tensor]:

@@ -3,18 +3,21 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import timm
 import torch
 
-from model.backbone import Dinov2
+from model.backbone import Dinov2, Pyramid
 from model.picopose import PicoPose
 from model.released import convert, is_released
 from utils.checkpoint import fit, read_checkpoint, weights_of
+from utils.errors import InputError
 
 
 def build_network(
     *,
     backbone: str,
     pretrained: str | None,
+    stride: int,
     size: int,
     dpt_channels: Sequence[int],
     features: int,
@@ -22,9 +25,27 @@ def build_network(
     half_cell: float,
     viewing_ray: bool,
 ) -> PicoPose:
-    """A network with random weights but for its backbone, which `pretrained` may name; see `ModelConfig`."""
+    """A network with random weights but for its backbone, which `pretrained` may name; see `ModelConfig`.
+
+    Raises:
+        InputError: no such backbone, or one that does not fit the crops' size.
+    """
+    if not timm.is_model(backbone):
+        raise InputError(
+            f"option model.backbone={backbone}: timm has no such network; see timm.list_models()"
+        )
+    dinov2 = backbone.endswith("dinov2")
+    if not dinov2 and pretrained not in (None, "timm"):
+        raise InputError(
+            f"option model.pretrained={pretrained}: only DINOv2 reads a file; write timm or null"
+        )
+    stride = 14 if dinov2 else stride
+    if size % (2 * stride):
+        raise InputError(f"option model.size={size}: must be a multiple of {2 * stride}, two patches")
     return PicoPose(
-        Dinov2(backbone, size=size, pretrained=pretrained),
+        Dinov2(backbone, size=size, pretrained=pretrained)
+        if dinov2
+        else Pyramid(backbone, size=size, stride=stride, pretrained=pretrained),
         size=size,
         dpt_channels=dpt_channels,
         features=features,

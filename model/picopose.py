@@ -18,9 +18,9 @@ class PicoPose(nn.Module):
     """The network of the paper.
 
     Args:
-        backbone: crops (B, 3, S, S) -> four feature maps (B, C_i, n, n); tells its `channels` and `cells`.
+        backbone: crops (B, 3, S, S) -> three feature maps, the last (B, C, n, n); see `model.backbone`.
         size: S, the crops' side in px.
-        dpt_channels: of the dense head's four inputs; features: of its outputs.
+        dpt_channels: of the dense head's three inputs; features: of its outputs.
         width: of the affine regressor and the flow decoder.
         half_cell: see `FlowDecoder`; viewing_ray: see `affine.pose_from_similarity`.
     """
@@ -30,7 +30,7 @@ class PicoPose(nn.Module):
         backbone: nn.Module,
         *,
         size: int = 224,
-        dpt_channels: Sequence[int] = (256, 512, 1024, 1024),
+        dpt_channels: Sequence[int] = (512, 1024, 1024),
         features: int = 256,
         width: int = 256,
         half_cell: float = 0.0,
@@ -41,7 +41,7 @@ class PicoPose(nn.Module):
         self.viewing_ray = viewing_ray
         self.backbone = backbone
         self.affine = AffineRegressor(cells=backbone.cells, patch=size // backbone.cells, width=width)
-        self.dpt = DPT(backbone.channels, channels=dpt_channels, features=features)
+        self.dpt = DPT(backbone.channels, backbone.sides, channels=dpt_channels, features=features)
         self.flow = FlowDecoder(size=size, features=features, width=width, half_cell=half_cell)
 
     def mask_patches(self, mask: Tensor) -> Tensor:
@@ -56,5 +56,5 @@ class PicoPose(nn.Module):
         return self.affine(volume)
 
     def refine(self, real: list[Tensor], template: list[Tensor], views: View, matrix: Tensor) -> list[Flow]:
-        """Stage 3: the four feature maps of both crops and a start (B, 3, 3) -> flow after each level."""
+        """Stage 3: the feature maps of both crops and a start (B, 3, 3) -> flow after each level."""
         return self.flow(self.dpt(real), self.dpt(template), views.mask, matrix)

@@ -21,10 +21,11 @@ PREFIX = "network."
 # What the released network subtracts and divides by, in stored order, from images in BGR order.
 RELEASED_MEAN, RELEASED_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
-# Modules that the released network holds but never runs.
+# Modules of the released network whose results reach no output.
 UNUSED = re.compile(
     r"feature_extractor\.dinov2\.(mask_token|norm\.)"
     r"|offset_regressor\.dpt_head\.scratch\.(refinenet1\.|refinenet4\.resConfUnit1\.|output_conv)"
+    r"|offset_regressor\.dpt_head\.(projects\.0|resize_layers\.0|scratch\.layer1_rn)\."
 )
 
 RENAMED = [
@@ -34,9 +35,9 @@ RENAMED = [
     (r"affine_regressor\.features\.", "affine.features."),
     (r"affine_regressor\.inplane_predictor\.", "affine.rotation."),
     (r"affine_regressor\.(translation|scale)_predictor\.", r"affine.\1."),
-    (r"offset_regressor\.dpt_head\.projects\.", "dpt.project."),
-    (r"offset_regressor\.dpt_head\.resize_layers\.", "dpt.resize."),
-    (r"offset_regressor\.dpt_head\.scratch\.layer(\d)_rn\.", lambda m: f"dpt.reduce.{int(m[1]) - 1}."),
+    (r"offset_regressor\.dpt_head\.projects\.(\d)\.", lambda m: f"dpt.project.{int(m[1]) - 1}."),
+    (r"offset_regressor\.dpt_head\.resize_layers\.(\d)\.", lambda m: f"dpt.resize.{int(m[1]) - 1}."),
+    (r"offset_regressor\.dpt_head\.scratch\.layer(\d)_rn\.", lambda m: f"dpt.reduce.{int(m[1]) - 2}."),
     (r"offset_regressor\.dpt_head\.scratch\.refinenet(\d)\.", lambda m: f"dpt.fuse.{4 - int(m[1])}."),
     (r"(dpt\.fuse\.\d\.)out_conv\.", r"\1out."),
     (r"(dpt\.fuse\.\d\.)resConfUnit1\.", r"\1skip."),

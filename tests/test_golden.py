@@ -90,8 +90,6 @@ def compute(network: PicoPose, inputs: dict[str, Tensor], golden: dict[str, Tens
 
 def test_backbone_features(run: Run):
     assert relative(run.real[-1], run.golden["query_feature_last"]) < TOLERANCE
-    stride = run.real[0].shape[1] // run.golden["query_feature_layer0"].shape[1]
-    assert relative(run.real[0][:, ::stride], run.golden["query_feature_layer0"]) < TOLERANCE
     assert relative(run.template[-1][0], run.golden["template_feature_last_first"]) < TOLERANCE
 
 

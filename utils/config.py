@@ -19,8 +19,9 @@ class ModelConfig:
 
     backbone: str = "vit_large_patch14_dinov2"
     pretrained: str | None = None  # "timm" downloads DINOv2's weights; a path reads them from a file
+    stride: int = 16  # px, side of a patch of a convolutional backbone; DINOv2's is 14
     size: int = 224  # side of the crops, px
-    dpt_channels: list[int] = field(default_factory=lambda: [256, 512, 1024, 1024])
+    dpt_channels: list[int] = field(default_factory=lambda: [512, 1024, 1024])
     features: int = 256
     width: int = 256
     half_cell: float = 0.0

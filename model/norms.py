@@ -1,0 +1,53 @@
+"""Batch norm over the batches of all training processes, so that several train the network that one would.
+
+PyTorch's own `SyncBatchNorm` runs on GPUs only; here is one for the CPU too.
+"""
+
+import torch
+from timm.layers import convert_sync_batchnorm
+from torch import Tensor, nn
+
+from utils.collectives import summed, world_size
+
+
+def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
+    """The module with every batch norm taking its statistics from the batches of all processes."""
+    if world_size() == 1:
+        return module
+    return convert_sync_batchnorm(module) if device.type == "cuda" else _synchronise(module)
+
+
+def _synchronise(module: nn.Module) -> nn.Module:
+    if isinstance(module, nn.BatchNorm2d):
+        return _SyncedBatchNorm(module)
+    for name, child in module.named_children():
+        setattr(module, name, _synchronise(child))
+    return module
+
+
+class _SyncedBatchNorm(nn.BatchNorm2d):
+    """Batch norm over the batches of all processes, with the parameters and buffers of a given one.
+
+    timm's batch norms may end with dropout and an activation, which are kept.
+    """
+
+    def __init__(self, norm: nn.BatchNorm2d):
+        super().__init__(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+        self.weight, self.bias = norm.weight, norm.bias
+        for name, buffer in norm.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
+        self.after = nn.Sequential(*norm.children())
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training:
+            return self.after(super().forward(x))
+        count = x.numel() // x.shape[1] * world_size()
+        mean = summed(x.mean(dim=(0, 2, 3))) / world_size()
+        centred = x - mean[:, None, None]
+        variance = summed(centred.square().mean(dim=(0, 2, 3))) / world_size()
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return self.after(centred * scale[:, None, None] + self.bias[:, None, None])

@@ -1,0 +1,90 @@
+"""The training forward pass: a batch of pairs and the noise of stage 3's start -> losses.
+
+The backbone may run in bf16; everything behind it runs in float32.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from model import losses
+from model.affine import Similarity
+from model.flow import Flow
+from model.matching import descriptors
+from model.picopose import PicoPose
+from model.supervision import (
+    Positions,
+    StartNoise,
+    disturb,
+    patch_of,
+    true_positions,
+    true_similarity,
+)
+from utils.structs import Pair
+
+LEVELS = 3
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the network should answer to a batch of pairs."""
+
+    positions: list[Positions]  # at the sides of the three levels, coarse to fine
+    similarity: Similarity
+
+
+class TrainingPass(nn.Module):
+    """Pairs and noise -> losses; a module so that data-parallel training can wrap it.
+
+    Args:
+        network: the network to train.
+        bf16: whether the backbone runs under autocast.
+    """
+
+    def __init__(self, network: PicoPose, *, bf16: bool = False):
+        super().__init__()
+        self.network = network
+        self.bf16 = bf16
+
+    def forward(self, pair: Pair, noise: StartNoise) -> losses.Losses:
+        real, template = features(self.network, pair, bf16=self.bf16)
+        with torch.autocast(pair.real.rgb.device.type, enabled=False):
+            truth = true_answers(self.network, pair)
+            similarity = self.network.regress(real[-1], template[-1], pair.template.mask)
+            start = disturb(truth.similarity, noise).matrix(pair.template)
+            flows = self.network.refine(real, template, pair.template, start)
+            return self._losses(real[-1], template[-1], similarity, flows, truth)
+
+    def _losses(
+        self, real: Tensor, template: Tensor, similarity: Similarity, flows: list[Flow], truth: Truth
+    ) -> losses.Losses:
+        cells, size = self.network.backbone.cells, self.network.size
+        coarse = truth.positions[0]
+        patch = patch_of(coarse.xy, cells=cells, size=size)
+        return losses.Losses(
+            matching=losses.info_nce(descriptors(real), descriptors(template), patch, coarse.visible),
+            translation=losses.translation_loss(similarity, truth.similarity, patch=size / cells),
+            scale=losses.scale_loss(similarity, truth.similarity),
+            angle=losses.angle_loss(similarity, truth.similarity),
+            flow=losses.flow_loss(flows, truth.positions, size=size),
+            certainty=losses.certainty_loss(flows, truth.positions),
+        )
+
+
+def features(network: PicoPose, pair: Pair, *, bf16: bool) -> tuple[list[Tensor], list[Tensor]]:
+    """The backbone's maps of the real and of the template crops, computed in one batch; float32."""
+    rgb = torch.cat([pair.real.rgb, pair.template.rgb])
+    with torch.autocast(rgb.device.type, torch.bfloat16, enabled=bf16):
+        maps = network.backbone(rgb)
+    halves = [m.to(rgb.dtype).chunk(2) for m in maps]
+    return [real for real, _ in halves], [template for _, template in halves]
+
+
+@torch.no_grad()
+def true_answers(network: PicoPose, pair: Pair) -> Truth:
+    cells = network.backbone.cells
+    return Truth(
+        positions=[true_positions(pair, cells=cells * 2**level) for level in range(LEVELS)],
+        similarity=true_similarity(pair, viewing_ray=network.viewing_ray),
+    )
