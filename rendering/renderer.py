@@ -195,7 +195,7 @@ class _DeviceMesh:
     def __init__(self, ctx: moderngl.Context, mesh: Mesh):
         self._ctx, self._mesh = ctx, mesh
         self.sphere = bounding_sphere(mesh.vertices)
-        self._index = ctx.buffer(mesh.faces)
+        self._index = ctx.buffer(np.ascontiguousarray(mesh.faces))
         self._attributes: dict[str, moderngl.Buffer] = {}
         self._arrays: dict[moderngl.Program, moderngl.VertexArray] = {}
         self._texture: moderngl.TextureArray | None = None
@@ -223,11 +223,13 @@ class _DeviceMesh:
 
     def _attribute(self, name: str) -> moderngl.Buffer:
         if name not in self._attributes:
-            self._attributes[name] = self._ctx.buffer(_attribute_values(self._mesh, name))
+            self._attributes[name] = self._ctx.buffer(
+                np.ascontiguousarray(_attribute_values(self._mesh, name))
+            )
         return self._attributes[name]
 
     def _send_texture(self) -> moderngl.TextureArray:
-        layers = self._mesh.texture.reshape(-1, *self._mesh.texture.shape[-3:])
+        layers = np.ascontiguousarray(self._mesh.texture).reshape(-1, *self._mesh.texture.shape[-3:])
         count, height, width, _ = layers.shape
         texture = self._ctx.texture_array((width, height, count), 3, layers, alignment=1)
         texture.build_mipmaps()
