@@ -19,7 +19,7 @@ from datasets.bop import BopTestSet
 from datasets.journal import Journal, read_journals
 from datasets.results import ImageResult, csv_name, write_csv, write_details
 from datasets.templates import Templates
-from model.factory import build_network, load_network, randomise
+from model.factory import prepare_network
 from model.picopose import PicoPose
 from model.stage import PicoPoseStage, Stage
 from rendering.render_templates import Job, render_all
@@ -65,7 +65,7 @@ def main() -> None:
     config = load_config(arguments.config, arguments.overrides + flags_as_overrides(arguments))
     world = join()
     device = choose_device(arguments.gpus, world.local_rank)
-    network = prepare_network(config).to(device)
+    network = prepare_network(config.model, config.checkpoint).to(device)
     run_dir = (
         Path(config.log_dir) / f"{arguments.model}_{Path(arguments.config).stem}_id{arguments.version_id}"
     )
@@ -83,16 +83,6 @@ def flags_as_overrides(arguments: argparse.Namespace) -> list[str]:
         "test.hypotheses": arguments.hypotheses,
     }
     return [f"{key}={value}" for key, value in flags.items() if value is not None]
-
-
-def prepare_network(config: Config) -> PicoPose:
-    network = build_network(**asdict(config.model))
-    if config.checkpoint:
-        load_network(network, Path(config.checkpoint))
-    else:
-        LOG.warning("no --checkpoint_path: the weights are random (seeded), so the poses mean nothing")
-        randomise(network, seed=0)
-    return network
 
 
 def run_dataset(

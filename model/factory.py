@@ -1,6 +1,8 @@
 """Builds the network that a configuration names and fills it with weights from a file."""
 
+import logging
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import timm
@@ -10,7 +12,10 @@ from model.backbone import Dinov2, Pyramid
 from model.picopose import PicoPose
 from model.released import convert, is_released
 from utils.checkpoint import fit, read_checkpoint, weights_of
+from utils.config import ModelConfig
 from utils.errors import InputError
+
+LOG = logging.getLogger(__name__)
 
 
 def build_network(
@@ -53,6 +58,17 @@ def build_network(
         half_cell=half_cell,
         viewing_ray=viewing_ray,
     )
+
+
+def prepare_network(config: ModelConfig, checkpoint: str | None) -> PicoPose:
+    """The network of a configuration with a checkpoint's weights, or seeded random ones, with a warning."""
+    network = build_network(**asdict(config))
+    if checkpoint:
+        load_network(network, Path(checkpoint))
+    else:
+        LOG.warning("no checkpoint given: the weights are random (seeded), so the poses mean nothing")
+        randomise(network, seed=0)
+    return network
 
 
 def load_network(network: PicoPose, path: Path) -> None:

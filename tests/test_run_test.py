@@ -1,0 +1,204 @@
+"""The whole test path on a small data set: files in, BOP's CSV out, and one line for what cannot be."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import run_test
+from tests.shared import ROOT
+from tests.small_bop import dump, load, write_set
+
+SMALL = [
+    "model.backbone=vit_small_patch14_dinov2",
+    "model.dpt_channels=[32,32,32]",
+    "model.features=32",
+    "model.width=32",
+]
+FAST = [*SMALL, "--view", "42", "--hypotheses", "2", "--gpus", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    """A data folder with the set `toy` in it."""
+    folder = tmp_path_factory.mktemp("data")
+    write_set(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def log_dir(tmp_path_factory) -> Path:
+    """Shared by the tests, so that templates are rendered once."""
+    return tmp_path_factory.mktemp("log")
+
+
+def run(monkeypatch, *arguments: str) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["run_test.py", *arguments])
+    run_test.main()
+
+
+def failure(monkeypatch, capsys, *arguments: str) -> str:
+    """The one line that a run which cannot be leaves on stderr."""
+    with pytest.raises(SystemExit) as exit_info:
+        run(monkeypatch, *arguments)
+    assert exit_info.value.code == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def rows_without_time(csv: Path) -> list[str]:
+    return [line.rsplit(",", 1)[0] for line in csv.read_text().splitlines()]
+
+
+def arguments(toy: Path, log_dir: Path, *more: str) -> list[str]:
+    return ["--dataset", "toy", f"test_dataset.data_dir={toy}", f"log_dir={log_dir}", *FAST, *more]
+
+
+def test_the_csv_is_what_bop_accepts(monkeypatch, toy, log_dir):
+    run(monkeypatch, *arguments(toy, log_dir, "--version_id", "1"))
+    csv = log_dir / "picopose_base_id1" / "picopose_toy-test.csv"
+    header, *rows = csv.read_text().splitlines()
+    assert header == "scene_id,im_id,obj_id,score,R,t,time"
+    keys = [tuple(map(int, row.split(",")[:3])) for row in rows]
+    # Object 5 has no detection in image 3, so it takes all three of the image.
+    assert keys == [(1, 3, 2)] * 2 + [(1, 3, 5)] * 3 + [(1, 7, 5)]
+    for row in rows:
+        score, rotation, translation, seconds = row.split(",")[3:]
+        R = torch.tensor([float(v) for v in rotation.split()]).reshape(3, 3)
+        assert torch.allclose(R @ R.T, torch.eye(3), atol=1e-4)
+        assert float(translation.split()[2]) > 0
+        assert 0 <= float(score) <= 1
+        assert float(seconds) > 0.25
+    assert len({row.rsplit(",", 1)[1] for row, key in zip(rows, keys, strict=True) if key[1] == 3}) == 1
+    details = load(csv.with_suffix(".json"))
+    assert [(d["scene_id"], d["im_id"], d["obj_id"]) for d in details] == keys
+    assert {"detection_score", "inlier_ratio", "template", "stage"} <= details[0].keys()
+    assert not list((toy / "toy").glob("templates"))  # a test run writes below log_dir only
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_earlier_stages_give_poses_too(monkeypatch, toy, log_dir, stage):
+    run(monkeypatch, *arguments(toy, log_dir, "--version_id", f"1{stage}", "--stage", str(stage)))
+    details = load(log_dir / f"picopose_base_id1{stage}" / "picopose_toy-test.json")
+    assert {entry["stage"] for entry in details} == {stage}
+
+
+def test_a_killed_run_continues_and_writes_the_same(monkeypatch, toy, log_dir):
+    """Killed after the first of two images, by the operating system, with half a line written."""
+    whole = arguments(toy, log_dir, "--version_id", "2")
+    run(monkeypatch, *whole)
+    run_dir = log_dir / "picopose_base_id2"
+    expected = rows_without_time(run_dir / "picopose_toy-test.csv")
+    (run_dir / "picopose_toy-test.csv").unlink()
+    journal = next((run_dir / "toy_journal").iterdir())
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 3  # fingerprint and two images
+    journal.write_bytes(b"".join(lines[:2]) + lines[2][:40])
+    run(monkeypatch, *whole)
+    assert rows_without_time(run_dir / "picopose_toy-test.csv") == expected
+    assert journal.read_bytes().startswith(b"".join(lines[:2]))
+
+
+def test_two_processes_write_the_same_csv(toy, log_dir):
+    whole = arguments(toy, log_dir)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    alone = [sys.executable, "run_test.py", *whole, "--version_id", "3"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29533"]
+    for command in (alone, [*launcher, "run_test.py", *whole, "--version_id", "4"]):
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+    one, two = (log_dir / f"picopose_base_id{i}" / "picopose_toy-test.csv" for i in (3, 4))
+    assert rows_without_time(one) == rows_without_time(two)
+
+
+def test_another_configuration_does_not_mix_in(monkeypatch, capsys, toy, log_dir):
+    run(monkeypatch, *arguments(toy, log_dir, "--version_id", "5"))
+    line = failure(
+        monkeypatch, capsys, *arguments(toy, log_dir, "--version_id", "5", "test.threshold_px=3.0")
+    )
+    assert "another test" in line
+    assert "version_id" in line
+
+
+def test_missing_data_set(monkeypatch, capsys, toy, log_dir):
+    line = failure(monkeypatch, capsys, *arguments(toy, log_dir, "--dataset", "absent"))
+    assert str(toy / "absent") in line
+
+
+def test_missing_detections(monkeypatch, capsys, toy, log_dir):
+    line = failure(monkeypatch, capsys, *arguments(toy, log_dir, "test_dataset.detections=absent.json"))
+    assert "absent.json" in line
+
+
+def test_mask_of_another_size(monkeypatch, capsys, tmp_path, toy, log_dir):
+    entries = load(toy / "toy" / "detections.json")
+    entries[0]["segmentation"] = {"counts": [10, 5, 85], "size": [10, 10]}
+    path = dump(tmp_path / "detections.json", entries)
+    line = failure(
+        monkeypatch, capsys, *arguments(toy, log_dir, f"test_dataset.detections={path}", "--version_id", "6")
+    )
+    assert str(path) in line
+    assert "image 3" in line
+
+
+@pytest.mark.parametrize(
+    "override", ["test.hypotheses=many", "test.hypothesis=1", "hypotheses", "test.stage=4"]
+)
+def test_unusable_options(monkeypatch, capsys, override):
+    assert override.split("=")[0] in failure(monkeypatch, capsys, override)
+
+
+def test_missing_config(monkeypatch, capsys):
+    line = failure(monkeypatch, capsys, "--config", "config/absent.yaml")
+    assert "config/absent.yaml" in line
+    assert "config/base.yaml" in line
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there(monkeypatch, capsys):
+    assert "--gpus 0" in failure(monkeypatch, capsys, "--gpus", "0", *SMALL)
+
+
+def test_unusable_checkpoints(monkeypatch, capsys, tmp_path):
+    for name, content in (("text.ckpt", b"no checkpoint"), ("empty.ckpt", b"")):
+        (tmp_path / name).write_bytes(content)
+        line = failure(monkeypatch, capsys, "--checkpoint_path", str(tmp_path / name), *SMALL)
+        assert str(tmp_path / name) in line
+    line = failure(monkeypatch, capsys, "--checkpoint_path", str(tmp_path / "absent.ckpt"), *SMALL)
+    assert "absent.ckpt" in line
+
+
+def test_truncated_checkpoint(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "truncated.ckpt"
+    torch.save({"model": {"weight": torch.zeros(100000)}}, path)
+    path.write_bytes(path.read_bytes()[:100000])
+    assert str(path) in failure(monkeypatch, capsys, "--checkpoint_path", str(path), *SMALL)
+
+
+def test_checkpoint_of_another_architecture(monkeypatch, capsys, tmp_path):
+    path = tmp_path / "other.ckpt"
+    torch.save({"model": {"weight": torch.zeros(3)}}, path)
+    line = failure(monkeypatch, capsys, "--checkpoint_path", str(path), *SMALL)
+    assert str(path) in line
+    assert "affine.features.0.bias" in line
+
+
+class Harmful:
+    """Would write a file if it were unpickled without care."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def test_nothing_in_a_checkpoint_is_executed(monkeypatch, capsys, tmp_path):
+    path, trace = tmp_path / "harmful.ckpt", tmp_path / "trace"
+    torch.save({"state_dict": {"network.x": Harmful(trace)}}, path)
+    assert str(path) in failure(monkeypatch, capsys, "--checkpoint_path", str(path), *SMALL)
+    assert not trace.exists()
