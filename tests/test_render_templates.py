@@ -1,5 +1,6 @@
 """Viewpoints, and the template files: their layout, their content and what an interruption leaves."""
 
+import json
 from pathlib import Path
 
 import cv2
@@ -12,7 +13,6 @@ from rendering.mesh import make_mesh
 from rendering.render_templates import render_templates_of
 from rendering.renderer import Renderer
 from rendering.viewpoints import object_poses, view_directions, view_poses
-from utils import layouts
 
 
 @pytest.mark.parametrize("count", [42, 162, 642])
@@ -102,14 +102,37 @@ def test_files_hold_what_was_rendered(tmp_path):
         np.testing.assert_allclose(depth_mm, expected.depth[view] * 1000, atol=0.501)
 
 
-def test_depth_of_training_sets_counts_tenths_of_millimetres(tmp_path):
-    write_ball(tmp_path)
-    mesh = layouts.MeshFile(tmp_path / "ball.ply", 1.0)
-    unit = layouts.template_depth_unit("gso")
-    render_templates.render_object(render_templates.Job(mesh, tmp_path / "out", "000001", 42, unit))
-    depth = cv2.imread(str(tmp_path / "out" / "000001" / "000007_depth.png"), cv2.IMREAD_UNCHANGED)
-    # The centre of the image sees the ball from a diameter, 80 mm, away: its surface is 40 mm off.
-    assert depth[240, 320] == pytest.approx(400, rel=0.06)
+@pytest.mark.parametrize(
+    ("dataset", "listing", "entry", "mesh"),
+    [
+        (
+            "gso",
+            "MegaPose-GSO/gso_models.json",
+            {"obj_id": 7, "gso_id": "Ball"},
+            "MegaPose-GSO/google_scanned_objects/models_normalized/Ball/meshes/model.obj",
+        ),
+        (
+            "shapenet",
+            "MegaPose-ShapeNetCore/shapenet_models.json",
+            {"obj_id": 7, "shapenet_synset_id": "029", "shapenet_source_id": "a1"},
+            "MegaPose-ShapeNetCore/shapenetcorev2/029/a1/models/model_normalized.obj",
+        ),
+    ],
+)
+def test_templates_of_training_sets(dataset: str, listing: str, entry: dict, mesh: str, tmp_path):
+    (tmp_path / mesh).parent.mkdir(parents=True)
+    trimesh.creation.icosphere(subdivisions=2, radius=0.5).export(tmp_path / mesh)
+    (tmp_path / listing).write_text(json.dumps([entry]))
+    render_templates.main(
+        ["--dataset", dataset, "--data_dir", str(tmp_path), "--views", "42", "--processes", "1"]
+    )
+    templates = tmp_path / "templates" / dataset
+    depth = cv2.imread(str(templates / "000007" / "000007_depth.png"), cv2.IMREAD_UNCHANGED)
+    # A unit of these meshes is 0.1 m: the ball is 100 mm wide and its surface 50 mm from the camera, or a
+    # little more where it is flat. A count is 0.1 mm.
+    assert 500 <= depth[240, 320] <= 530
+    poses = np.load(templates / "object_poses" / "000007.npy")
+    np.testing.assert_allclose(np.linalg.norm(poses[:, :3, 3], axis=1), 100, rtol=1e-3)  # mm
 
 
 def test_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
