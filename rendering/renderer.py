@@ -3,6 +3,7 @@
 OpenGL through EGL, so it runs without a display, on NVIDIA's driver and on Mesa's software one alike.
 """
 
+import functools
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ import moderngl
 import numpy as np
 
 from rendering.context import create_context
-from rendering.mesh import Mesh, bounding_sphere, vertex_colors
+from rendering.mesh import Mesh, vertex_colors
 from rendering.shaders import MAX_LIGHTS, Features, sources
+from rendering.solidity import is_solid
 
 NEAR_SHARE = 1e-3  # of an instance's farthest depth: its surface closer than that is not drawn
 
@@ -52,6 +54,7 @@ class Renderer:
     def __init__(self, *, cache_bytes: int = 1 << 30):
         self._ctx = create_context()
         self._ctx.enable_only(moderngl.DEPTH_TEST)
+        self._ctx.front_face = "cw"  # rows run top down, which mirrors every triangle
         self._color = _Target(self._ctx, (("f1", 4), ("f4", 2)))  # RGBA; depth and id + 1
         self._depth = _Target(self._ctx, (("f4", 1),))
         self._programs: dict[Features, moderngl.Program] = {}
@@ -89,16 +92,29 @@ class Renderer:
         )
 
     def render_depth(
-        self, mesh: Mesh, cam_from_obj: np.ndarray, K: np.ndarray, width: int, height: int
+        self,
+        mesh: Mesh,
+        cam_from_obj: np.ndarray,
+        K: np.ndarray,
+        width: int,
+        height: int,
+        *,
+        front_only: bool = False,
     ) -> np.ndarray:
         """Depth (H, W) float32 m of one mesh at cam_from_obj (4, 4), 0 where there is no surface.
 
         Draws and transfers depth only, several times as fast as `render`; the pixels are the same.
+        front_only: leave out the back faces of a solid body, which saves up to half of the time and changes
+        single pixels of the outline by fractions of a millimetre.
         """
         with self._ctx:
             self._depth.begin(width, height)
             camera = _camera_uniforms(K, width, height, self._near([(mesh, cam_from_obj)]))
+            device_mesh = self._device_mesh(mesh)
+            if front_only and device_mesh.solid and _is_before_camera(cam_from_obj, device_mesh.sphere):
+                self._ctx.enable(moderngl.CULL_FACE)
             self._draw(mesh, cam_from_obj, Features(), camera)
+            self._ctx.disable(moderngl.CULL_FACE)
             return self._depth.read(0, np.float32, 1)[..., 0]
 
     def close(self) -> None:
@@ -194,16 +210,16 @@ class _DeviceMesh:
 
     def __init__(self, ctx: moderngl.Context, mesh: Mesh):
         self._ctx, self._mesh = ctx, mesh
-        self.sphere = bounding_sphere(mesh.vertices)
+        self.sphere = _box_sphere(mesh.vertices)
         self._index = ctx.buffer(np.ascontiguousarray(mesh.faces))
         self._attributes: dict[str, moderngl.Buffer] = {}
         self._arrays: dict[moderngl.Program, moderngl.VertexArray] = {}
         self._texture: moderngl.TextureArray | None = None
+        self.nbytes = self._index.size
 
-    @property
-    def nbytes(self) -> int:
-        texture = 0 if self._texture is None else self._mesh.texture.nbytes * 4 // 3
-        return texture + self._index.size + sum(buffer.size for buffer in self._attributes.values())
+    @functools.cached_property
+    def solid(self) -> bool:
+        return is_solid(self._mesh.vertices, self._mesh.faces)
 
     def draw(self, program: moderngl.Program) -> None:
         if program not in self._arrays:
@@ -226,6 +242,7 @@ class _DeviceMesh:
             self._attributes[name] = self._ctx.buffer(
                 np.ascontiguousarray(_attribute_values(self._mesh, name))
             )
+            self.nbytes += self._attributes[name].size
         return self._attributes[name]
 
     def _send_texture(self) -> moderngl.TextureArray:
@@ -234,7 +251,21 @@ class _DeviceMesh:
         texture = self._ctx.texture_array((width, height, count), 3, layers, alignment=1)
         texture.build_mipmaps()
         texture.filter = (moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR)
+        self.nbytes += layers.nbytes * 4 // 3
         return texture
+
+
+def _box_sphere(vertices: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre (3,) and radius of the sphere about the vertices' box: found at once, if a bit large."""
+    centre = (vertices.min(axis=0) + vertices.max(axis=0)).astype(np.float64) / 2
+    return centre, float(np.linalg.norm(vertices - centre, axis=1).max())
+
+
+def _is_before_camera(cam_from_obj: np.ndarray, sphere: tuple[np.ndarray, float]) -> bool:
+    """Whether a sphere of an object lies before the camera's plane, at a pose that does not mirror it."""
+    pose, (centre, radius) = np.asarray(cam_from_obj, dtype=np.float64), sphere
+    depth = pose[2, :3] @ centre + pose[2, 3]
+    return depth > radius * np.linalg.norm(pose[2, :3]) and np.linalg.det(pose[:3, :3]) > 0
 
 
 _KINDS = {"position": "3f", "normal": "3f", "color": "3f1", "uv": "3f"}  # moderngl's formats
