@@ -1,4 +1,4 @@
-"""Masks and windows as a detector gives them: a little wrong in the ways that segmentations are wrong.
+"""From a photo of known pose to the crop that a detector would lead to: masks and windows a little wrong.
 
 Training on true masks alone would make the network trust an outline that no detector draws.
 """
@@ -7,16 +7,91 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
+import torch
+
+from utils.crop import crop_views, square_boxes
+from utils.structs import View
 
 Rng = np.random.Generator
 
 PERFECT_SHARE = 0.25
+MIN_CROP_PIXELS = 32  # of the mask
+
+
+def detected_view(
+    rng: Rng,
+    rgb: np.ndarray,
+    depth: np.ndarray,
+    visible: np.ndarray,
+    K: np.ndarray,
+    cam_from_obj: np.ndarray,
+    *,
+    size: int,
+    rest: np.ndarray | None = None,
+) -> View | None:
+    """The crop of a photo about an object as it is detected, or None if hardly any of its mask is left.
+
+    The view's mask is imperfect; its depth is that of the object's visible pixels alone.
+
+    Args:
+        rgb: (H, W, 3) uint8; depth: (H, W) m; visible: (H, W) bool, the object's true visible pixels.
+        K: (3, 3) of the photo; size: side of the crop, px; rest: see `imperfect_mask`.
+    """
+    near = _surroundings(visible)
+    mask = np.zeros_like(visible)
+    mask[near] = imperfect_mask(rng, visible[near], rest=None if rest is None else rest[near])
+    left, top, right, bottom = jittered_window(rng, _window(mask), *mask.shape)
+    window = np.s_[top:bottom, left:right]
+    K_window = np.array(K, dtype=np.float64)
+    K_window[:2, 2] -= left, top
+    view = view_of(
+        rgb[window], (depth * visible)[window], mask[window], K_window, cam_from_obj, size, whole=True
+    )
+    return view if view.mask.sum() >= MIN_CROP_PIXELS else None
+
+
+def view_of(
+    rgb: np.ndarray,
+    depth: np.ndarray,
+    mask: np.ndarray,
+    K: np.ndarray,
+    cam_from_obj: np.ndarray,
+    size: int,
+    *,
+    whole: bool = False,
+) -> View:
+    """`crop_views` of one image in numpy's layout, (H, W, 3) uint8; the `whole` square or about the mask."""
+    return crop_views(
+        torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))[None] / 255,
+        torch.from_numpy(np.ascontiguousarray(depth, dtype=np.float32))[None],
+        torch.from_numpy(np.ascontiguousarray(mask))[None],
+        torch.from_numpy(np.asarray(K, dtype=np.float32))[None],
+        torch.from_numpy(np.asarray(cam_from_obj, dtype=np.float32))[None],
+        size,
+        windows=torch.tensor([[0, 0, *mask.shape[::-1]]]) if whole else None,
+    )[0]
+
+
+def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def _window(mask: np.ndarray) -> np.ndarray:
+    return square_boxes(torch.tensor([_box(mask)]), *mask.shape)[0].numpy()
+
+
+def _surroundings(mask: np.ndarray) -> tuple[slice, slice]:
+    """The part of an image that holds a mask and as much beside it as a mistake may reach."""
+    left, top, right, bottom = _box(mask)
+    reach = max(right - left, bottom - top) // 4 + 2
+    return np.s_[max(top - reach, 0) : bottom + reach, max(left - reach, 0) : right + reach]
 
 
 def imperfect_mask(rng: Rng, mask: np.ndarray, *, rest: np.ndarray | None = None) -> np.ndarray:
     """A mask (H, W) bool as a detector may draw it; a quarter of them stay as they are.
 
-    rest: (H, W) bool, pixels of things that a detector may take for part of the object; none if not given.
+    rest: (H, W) bool, pixels of things that a detector may take for part of the object; all if not given.
     """
     if rng.random() < PERFECT_SHARE:
         return mask
@@ -35,19 +110,19 @@ def imperfect_mask(rng: Rng, mask: np.ndarray, *, rest: np.ndarray | None = None
     return changed if overlap >= 0.5 * area and int(changed.sum()) <= 2 * area else mask
 
 
-def jittered_window(rng: Rng, window: np.ndarray, size: int) -> np.ndarray:
+def jittered_window(rng: Rng, window: np.ndarray, height: int, width: int) -> np.ndarray:
     """A square window (4,) px as boxes of detectors are: half of them moved and scaled a little.
 
-    It stays inside the image of `size` px, as the windows of photos do.
+    It stays inside the image of height x width px, as all windows of photos do.
     """
     if rng.random() < 0.5:
         return window
-    left, top, right, _ = window
-    side = (right - left) * rng.uniform(0.9, 1.25)
-    centre = np.array([left + right, top + top + right - left]) / 2 + rng.uniform(-0.06, 0.06, 2) * side
-    side = int(np.clip(round(side), 8, size))
-    corner = np.clip(np.round(centre - side / 2), 0, size - side).astype(int)
-    return np.concatenate([corner, corner + side])
+    corner, end = window[:2], window[2:]
+    side = (end[0] - corner[0]) * rng.uniform(0.9, 1.25)
+    centre = (corner + end) / 2 + rng.uniform(-0.06, 0.06, 2) * side
+    side = int(np.clip(round(side), 1, min(height, width)))
+    moved = np.clip(np.round(centre - side / 2), 0, [width - side, height - side]).astype(int)
+    return np.concatenate([moved, moved + side])
 
 
 def _wobbled(rng: Rng, mask: np.ndarray, scale: float) -> np.ndarray:

@@ -55,20 +55,23 @@ class TrainingObject:
         """m, of the sphere about the origin that holds the object."""
         return float(np.linalg.norm(self.hull, axis=1).max())
 
-    def nearest_views(self, cam_from_obj: np.ndarray, count: int) -> np.ndarray:
-        """Indices of the templates whose cameras see the object from most nearly the same side.
 
-        Sides are directions from the object's origin to the camera, in the object's frame: so the angle
-        between the viewing ray and the optical axis plays no part, and neither does a turn in the image.
-        """
-        sides = _camera_directions(self.template_poses)
-        return np.argsort(-sides @ _camera_directions(cam_from_obj[None])[0])[:count]
+def nearest_views(template_poses: np.ndarray, cam_from_obj: np.ndarray, count: int) -> np.ndarray:
+    """Indices of the templates that see an object from most nearly the same side, nearest first.
+
+    A side is the direction to the camera from the point that the templates look at, in the object's frame: so
+    neither the angle between viewing ray and optical axis nor a turn in the image plays a part.
+    """
+    positions = _camera_positions(template_poses)
+    centre = positions.mean(axis=0)  # the viewpoints are spread evenly about it
+    offsets = np.concatenate([positions, _camera_positions(cam_from_obj[None])]) - centre
+    sides = offsets / np.linalg.norm(offsets, axis=1, keepdims=True)
+    return np.argsort(-sides[:-1] @ sides[-1], kind="stable")[:count]
 
 
-def _camera_directions(cam_from_obj: np.ndarray) -> np.ndarray:
-    """Unit vectors (V, 3) from the object's origin to the cameras, object frame."""
-    position = -np.einsum("vji,vj->vi", cam_from_obj[:, :3, :3], cam_from_obj[:, :3, 3])
-    return position / np.linalg.norm(position, axis=1, keepdims=True)
+def _camera_positions(cam_from_obj: np.ndarray) -> np.ndarray:
+    """(V, 3) in the object's frame."""
+    return -np.einsum("vji,vj->vi", cam_from_obj[:, :3, :3], cam_from_obj[:, :3, 3])
 
 
 class ObjectPool:

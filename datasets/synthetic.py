@@ -13,17 +13,17 @@ import cv2
 import numpy as np
 import torch
 
-from datasets.imperfect import imperfect_mask, jittered_window
-from datasets.object_pool import Lru, Mesh, ObjectPool, Studio, TrainingObject
+from datasets.imperfect import detected_view, view_of
+from datasets.object_pool import Lru, Mesh, ObjectPool, Studio, TrainingObject, nearest_views
 from datasets.scenes import MAX_NEIGHBOURS, Scene, random_scene
 from utils import layouts
-from utils.crop import crop_from_image, crop_views, mask_boxes, square_boxes
+from utils.crop import crop_from_image, square_boxes
 from utils.images import read_image
 from utils.structs import Pair, View
 
 NEAREST = 5  # the template is one of so many nearest ones
 MIN_VISIBLE = 0.3  # of the object's pixels
-MIN_PIXELS, MIN_CROP_PIXELS = 256, 32  # of its visible pixels in the photo, and of its mask in the crop
+MIN_PIXELS = 256  # of its visible pixels in the photo
 MAX_ATTEMPTS = 30
 BACKDROPS, BACKDROP_PERIOD, BACKDROP_PX = 48, 3072, 256
 
@@ -89,8 +89,16 @@ class SyntheticPairs:
         if visible.sum() < MIN_PIXELS or self._visible_share(target, scene, visible) < MIN_VISIBLE:
             return None
         rgb = _on_backdrop(rng, photo.rgb, photo.mask, backdrop)
-        mask = imperfect_mask(rng, visible, rest=photo.ids > 0)
-        return _cropped(rng, rgb, photo.depth * visible, mask, scene, self._size)
+        return detected_view(
+            rng,
+            rgb,
+            photo.depth,
+            visible,
+            scene.camera.K,
+            scene.cam_from_obj,
+            size=self._size,
+            rest=photo.ids > 0,
+        )
 
     def _visible_share(self, target: TrainingObject, scene: Scene, visible: np.ndarray) -> float:
         """The share of the object's pixels that are neither hidden nor cut off, to about a percent."""
@@ -100,7 +108,7 @@ class SyntheticPairs:
         return visible.sum() * (size / scene.whole.size) ** 2 / max(np.count_nonzero(alone), 1)
 
     def _template(self, rng: Rng, target: TrainingObject, cam_from_obj: np.ndarray) -> View:
-        view = int(rng.choice(target.nearest_views(cam_from_obj, NEAREST)))
+        view = int(rng.choice(nearest_views(target.template_poses, cam_from_obj, NEAREST)))
         return _unpacked(self._templates.get((target, view), self._drawn_template))
 
     def _drawn_template(self, key: tuple[TrainingObject, int]) -> View:
@@ -124,40 +132,7 @@ def draw_template(studio: Studio, target: TrainingObject, view: int, size: int) 
     left, top, right, _ = square_boxes(torch.tensor([[*low, *high]]), height, width)[0].tolist()
     K[:2, 2] -= left, top
     drawn = studio.photo([(target.mesh, pose)], K, right - left, right - left)
-    return _view(drawn.rgb, drawn.depth, drawn.mask, K, pose, size)
-
-
-def _cropped(
-    rng: Rng, rgb: np.ndarray, depth: np.ndarray, mask: np.ndarray, scene: Scene, size: int
-) -> View | None:
-    """The crop about a mask, or None if hardly any of it is left in there."""
-    masks = torch.from_numpy(mask)[None]
-    window = square_boxes(mask_boxes(masks), *mask.shape)[0].numpy()
-    view = _view(
-        rgb, depth, mask, scene.camera.K, scene.cam_from_obj, size, jittered_window(rng, window, len(mask))
-    )
-    return view if view.mask.sum() >= MIN_CROP_PIXELS else None
-
-
-def _view(
-    rgb: np.ndarray,
-    depth: np.ndarray,
-    mask: np.ndarray,
-    K: np.ndarray,
-    cam_from_obj: np.ndarray,
-    size: int,
-    window: np.ndarray | None = None,
-) -> View:
-    """`crop_views` of one image in numpy's layout: rgb (H, W, 3) uint8."""
-    return crop_views(
-        torch.from_numpy(rgb).permute(2, 0, 1)[None] / 255,
-        torch.from_numpy(depth)[None],
-        torch.from_numpy(mask)[None],
-        torch.from_numpy(K).float()[None],
-        torch.from_numpy(cam_from_obj).float()[None],
-        size,
-        windows=None if window is None else torch.from_numpy(window)[None],
-    )[0]
+    return view_of(drawn.rgb, drawn.depth, drawn.mask, K, pose, size)
 
 
 def _packed(view: View) -> View:
@@ -178,7 +153,7 @@ def _on_backdrop(rng: Rng, rgb: np.ndarray, covered: np.ndarray, backdrop: np.nd
     if rng.random() < 0.5:
         window = window[:, ::-1]
     behind = cv2.resize(window, rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR)
-    behind = cv2.convertScaleAbs(behind, alpha=rng.uniform(0.4, 1.1))
+    behind = cv2.convertScaleAbs(behind, alpha=rng.uniform(0.6, 1.3))
     image = np.where(covered[..., None], rgb, behind)
     # Lenses and demosaicing spread every edge over about a pixel; rendered edges are jagged.
     return cv2.GaussianBlur(image, (3, 3), rng.uniform(0.3, 0.8))

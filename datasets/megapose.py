@@ -1,0 +1,212 @@
+"""Training pairs of MegaPose's renderings of Google Scanned Objects and ShapeNet, read from their shards.
+
+A pair is a pure function of (seed, index), so a run that is taken up again goes on exactly where it stopped,
+with any number of workers and processes, which divide the pairs by their indices.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from datasets.imperfect import detected_view
+from datasets.object_pool import Lru, nearest_views
+from datasets.shards import Files, Shards, UnreadableSample
+from datasets.templates import Templates
+from utils import layouts
+from utils.errors import InputError
+from utils.rle import compress, decode
+from utils.structs import Pair, View
+
+NEAREST = 5  # the template is one of so many nearest ones
+MIN_VISIBLE = 0.3  # of an object's pixels
+MIN_PIXELS = 1024  # of an object's visible pixels with depth
+OPEN_OBJECTS = 512  # whose templates' poses a process keeps
+SHARDS_AT_ONCE = 16
+MAX_ATTEMPTS = 100
+SUFFIXES = ("rgb.jpg", "depth.png", "camera.json", "gt.json", "gt_info.json", "mask_visib.json")
+
+Rng = np.random.Generator
+
+
+class MegaPosePairs:
+    """An endless source of pairs of one of the two sets, `gso` or `shapenet`.
+
+    Every epoch goes through the shards in a new order and mixes the images of `SHARDS_AT_ONCE` of them, so
+    that few files are asked for at a time. Of an image one object is taken at random; an image that is
+    damaged, or in which no object is seen well enough, is replaced by another one of the same shards.
+
+    Args:
+        data_dir: folder of the data sets; the templates lie in `<data_dir>/templates/<name>`.
+        size: side of the crops, px.
+    """
+
+    def __init__(self, data_dir: Path | str, name: str, *, size: int, seed: int):
+        self._data_dir, self._dataset, self._size, self._seed = Path(data_dir), name, size, seed
+        root = layouts.training_dir(data_dir, name)
+        folder = root / "train_pbr_web"
+        own = folder / "key_to_shard.json"
+        self._shards = Shards(folder, own if own.is_file() else root / own.name, SUFFIXES)
+        self._order = EpochOrder(self._shards.starts, len(self._shards), seed=seed)
+        poses = layouts.template_poses(layouts.templates_dir(data_dir, name), "any").parent
+        self._rendered = {path.stem for path in poses.glob("*.npy")}
+        if not self._rendered:
+            raise InputError(f"no templates in {poses.parent}: run {_render(name)}")
+        self._templates = Lru(OPEN_OBJECTS)
+
+    def sample(self, index: int) -> Pair:
+        """The pair of an index: unbatched views of `size` px."""
+        rng = np.random.default_rng([self._seed, index])
+        for position in self._order.candidates(index, rng):
+            try:
+                pair = self._pair(rng, position)
+            except UnreadableSample:
+                continue
+            if pair is not None:
+                return pair
+        raise InputError(
+            f"no usable image near {self.name(index)}: check the shards, or run {_render(self._dataset)}"
+        )
+
+    def name(self, index: int) -> str:
+        """Shard and key of the image of an index, for messages; if it is damaged, the pair shows another."""
+        position = self._order.position(index)
+        return f"{self._shards.shard(position)}, {self._shards.key(position)} (pair {index})"
+
+    def _pair(self, rng: Rng, position: int) -> Pair | None:
+        """A pair of a random object of an image, or None if none of them can be used."""
+        files = self._shards.read(position)
+        with self._naming_damage(position):
+            instances = [i for i in read_instances(files) if i.obj in self._rendered]
+            photo = read_photo(files) if instances else None
+        for k in rng.permutation(len(instances)).tolist():
+            instance = instances[k]
+            with self._naming_damage(position):
+                visible = instance.visible & (photo.depth > 0)
+            if visible.sum() < MIN_PIXELS:
+                continue
+            pose = instance.cam_from_obj
+            real = detected_view(rng, photo.rgb, photo.depth, visible, photo.K, pose, size=self._size)
+            if real is not None:
+                return Pair(real=real, template=self._template(rng, instance.obj, pose))
+        return None
+
+    @contextmanager
+    def _naming_damage(self, position: int) -> Iterator[None]:
+        """Whatever a damaged file leads its readers to becomes `UnreadableSample` and a line in the log."""
+        try:
+            yield
+        except (InputError, KeyError, IndexError, TypeError, ValueError, cv2.error) as error:
+            key = self._shards.key(position)
+            self._shards.report(position, f"sample {key}: {error!r}")
+            raise UnreadableSample(key) from error
+
+    def _template(self, rng: Rng, obj: str, cam_from_obj: np.ndarray) -> View:
+        templates = self._templates.get(obj, partial(Templates, self._data_dir, self._dataset))
+        nearest = nearest_views(templates.cam_from_obj.numpy(), cam_from_obj, NEAREST)
+        return templates.read(self._size, [int(rng.choice(nearest))])[0]
+
+
+def _render(name: str) -> str:
+    return f"python -m rendering.render_templates --dataset {name}"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An image of a shard."""
+
+    rgb: np.ndarray  # (H, W, 3) uint8
+    depth: np.ndarray  # (H, W) float32 m
+    K: np.ndarray  # (3, 3)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """An object in an image of a shard."""
+
+    obj: str  # six digits
+    cam_from_obj: np.ndarray  # (4, 4) m
+    segmentation: dict  # run lengths
+
+    @property
+    def visible(self) -> np.ndarray:
+        """(H, W) bool; an `InputError` if the run lengths do not fill the image."""
+        return decode(*compress(self.segmentation, "mask_visib.json"))
+
+
+def read_photo(files: Files) -> Photo:
+    """Colours, depth and camera of a sample; `ValueError` or `KeyError` where they are damaged."""
+    rgb, depth = (
+        cv2.imdecode(np.frombuffer(files[name], np.uint8), flag)
+        for name, flag in (("rgb.jpg", cv2.IMREAD_COLOR_RGB), ("depth.png", cv2.IMREAD_UNCHANGED))
+    )
+    if rgb is None or depth is None or rgb.shape[:2] != depth.shape:
+        raise ValueError("rgb.jpg and depth.png are no images of one size")
+    camera = json.loads(files["camera.json"])
+    K = np.array(camera["cam_K"], dtype=np.float64).reshape(3, 3)
+    return Photo(rgb, depth.astype(np.float32) * np.float32(camera["depth_scale"] * 1e-3), K)
+
+
+def read_instances(files: Files) -> list[Instance]:
+    """The objects of a sample that are visible enough."""
+    truth, info, masks = (json.loads(files[f"{name}.json"]) for name in ("gt", "gt_info", "mask_visib"))
+    return [
+        _instance(entry, masks[str(k)] if isinstance(masks, dict) else masks[k])
+        for k, entry in enumerate(truth)
+        if info[k]["visib_fract"] >= MIN_VISIBLE
+    ]
+
+
+def _instance(entry: dict, segmentation: dict) -> Instance:
+    pose = np.eye(4)
+    pose[:3, :3] = np.array(entry["cam_R_m2c"]).reshape(3, 3)
+    pose[:3, 3] = np.array(entry["cam_t_m2c"]) * 1e-3
+    return Instance(f"{int(entry['obj_id']):06d}", pose, segmentation)
+
+
+class EpochOrder:
+    """The order in which samples that lie in shards are gone through, epoch by epoch.
+
+    The shards are shuffled, and then the samples of every `SHARDS_AT_ONCE` consecutive ones.
+
+    Args:
+        starts: (M,) position of the first sample of each shard; count: of all samples.
+    """
+
+    def __init__(self, starts: np.ndarray, count: int, *, seed: int):
+        self._starts, self._sizes = starts, np.diff(starts, append=count)
+        self._count, self._seed = count, seed
+        self._windows = Lru(4)
+
+    def position(self, index: int) -> int:
+        """Position of the sample of an index."""
+        window, place = self._locate(index)
+        return int(window[place])
+
+    def candidates(self, index: int, rng: Rng) -> Iterator[int]:
+        """Its position, then random ones near it in the order, for the case that it cannot be used."""
+        window, place = self._locate(index)
+        yield int(window[place])
+        for _ in range(MAX_ATTEMPTS):
+            yield int(window[rng.integers(len(window))])
+
+    def _locate(self, index: int) -> tuple[np.ndarray, int]:
+        """The samples (positions, shuffled) that are mixed with that of an index, and its place there."""
+        epoch, place = divmod(index, self._count)
+        shards = np.random.default_rng([self._seed, epoch]).permutation(len(self._starts))
+        firsts = np.cumsum(self._sizes[shards]) - self._sizes[shards]
+        n = int(np.searchsorted(firsts, place, side="right") - 1) // SHARDS_AT_ONCE
+        mine = shards[n * SHARDS_AT_ONCE : (n + 1) * SHARDS_AT_ONCE]
+        samples = self._windows.get((epoch, n), lambda _: self._mixed(epoch, n, mine))
+        return samples, int(place - firsts[n * SHARDS_AT_ONCE])
+
+    def _mixed(self, epoch: int, n: int, shards: np.ndarray) -> np.ndarray:
+        samples = np.concatenate([self._starts[s] + np.arange(self._sizes[s]) for s in shards])
+        return np.random.default_rng([self._seed, epoch, n + 1]).permutation(samples)

@@ -1,0 +1,167 @@
+"""MegaPose shards: pairs from tars and unpacked folders, damage, order, and the geometry of the pairs."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.megapose import EpochOrder, MegaPosePairs
+from datasets.pairs import Share, pair_loader
+from datasets.shards import Shards
+from rendering.mesh import diameter
+from tests import small_shards
+from tests.raycast import surface_points
+from utils.errors import InputError
+from utils.geometry import cell_centres, transform
+from utils.structs import Pair
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """The set as it is downloaded; tests that damage it copy its links first."""
+    data_dir = tmp_path_factory.mktemp("data")
+    _, meshes = small_shards.write(data_dir)
+    return data_dir, meshes
+
+
+@pytest.fixture
+def copied(written, tmp_path):
+    """A copy whose shards may be damaged; meshes and templates are shared."""
+    source, _ = written
+    (tmp_path / "templates").symlink_to(source / "templates")
+    root = tmp_path / "MegaPose-GSO"
+    folder = root / "train_pbr_web"
+    folder.mkdir(parents=True)
+    (root / "gso_models.json").symlink_to(source / "MegaPose-GSO" / "gso_models.json")
+    for file in (source / "MegaPose-GSO" / "train_pbr_web").iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return tmp_path, folder
+
+
+def source(data_dir, seed: int = 0) -> MegaPosePairs:
+    return MegaPosePairs(data_dir, "gso", size=SIZE, seed=seed)
+
+
+def same(a: Pair, b: Pair) -> bool:
+    return torch.equal(a.real.rgb, b.real.rgb) and torch.equal(a.template.depth, b.template.depth)
+
+
+@pytest.mark.parametrize("side", ["real", "template"])
+def test_depth_is_that_of_a_ray_cast(written, side):
+    data_dir, meshes = written
+    pairs, rng = source(data_dir), np.random.default_rng(0)
+    for index in range(6):
+        view = getattr(pairs.sample(index), side)
+        pixels = rng.permutation(np.flatnonzero(view.depth > 0))[:80]
+        xy = cell_centres(SIZE, SIZE)[pixels].double().numpy()
+        errors = []
+        for mesh in meshes.values():  # the pair shows one of the two
+            pose = view.cam_from_obj.double()
+            xyz, hit = surface_points(xy, view.K.double().numpy(), pose.numpy(), mesh.vertices, mesh.faces)
+            gap = (transform(pose, torch.from_numpy(xyz))[:, 2] - view.depth.flatten()[pixels]).abs()
+            errors.append(gap.median().item() if hit.mean() > 0.9 else np.inf)
+        assert min(errors) < 3e-4  # m: depths of 0.1 mm, colours and masks resized
+
+
+def test_views_are_of_one_object_with_colours_of_their_own(written):
+    data_dir, meshes = written
+    pairs = source(data_dir)
+    for index in range(6):
+        pair = pairs.sample(index)
+        distance = pair.template.cam_from_obj[:3, 3].norm().item()
+        assert min(abs(distance - diameter(mesh.vertices)) for mesh in meshes.values()) < 1e-4
+        overlap = pair.real.mask & (pair.real.depth > 0)
+        assert overlap.sum() > 0.4 * pair.real.mask.sum()
+        assert pair.real.rgb.shape == (3, SIZE, SIZE)
+        # The object's grey fills the mask; JPEG and the window's rim leave a little more.
+        assert pair.real.rgb[:, overlap].median() > 0.5
+
+
+def test_unpacked_folders_give_the_same_pairs(written, copied):
+    data_dir, folder = copied
+    small_shards.unpack(folder)
+    assert not list(folder.glob("*.tar"))
+    tars, unpacked = source(written[0]), source(data_dir)
+    expected = [tars.sample(i) for i in range(6)]
+    assert all(same(expected[i], unpacked.sample(i)) for i in range(6))
+    for sub in [path for path in folder.iterdir() if path.is_dir()]:
+        for file in sub.iterdir():
+            file.rename(folder / file.name)
+        sub.rmdir()
+    unpacked = source(data_dir)
+    assert all(same(expected[i], unpacked.sample(i)) for i in range(6))
+
+
+def test_truncated_tar_is_named_once_and_the_rest_is_used(copied, caplog):
+    data_dir, folder = copied
+    tar = folder / "shard-000001.tar"
+    content = tar.read_bytes()
+    tar.write_bytes(content[: len(content) // 2 + 100])
+    with caplog.at_level(logging.WARNING):
+        reader = source(data_dir)
+        pairs = [reader.sample(i) for i in range(18)]
+    assert len(pairs) == 18
+    assert sum("shard-000001.tar" in record.message for record in caplog.records) == 1
+    assert len(caplog.records) == 1
+    shards = Shards(folder, folder / "key_to_shard.json", small_shards.SUFFIXES)
+    assert set(shards.read(3)) == set(small_shards.SUFFIXES)  # the first of the damaged shard is whole
+
+
+@pytest.mark.parametrize("damage", ["empty", "noise", "missing", "bad images"])
+def test_other_damage_is_survived_and_named(copied, caplog, damage):
+    data_dir, folder = copied
+    tar = folder / "shard-000002.tar"
+    if damage == "missing":
+        tar.unlink()
+    elif damage == "bad images":
+        content = tar.read_bytes()
+        start = content.index(b"\xff\xd8\xff")
+        tar.write_bytes(content.replace(b"\xff\xd8\xff", b"\0\0\0") if start else content)
+    else:
+        tar.write_bytes(b"" if damage == "empty" else np.random.default_rng(0).bytes(20_000))
+    with caplog.at_level(logging.WARNING):
+        reader = source(data_dir)
+        pairs = [reader.sample(i) for i in range(9)]
+    assert len(pairs) == 9
+    assert ["shard-000002.tar" in record.message for record in caplog.records] == [True]
+
+
+def test_a_run_taken_up_again_sees_the_same_pairs(written):
+    data_dir, _ = written
+    reader = source(data_dir, seed=1)
+    whole = [reader.sample(i) for i in range(12)]
+    loader = pair_loader(source(data_dir, seed=1), Share(3), first_step=2, steps=4, workers=0)
+    for step, batch in enumerate(loader, start=2):
+        assert same(batch, Pair.stack(whole[3 * step : 3 * step + 3]))
+    other = source(data_dir, seed=2)
+    assert not all(same(other.sample(i), whole[i]) for i in range(4))
+
+
+def test_every_epoch_shows_every_sample_once_and_in_another_order():
+    starts = np.concatenate([[0], np.cumsum(np.arange(1, 40))])
+    order = EpochOrder(starts, 1000, seed=0)
+    epochs = [[order.position(epoch * 1000 + i) for i in range(1000)] for epoch in range(2)]
+    assert all(sorted(epoch) == list(range(1000)) for epoch in epochs)
+    assert epochs[0] != epochs[1]
+    shards = np.searchsorted(starts, epochs[0], side="right")
+    assert len(set(shards[:100])) <= 16
+    assert len(set(shards[:100])) > 8
+
+
+def test_name_says_shard_and_sample(written):
+    name = source(written[0]).name(4)
+    assert "shard-00000" in name
+    assert "pair 4" in name
+
+
+def test_what_is_missing_is_named(written, copied):
+    data_dir, folder = copied
+    (data_dir / "templates").unlink()
+    with pytest.raises(InputError, match=r"rendering\.render_templates --dataset gso"):
+        source(data_dir)
+    (folder / "key_to_shard.json").unlink()
+    with pytest.raises(InputError, match=r"key_to_shard\.json"):
+        source(data_dir)
