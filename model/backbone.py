@@ -22,7 +22,8 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 class Dinov2(nn.Module):
     """RGB crops (B, 3, S, S) in [0, 1] -> three feature maps (B, C, n, n) with n = S / 14, shallow to deep.
 
-    They are the outputs after a half, three quarters and all of the blocks; they leave the transformer without its final norm and without the class token.
+    They are the outputs after a half, three quarters and all of the blocks, without the class token and the
+    transformer's final norm.
 
     Args:
         name: timm's name, e.g. `vit_large_patch14_dinov2`.

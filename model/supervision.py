@@ -45,8 +45,9 @@ class Positions(Record):
 def true_positions(pair: Pair, *, cells: int) -> Positions:
     """The true position in the real crop of every cell of the template, on a grid of cells x cells.
 
-    A cell is visible if the template shows the object there and its surface point lies inside the real crop,
-    on the object's mask, at the depth that the photo has there: hidden by nothing, itself included.
+    A cell is visible if the template shows the object there and its surface point lies inside the real crop
+    at the depth that the photo has there: hidden by nothing, itself included. The photo's mask has no say:
+    like a detector's it may be wrong, while depth tells what is seen.
     """
     real, template = pair.real, pair.template
     size = template.depth.shape[-1]
@@ -61,7 +62,7 @@ def true_positions(pair: Pair, *, cells: int) -> Positions:
     xy = project(real.K, torch.where(shown[..., None], xyz_real, torch.ones_like(xyz_real)))
     xy = torch.where(shown[..., None], xy, torch.zeros_like(xy))
     inside = ((xy > -0.5) & (xy < size - 0.5)).all(dim=-1)
-    return Positions(xy, shown & inside & _on(real.mask, xy) & _unhidden(real, xy, xyz_real[..., 2]))
+    return Positions(xy, shown & inside & _unhidden(real, xy, xyz_real[..., 2]))
 
 
 def _on(mask: Tensor, xy: Tensor) -> Tensor:

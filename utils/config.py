@@ -29,6 +29,77 @@ class ModelConfig:
 
 
 @dataclass
+class TrainDatasetConfig:
+    """Which training pairs are made, and from what."""
+
+    data_dir: str = "data"
+    megapose: list[str] = field(default_factory=list)  # gso, shapenet: sets that share the pairs equally
+    synthetic: float = 1.0  # share of the pairs that are rendered online; the rest is MegaPose's
+    meshes: str | None = None  # folder with meshes to render
+    shapes: float = 1.0  # share of procedural shapes among the rendered objects
+    backgrounds: str | None = None  # folder with photos to show behind the rendered objects
+    augment: float = 0.8  # share of the real views whose colours are changed
+    validation_meshes: str | None = None  # folder with meshes to validate on; None: as in training
+
+    def __post_init__(self):
+        for name in ("synthetic", "shapes", "augment"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"train_dataset.{name} is {getattr(self, name)}; it must lie in 0 to 1")
+        if unknown := set(self.megapose) - {"gso", "shapenet"}:
+            raise ValueError(f"train_dataset.megapose names {unknown.pop()}; it may hold gso and shapenet")
+        if self.synthetic < 1 and not self.megapose:
+            raise ValueError("train_dataset.synthetic is below 1, but train_dataset.megapose names no set")
+        if self.shapes < 1 and self.synthetic > 0 and self.meshes is None:
+            raise ValueError("train_dataset.shapes is below 1, but train_dataset.meshes names no folder")
+
+
+@dataclass
+class TrainConfig:
+    """How the network is trained; the numbers are the paper's."""
+
+    seed: int = 0
+    batch_size: int = 64  # pairs per step, of all processes together
+    steps: int = 400_000
+    warmup: int = 1000  # steps
+    lr: float = 1e-5  # at its highest
+    betas: list[float] = field(default_factory=lambda: [0.5, 0.999])
+    eps: float = 1e-6
+    weight_decay: float = 5e-4
+    clip: float = 10.0  # norm that gradients are cut down to
+    bf16: bool = True  # for the backbone, on GPUs
+    workers: int = 8  # processes per training process that make pairs
+    threads: int | None = None  # of PyTorch on the CPU, per process; None: PyTorch's choice
+    log_every: int = 50  # steps, so are the following
+    picture_every: int = 2000
+    save_every: int = 1000
+    validate_every: int = 5000  # 0: never
+    validation_pairs: int = 256
+    keep: int = 3  # last checkpoints; the best one is kept beside them
+    max_skipped: int = 10  # steps in 100 with a loss that is not finite, before the run ends
+
+    def __post_init__(self):
+        for name in (
+            "batch_size",
+            "steps",
+            "log_every",
+            "picture_every",
+            "save_every",
+            "keep",
+            "max_skipped",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("lr", "eps", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"train.{name} is {getattr(self, name)}; it must be positive")
+        for name in ("seed", "warmup", "weight_decay", "workers", "validate_every", "validation_pairs"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"train.{name} is {getattr(self, name)}; it must not be negative")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"train.betas is {self.betas}; it must be two numbers in 0 to 1, 1 excluded")
+
+
+@dataclass
 class TestDatasetConfig:
     """Where the test data lie."""
 
@@ -66,6 +137,8 @@ class Config:
     """Everything that a YAML file may set."""
 
     model: ModelConfig = field(default_factory=ModelConfig)
+    train_dataset: TrainDatasetConfig = field(default_factory=TrainDatasetConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
     test_dataset: TestDatasetConfig = field(default_factory=TestDatasetConfig)
     test: TestConfig = field(default_factory=TestConfig)
     checkpoint: str | None = None

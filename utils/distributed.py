@@ -29,3 +29,9 @@ def join() -> World:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, timeout=timedelta(hours=12))
     return World(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
+
+
+def leave() -> None:
+    """Ends this process's part in the group."""
+    if dist.is_initialized():
+        dist.destroy_process_group()

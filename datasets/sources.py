@@ -1,0 +1,62 @@
+"""The pairs that a training run asks for: rendered ones, MegaPose's, or both, with colours changed."""
+
+from pathlib import Path
+
+from datasets.megapose import MegaPosePairs
+from datasets.object_pool import ObjectPool, Studio
+from datasets.pairs import Augmented, Mixture, PairSource
+from datasets.synthetic import SyntheticPairs
+from utils.errors import InputError
+from utils.layouts import MeshFile, find_meshes
+
+PHOTOS = {".jpg", ".jpeg", ".png"}
+
+
+def make_source(
+    studio: Studio,
+    *,
+    size: int,
+    seed: int,
+    synthetic: float,
+    meshes: str | None,
+    shapes: float,
+    backgrounds: str | None,
+    megapose: list[str],
+    data_dir: str,
+    augment: float,
+) -> PairSource:
+    """A source of training pairs with crops of `size` px; see `utils.config.TrainDatasetConfig`.
+
+    Raises:
+        InputError: a folder is missing, or nothing of use lies in it.
+    """
+    sources: list[PairSource] = []
+    weights: list[float] = []
+    if synthetic > 0:
+        pool = ObjectPool(studio, mesh_files(meshes) if shapes < 1 else {}, shapes=shapes, seed=seed)
+        sources.append(SyntheticPairs(studio, pool, size=size, seed=seed, backgrounds=_photos(backgrounds)))
+        weights.append(synthetic)
+    if synthetic < 1:
+        sources += [MegaPosePairs(data_dir, name, size=size, seed=seed) for name in megapose]
+        weights += [(1 - synthetic) / len(megapose)] * len(megapose)
+    source = Mixture(sources, weights, seed=seed) if len(sources) > 1 else sources[0]
+    return Augmented(source, seed=seed, share=augment) if augment > 0 else source
+
+
+def mesh_files(folder: str) -> dict[str, MeshFile]:
+    """The meshes of a folder, or of a BOP data set, by name."""
+    path = Path(folder)
+    if not path.is_dir():
+        raise InputError(f"train_dataset.meshes={folder}: no such folder; pass one that holds meshes")
+    return find_meshes(path.resolve().parent, path.resolve().name)
+
+
+def _photos(folder: str | None) -> list[Path]:
+    if folder is None:
+        return []
+    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in PHOTOS)
+    if not found:
+        raise InputError(
+            f"train_dataset.backgrounds={folder}: no {' or '.join(sorted(PHOTOS))} in it; pass another"
+        )
+    return found
