@@ -40,13 +40,8 @@ def detected_view(
     near = _surroundings(visible)
     mask = np.zeros_like(visible)
     mask[near] = imperfect_mask(rng, visible[near], rest=None if rest is None else rest[near])
-    left, top, right, bottom = jittered_window(rng, _window(mask), *mask.shape)
-    window = np.s_[top:bottom, left:right]
-    K_window = np.array(K, dtype=np.float64)
-    K_window[:2, 2] -= left, top
-    view = view_of(
-        rgb[window], (depth * visible)[window], mask[window], K_window, cam_from_obj, size, whole=True
-    )
+    window = jittered_window(rng, _window(mask), *mask.shape)
+    view = view_of(rgb, depth * visible, mask, K, cam_from_obj, size, window=window)
     return view if view.mask.sum() >= MIN_CROP_PIXELS else None
 
 
@@ -58,17 +53,21 @@ def view_of(
     cam_from_obj: np.ndarray,
     size: int,
     *,
-    whole: bool = False,
+    window: np.ndarray,
 ) -> View:
-    """`crop_views` of one image in numpy's layout, (H, W, 3) uint8; the `whole` square or about the mask."""
+    """`crop_views` for a window (4,) px of one image in numpy's layout: rgb (H, W, 3) uint8."""
+    left, top, right, bottom = window.tolist()
+    inside = np.s_[top:bottom, left:right]  # all that the crop depends on
+    K = np.array(K, dtype=np.float32)
+    K[:2, 2] -= left, top
     return crop_views(
-        torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))[None] / 255,
-        torch.from_numpy(np.ascontiguousarray(depth, dtype=np.float32))[None],
-        torch.from_numpy(np.ascontiguousarray(mask))[None],
-        torch.from_numpy(np.asarray(K, dtype=np.float32))[None],
+        torch.from_numpy(np.ascontiguousarray(rgb[inside].transpose(2, 0, 1)))[None] / 255,
+        torch.from_numpy(np.ascontiguousarray(depth[inside], dtype=np.float32))[None],
+        torch.from_numpy(np.ascontiguousarray(mask[inside]))[None],
+        torch.from_numpy(K)[None],
         torch.from_numpy(np.asarray(cam_from_obj, dtype=np.float32))[None],
         size,
-        windows=torch.tensor([[0, 0, *mask.shape[::-1]]]) if whole else None,
+        windows=torch.tensor([[0, 0, right - left, bottom - top]]),
     )[0]
 
 

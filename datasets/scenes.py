@@ -46,6 +46,7 @@ class Scene:
     whole: Camera  # sees all of the object
     camera: Camera  # the photo's window; it may cut the object off, as photos do
     lighting: Lighting
+    is_whole: bool  # nothing can hide or cut off a part of the object
 
     @property
     def cam_from_obj(self) -> np.ndarray:
@@ -71,10 +72,13 @@ def random_scene(
     else:
         normal = None
         places = [_floating(rng, target, pose, neighbour) for neighbour in neighbours]
-    for neighbour, place in zip(neighbours, places, strict=True):
-        if _is_seen(camera, _moved(place, neighbour.hull)):
-            instances.append((neighbour.mesh, place))
-    return Scene(instances, whole, camera, _random_lighting(rng, normal))
+    seen = [
+        (neighbour.mesh, place)
+        for neighbour, place in zip(neighbours, places, strict=True)
+        if _is_seen(camera, _moved(place, neighbour.hull))
+    ]
+    is_whole = not seen and camera is whole
+    return Scene([*instances, *seen], whole, camera, _random_lighting(rng, normal), is_whole)
 
 
 def _moved(pose: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -6,7 +6,7 @@ A pair is a pure function of (seed, index); rendering is handed in, so a process
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -17,13 +17,13 @@ from datasets.imperfect import detected_view, view_of
 from datasets.object_pool import Lru, Mesh, ObjectPool, Studio, TrainingObject, nearest_views
 from datasets.scenes import MAX_NEIGHBOURS, Scene, random_scene
 from utils import layouts
-from utils.crop import crop_from_image, square_boxes
+from utils.crop import crop_from_image, mask_boxes, square_boxes
 from utils.images import read_image
 from utils.structs import Pair, View
 
 NEAREST = 5  # the template is one of so many nearest ones
 MIN_VISIBLE = 0.3  # of the object's pixels
-MIN_PIXELS = 256  # of its visible pixels in the photo
+MIN_AREA = 0.01  # of its visible part in the photo, in areas of the crop
 MAX_ATTEMPTS = 30
 BACKDROPS, BACKDROP_PERIOD, BACKDROP_PX = 48, 3072, 256
 
@@ -49,7 +49,7 @@ class SyntheticPairs:
         size: int,
         seed: int,
         backgrounds: Sequence[Path] = (),
-        template_cache: int = 1024,
+        template_cache: int = 512,
     ):
         self._studio, self._pool, self._size, self._seed = studio, pool, size, seed
         self._backdrops = Backdrops(studio, backgrounds, seed)
@@ -86,22 +86,24 @@ class SyntheticPairs:
             suns=scene.lighting.suns,
         )
         visible = photo.ids == 0
-        if visible.sum() < MIN_PIXELS or self._visible_share(target, scene, visible) < MIN_VISIBLE:
+        if (
+            visible.sum() < MIN_AREA * self._size**2
+            or self._visible_share(target, scene, visible) < MIN_VISIBLE
+        ):
             return None
-        rgb = _on_backdrop(rng, photo.rgb, photo.mask, backdrop)
-        return detected_view(
-            rng,
-            rgb,
-            photo.depth,
-            visible,
-            scene.camera.K,
-            scene.cam_from_obj,
-            size=self._size,
-            rest=photo.ids > 0,
-        )
+        rgb, pose = _on_backdrop(rng, photo.rgb, photo.mask, backdrop), scene.cam_from_obj
+        rest = photo.ids > 0
+        view = detected_view(rng, rgb, photo.depth, visible, scene.camera.K, pose, size=self._size, rest=rest)
+        if view is None:
+            return None
+        # Drawn at the crop's own pixels the depth is exact on steep surfaces too.
+        depth = self._studio.depth(target.mesh, pose, view.K.double().numpy(), self._size, self._size)
+        return replace(view, depth=torch.from_numpy(depth) * (view.depth > 0))
 
     def _visible_share(self, target: TrainingObject, scene: Scene, visible: np.ndarray) -> float:
         """The share of the object's pixels that are neither hidden nor cut off, to about a percent."""
+        if scene.is_whole:
+            return 1.0
         size = min(scene.whole.size, 96)
         shrink = crop_from_image(torch.tensor([[0, 0, scene.whole.size, scene.whole.size]]), size)[0].numpy()
         alone = self._studio.depth(target.mesh, scene.cam_from_obj, shrink @ scene.whole.K, size, size)
@@ -119,20 +121,24 @@ class SyntheticPairs:
 def draw_template(studio: Studio, target: TrainingObject, view: int, size: int) -> View:
     """One template of an object as it is at test time, without its way through files.
 
-    Of the image of `layouts.TEMPLATE_SIZE` only the window that the crop is taken from is drawn.
+    Of the image of `layouts.TEMPLATE_SIZE` only the part that the crop is taken from is drawn.
     """
     pose, K = target.template_poses[view], np.array(layouts.TEMPLATE_K)
     xyz = target.hull @ pose[:3, :3].T + pose[:3, 3]
     xyz = xyz[xyz[:, 2] > 0]
     xy = (xyz @ K.T)[:, :2] / xyz[:, 2:]
     width, height = layouts.TEMPLATE_SIZE
-    # One pixel more on all sides: the crop's own window, about the drawn pixels, may be rounded elsewhere.
-    low = np.clip(np.floor(xy.min(axis=0)) - 1, 0, None)
-    high = np.minimum(np.ceil(xy.max(axis=0)) + 2, [width, height])
-    left, top, right, _ = square_boxes(torch.tensor([[*low, *high]]), height, width)[0].tolist()
+    low, high = np.floor(xy.min(axis=0)).clip(0), np.minimum(np.ceil(xy.max(axis=0)) + 1, [width, height])
+    window = square_boxes(torch.tensor([[*low, *high]]), height, width)[0].numpy()
+    # All of the object, and a little more since the drawn pixels' own window may lie beside this one.
+    left, top = (np.minimum(low, window[:2]) - 3).clip(0).astype(int).tolist()
+    right, bottom = np.minimum(np.maximum(high, window[2:]) + 3, [width, height]).astype(int).tolist()
     K[:2, 2] -= left, top
-    drawn = studio.photo([(target.mesh, pose)], K, right - left, right - left)
-    return view_of(drawn.rgb, drawn.depth, drawn.mask, K, pose, size)
+    drawn = studio.photo([(target.mesh, pose)], K, right - left, bottom - top)
+    corner = np.array([left, top, left, top])
+    mask_box = mask_boxes(torch.from_numpy(drawn.mask)[None]) + torch.from_numpy(corner)
+    window = square_boxes(mask_box, height, width)[0].numpy() - corner
+    return view_of(drawn.rgb, drawn.depth, drawn.mask, K, pose, size, window=window)
 
 
 def _packed(view: View) -> View:

@@ -1,0 +1,213 @@
+"""Synthetic training pairs: geometry, visibility, masks, templates, and that an index decides everything."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+
+from datasets.object_pool import ObjectPool, nearest_views
+from datasets.pairs import Share, pair_loader
+from datasets.synthetic import MIN_VISIBLE, SyntheticPairs, draw_template
+from rendering.mesh import diameter
+from rendering.render_templates import render_templates_of
+from rendering.studio import Studio
+from rendering.viewpoints import view_poses
+from tests.raycast import surface_points
+from utils.crop import crop_views
+from utils.geometry import cell_centres, invert, project, transform, unproject
+from utils.layouts import MeshFile
+from utils.structs import Pair, View
+
+SIZE, SEED, COUNT = 96, 4, 40
+
+
+def make_source(seed: int = SEED) -> tuple[SyntheticPairs, ObjectPool]:
+    studio = Studio(views=42)
+    pool = ObjectPool(studio, {}, shapes=1.0, seed=seed, slots=6, period=1000)
+    return SyntheticPairs(studio, pool, size=SIZE, seed=seed), pool
+
+
+@cache
+def made() -> tuple[SyntheticPairs, ObjectPool]:
+    return make_source()
+
+
+@cache
+def pairs() -> list[Pair]:
+    return [made()[0].sample(index) for index in range(COUNT)]
+
+
+def target(index: int):
+    """The object that a pair shows, found by the name that the source gives it."""
+    source, pool = made()
+    objects = [pool.get(index, slot) for slot in range(pool.slots)]
+    return next(o for o in objects if source.name(index).endswith(f" of {o.name}"))
+
+
+def points(view: View) -> tuple[torch.Tensor, torch.Tensor]:
+    """Camera points of all pixels (N, 3), and which pixels show the object."""
+    xyz = unproject(view.K, cell_centres(SIZE, SIZE), view.depth.flatten())
+    return xyz, view.depth.flatten() > 0
+
+
+@pytest.mark.parametrize("side", ["real", "template"])
+def test_depth_is_that_of_a_ray_cast(side):
+    rng = np.random.default_rng(0)
+    for index in range(6):
+        view, mesh = getattr(pairs()[index], side), target(index).mesh
+        pixels = rng.permutation(np.flatnonzero(view.depth > 0))[:60]
+        xy = cell_centres(SIZE, SIZE)[pixels].double().numpy()
+        xyz, hit = surface_points(
+            xy, view.K.double().numpy(), view.cam_from_obj.numpy(), mesh.vertices, mesh.faces
+        )
+        depth = transform(view.cam_from_obj.double(), torch.from_numpy(xyz))[:, 2]
+        error = (depth - view.depth.flatten()[pixels]).abs()[torch.from_numpy(hit)]
+        assert hit.mean() > 0.9  # the rest lies on the outline
+        assert error.median() < 2e-4 * diameter(mesh.vertices)
+        assert error.quantile(0.9) < 1e-2 * diameter(mesh.vertices)
+
+
+def test_points_of_the_photo_lie_on_the_surface_that_the_template_sees_or_behind_it():
+    seen, rng = [], np.random.default_rng(0)
+    for index in range(12):
+        pair, mesh = pairs()[index], target(index).mesh
+        xyz, shown = points(pair.real)
+        template_from_real = pair.template.cam_from_obj @ invert(pair.real.cam_from_obj)
+        moved = transform(template_from_real, xyz[shown])[rng.permutation(int(shown.sum()))[:150]]
+        K, pose = pair.template.K.double(), pair.template.cam_from_obj.double()
+        xy = project(K, moved.double())
+        surface, hit = surface_points(xy.numpy(), K.numpy(), pose.numpy(), mesh.vertices, mesh.faces)
+        gap = (moved[:, 2] - transform(pose, torch.from_numpy(surface))[:, 2])[torch.from_numpy(hit)]
+        size = diameter(mesh.vertices)
+        # Nearer to the template's camera than its surface a point would float in the air.
+        assert gap.min() > -0.01 * size
+        on_surface = gap < 2e-3 * size
+        assert gap[on_surface].abs().median() < 1e-4 * size
+        inside = ((xy > 0) & (xy < SIZE - 1)).all(dim=1)[torch.from_numpy(hit)]
+        rows = xy[torch.from_numpy(hit)][on_surface & inside].round().long()
+        assert pair.template.mask[rows[:, 1], rows[:, 0]].float().mean() > 0.9
+        seen.append(on_surface.float().mean().item())
+    assert np.median(seen) > 0.6
+
+
+def test_enough_of_every_object_is_seen_and_some_is_hidden():
+    studio = Studio()
+    shares = []
+    for index, pair in enumerate(pairs()):
+        view, mesh = pair.real, target(index).mesh
+        # All of the object, with a camera that looks at more than the crop.
+        K = view.K.double().numpy().copy()
+        K[:2, 2] += 2 * SIZE
+        alone = studio.depth(mesh, view.cam_from_obj.numpy(), K, 5 * SIZE, 5 * SIZE) > 0
+        shares.append((view.depth > 0).sum().item() / alone.sum())
+    assert min(shares) > 0.8 * MIN_VISIBLE  # the filter counts in the photo; parts may lie beside the crop
+    assert max(shares) < 1.05
+    assert 0.15 < np.mean(np.array(shares) < 0.95) < 0.9
+
+
+def test_masks_are_imperfect_but_of_the_object():
+    overlaps = []
+    for pair in pairs():
+        mask, visible = pair.real.mask, pair.real.depth > 0
+        overlaps.append(((mask & visible).sum() / (mask | visible).sum()).item())
+    assert min(overlaps) > 0.4
+    assert 0.1 < np.mean(np.array(overlaps) > 0.985) < 0.7
+    assert np.median(overlaps) > 0.8
+
+
+def test_photos_have_backgrounds_and_templates_have_none():
+    for pair in pairs():
+        around = pair.template.rgb[:, pair.template.depth == 0]
+        assert around.numel() == 0 or around.max() < 0.6  # blended outlines only
+        assert pair.template.mask.equal(pair.template.depth > 0)
+    outside = torch.cat([pair.real.rgb[:, pair.real.depth == 0].flatten() for pair in pairs()])
+    assert outside.std() > 0.1
+    assert (outside < 0.01).float().mean() < 0.3
+
+
+def test_template_is_the_one_of_the_rendered_folder():
+    thing = target(0)
+    whole = render_templates_of(Studio()._drawer(), thing.mesh, 42)
+    views = [0, 7, 20, 41]
+    expected = crop_views(
+        torch.from_numpy(whole.rgb[views]).permute(0, 3, 1, 2) / 255,
+        torch.from_numpy(whole.depth[views]),
+        torch.from_numpy(whole.depth[views] > 0),
+        torch.from_numpy(whole.K).float().expand(4, 3, 3),
+        torch.from_numpy(whole.cam_from_obj[views]).float(),
+        SIZE,
+    )
+    for k, view in enumerate(views):
+        drawn = draw_template(Studio(views=42), thing, view, SIZE)
+        assert (drawn.rgb - expected.rgb[k]).abs().mean() < 1e-3
+        assert drawn.mask.equal(expected.mask[k])
+        assert (drawn.depth - expected.depth[k]).abs().max() < 1e-4 * diameter(thing.mesh.vertices)
+        assert torch.allclose(drawn.K, expected.K[k], atol=1e-3)
+
+
+def test_nearest_views_ignore_the_viewing_ray_and_the_turn_in_the_image():
+    rng = np.random.default_rng(0)
+    templates = view_poses(162, 0.2, np.zeros(3))
+    for view in (3, 77, 160):
+        # The camera of a template turned about its own centre: the object leaves the image's centre.
+        axis = rng.normal(size=3)
+        turn = trimesh.transformations.rotation_matrix(0.5, axis)
+        pose = turn @ templates[view]
+        pose[:3, 3] *= 3
+        nearest = nearest_views(templates, pose, 5)
+        assert nearest[0] == view
+        sides = np.einsum("vji,vj->vi", templates[:, :3, :3], templates[:, :3, 3])
+        cosines = sides @ sides[view]
+        assert cosines[nearest].min() >= np.sort(cosines)[-5] - 1e-9
+
+
+def test_template_is_one_of_the_nearest():
+    for index in range(10):
+        pair, poses = pairs()[index], target(index).template_poses
+        view = np.abs(poses - pair.template.cam_from_obj.double().numpy()).max(axis=(1, 2)).argmin()
+        assert view in nearest_views(poses, pair.real.cam_from_obj.double().numpy(), 5)
+
+
+def test_sample_depends_on_seed_and_index_alone():
+    again, _ = make_source()
+    for index in (5, 2, 9):
+        first, second = pairs()[index], again.sample(index)
+        assert torch.equal(first.real.rgb, second.real.rgb)
+        assert torch.equal(first.template.depth, second.template.depth)
+        assert torch.equal(first.real.mask, second.real.mask)
+    other, _ = make_source(seed=SEED + 1)
+    assert not torch.equal(other.sample(2).real.rgb, pairs()[2].real.rgb)
+
+
+def test_worker_processes_make_the_same_pairs():
+    loader = pair_loader(make_source()[0], Share(2), first_step=1, steps=3, workers=2)
+    for step, batch in enumerate(loader, start=1):
+        expected = Pair.stack(pairs()[2 * step : 2 * step + 2])
+        assert torch.equal(batch.real.rgb, expected.real.rgb)
+        assert torch.equal(batch.template.rgb, expected.template.rgb)
+
+
+def test_pool_gives_every_file_its_turn(tmp_path):
+    files = {}
+    for k in range(5):
+        box = trimesh.creation.box((60 + 10 * k, 50, 40))
+        box.apply_translation((500, 0, 0))  # the origin far outside
+        box.export(tmp_path / f"box{k}.ply")
+        files[f"box{k}"] = MeshFile(tmp_path / f"box{k}.ply", 1e-3)
+    pool = ObjectPool(Studio(views=42), files, shapes=0.5, seed=0, slots=4, period=100)
+    names = [pool.get(index, slot).name for index in range(0, 1000, 100) for slot in (0, 1)]
+    counts = [names.count(name) for name in files]
+    assert sum(counts) == 20
+    assert min(counts) >= 3
+    thing = pool.get(0, 0)
+    assert np.linalg.norm(thing.hull, axis=1).max() < 0.08  # m, about the centre
+    assert pool.get(0, 3).name.startswith("shape")
+    assert pool.get(50, 3) is not pool.get(5000, 3)
+
+
+@pytest.mark.parametrize("shapes", [-0.1, 1.1, 0.5])
+def test_pool_refuses_what_cannot_be(shapes):
+    with pytest.raises(ValueError, match="shapes"):
+        ObjectPool(Studio(), {}, shapes=shapes, seed=0)
