@@ -125,14 +125,16 @@ def draw_template(studio: Studio, target: TrainingObject, view: int, size: int) 
     """
     pose, K = target.template_poses[view], np.array(layouts.TEMPLATE_K)
     xyz = target.hull @ pose[:3, :3].T + pose[:3, 3]
-    xyz = xyz[xyz[:, 2] > 0]
     xy = (xyz @ K.T)[:, :2] / xyz[:, 2:]
     width, height = layouts.TEMPLATE_SIZE
-    low, high = np.floor(xy.min(axis=0)).clip(0), np.minimum(np.ceil(xy.max(axis=0)) + 1, [width, height])
-    window = square_boxes(torch.tensor([[*low, *high]]), height, width)[0].numpy()
-    # All of the object, and a little more since the drawn pixels' own window may lie beside this one.
-    left, top = (np.minimum(low, window[:2]) - 3).clip(0).astype(int).tolist()
-    right, bottom = np.minimum(np.maximum(high, window[2:]) + 3, [width, height]).astype(int).tolist()
+    low, high = np.floor(xy.min(axis=0)), np.ceil(xy.max(axis=0)) + 1
+    if (low >= 0).all() and (high <= [width, height]).all():
+        window = square_boxes(torch.tensor([[*low, *high]]), height, width)[0].numpy()
+        # All of the object, and a little more since the drawn pixels' own window may lie beside this one.
+        left, top = (np.minimum(low, window[:2]) - 3).clip(0).astype(int).tolist()
+        right, bottom = np.minimum(np.maximum(high, window[2:]) + 3, [width, height]).astype(int).tolist()
+    else:
+        left, top, right, bottom = 0, 0, width, height
     K[:2, 2] -= left, top
     drawn = studio.photo([(target.mesh, pose)], K, right - left, bottom - top)
     corner = np.array([left, top, left, top])

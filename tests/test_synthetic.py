@@ -7,13 +7,14 @@ import pytest
 import torch
 import trimesh
 
-from datasets.object_pool import ObjectPool, nearest_views
+from datasets.object_pool import ObjectPool, TrainingObject, nearest_views
 from datasets.pairs import Share, pair_loader
 from datasets.synthetic import MIN_VISIBLE, SyntheticPairs, draw_template
-from rendering.mesh import diameter
+from rendering.mesh import diameter, hull_vertices, make_mesh
 from rendering.render_templates import render_templates_of
+from rendering.renderer import Renderer
 from rendering.studio import Studio
-from rendering.viewpoints import view_poses
+from rendering.viewpoints import object_poses, view_poses
 from tests.raycast import surface_points
 from utils.crop import crop_views
 from utils.geometry import cell_centres, invert, project, transform, unproject
@@ -127,23 +128,32 @@ def test_photos_have_backgrounds_and_templates_have_none():
     assert (outside < 0.01).float().mean() < 0.3
 
 
+def box_of(*sides: float) -> tuple[np.ndarray, np.ndarray]:
+    box = trimesh.creation.box(sides)
+    return np.asarray(box.vertices), np.asarray(box.faces)
+
+
 def test_template_is_the_one_of_the_rendered_folder():
-    thing = target(0)
-    whole = render_templates_of(Studio()._drawer(), thing.mesh, 42)
-    views = [0, 7, 20, 41]
+    # An elongated object: at a distance of one diameter many views cut it off.
+    mesh = make_mesh(*box_of(0.3, 0.02, 0.05))
+    thing = TrainingObject("box", mesh, hull_vertices(mesh.vertices), object_poses(mesh.vertices, 42))
+    with Renderer() as renderer:
+        whole = render_templates_of(renderer, mesh, 42)
+    views = list(range(0, 42, 2))
     expected = crop_views(
         torch.from_numpy(whole.rgb[views]).permute(0, 3, 1, 2) / 255,
         torch.from_numpy(whole.depth[views]),
         torch.from_numpy(whole.depth[views] > 0),
-        torch.from_numpy(whole.K).float().expand(4, 3, 3),
+        torch.from_numpy(whole.K).float().expand(len(views), 3, 3),
         torch.from_numpy(whole.cam_from_obj[views]).float(),
         SIZE,
     )
+    studio = Studio(views=42)
     for k, view in enumerate(views):
-        drawn = draw_template(Studio(views=42), thing, view, SIZE)
+        drawn = draw_template(studio, thing, view, SIZE)
         assert (drawn.rgb - expected.rgb[k]).abs().mean() < 1e-3
         assert drawn.mask.equal(expected.mask[k])
-        assert (drawn.depth - expected.depth[k]).abs().max() < 1e-4 * diameter(thing.mesh.vertices)
+        assert (drawn.depth - expected.depth[k]).abs().max() < 1e-4 * diameter(mesh.vertices)
         assert torch.allclose(drawn.K, expected.K[k], atol=1e-3)
 
 
