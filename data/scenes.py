@@ -1,0 +1,198 @@
+"""Composes table-top scenes: objects at rest without touching each other, a room around them and a camera.
+
+Lengths are metres; the table's top is the plane z = 0 of the world.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from scipy.spatial import ConvexHull
+from scipy.spatial.transform import Rotation
+
+from rendering import solids, textures
+from rendering.mesh import Mesh
+from rendering.painting import paint
+from rendering.prints import random_texture
+from rendering.shapes import random_shape
+
+GAP = 0.003  # m, kept free between objects
+CELL = 0.002  # m, of the map in which footprints are compared
+REACH = 0.36  # m, half the side of that map
+CLEARANCE = 0.5  # m, from the camera to the things in the background
+TIPSY = 0.01  # of the largest weight of a pose: what stands less safely is left lying
+UPRIGHT_SHARE = 0.55  # of objects stand as they were modelled; the others lie as they may fall
+
+
+@dataclass(frozen=True)
+class Item:
+    """A mesh somewhere in the world."""
+
+    mesh: Mesh
+    world_from_obj: np.ndarray  # (4, 4) m
+    obj_id: int = 0  # 0: part of the scene but not annotated
+    gloss: float = 0.0  # strength of highlights
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that a photo shows, and the camera."""
+
+    items: list[Item]
+    cam_from_world: np.ndarray  # (4, 4) m
+    surroundings: list[Item]  # table and room; they stay where they are
+
+    @property
+    def annotated(self) -> list[Item]:
+        return [item for item in self.items if item.obj_id]
+
+
+def compose(rng: np.random.Generator, objects: Sequence[tuple[int, Mesh]], distractors: int) -> Scene:
+    """A scene of the given objects (obj_id, mesh) and some random shapes, seen from a random viewpoint."""
+    wanted = list(objects) + [(0, _distractor(rng)) for _ in range(distractors)]
+    rng.shuffle(wanted)
+    items = _arrange(rng, wanted)
+    centre = np.mean([item.world_from_obj[:3, 3] for item in items], axis=0)
+    camera = _viewpoint(rng, centre)
+    room = [thing for thing in _room(rng) if _well_ahead(thing, camera)]
+    return Scene(items, camera, [_table(rng), *room])
+
+
+def _well_ahead(thing: Item, cam_from_world: np.ndarray) -> bool:
+    """Whether something stands far before the camera, or is the room that the camera is in."""
+    z = thing.mesh.vertices @ (cam_from_world @ thing.world_from_obj)[2, :3] + cam_from_world[2, 3]
+    z = z + cam_from_world[2, :3] @ thing.world_from_obj[:3, 3]
+    return z.min() > CLEARANCE or np.ptp(thing.mesh.vertices, axis=0).min() > 2
+
+
+def _distractor(rng: np.random.Generator) -> Mesh:
+    mesh = random_shape(rng)
+    size = np.ptp(mesh.vertices, axis=0).max()
+    scale = np.float32(rng.uniform(0.06, 0.15) / size)
+    return Mesh(mesh.vertices * scale, mesh.faces, mesh.normals, mesh.colors, mesh.uv, mesh.texture)
+
+
+def stable_poses(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rotations (N, 3, 3) in which a body rests on a plane under it, and their weights (N,), summing to 1.
+
+    A face of the convex hull carries the body if the centre of mass lies above it; wide faces below a low
+    centre weigh more.
+    """
+    vertices = np.asarray(vertices, np.float64)
+    hull = ConvexHull(vertices)
+    corners = vertices[hull.simplices]
+    inside = vertices[hull.vertices].mean(axis=0)
+    volumes = np.abs(np.linalg.det(corners - inside))
+    centre = (volumes[:, None] * (corners.sum(axis=1) + inside) / 4).sum(axis=0) / volumes.sum()
+    areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
+    planes, group = np.unique(hull.equations.round(5), axis=0, return_inverse=True)
+    area = np.bincount(group.ravel(), weights=areas)
+    height = -(planes[:, :3] @ centre + planes[:, 3])
+    feet = centre + height[:, None] * planes[:, :3]
+    carried = (feet @ hull.equations[:, :3].T + hull.equations[:, 3]).max(axis=1) < 1e-5
+    rotations = [Rotation.align_vectors([[0, 0, -1]], [normal])[0] for normal in planes[carried, :3]]
+    weights = (area / height**2)[carried]
+    return np.stack([rotation.as_matrix() for rotation in rotations]), weights / weights.sum()
+
+
+def _resting(rng: np.random.Generator, vertices: np.ndarray) -> np.ndarray:
+    """A rotation (3, 3) at rest with a random turn about the vertical."""
+    rotations, weights = stable_poses(vertices)
+    upright = np.flatnonzero((rotations[:, 2, 2] > 0.9999) & (weights > TIPSY * weights.max()))
+    if len(upright) and rng.random() < UPRIGHT_SHARE:
+        rotation = rotations[upright[0]]
+    else:
+        rotation = rotations[rng.choice(len(rotations), p=weights)]
+    return Rotation.from_rotvec([0, 0, rng.uniform(0, 2 * np.pi)]).as_matrix() @ rotation
+
+
+def _footprint(points: np.ndarray) -> np.ndarray:
+    """Mask of the convex hull of points (N, 2) m in the map of the table."""
+    mask = np.zeros((int(2 * REACH / CELL),) * 2, np.uint8)
+    cells = ((points + REACH) / CELL).round().astype(np.int32)
+    cv2.fillConvexPoly(mask, cv2.convexHull(cells), 1)
+    return mask
+
+
+def _arrange(rng: np.random.Generator, wanted: list[tuple[int, Mesh]]) -> list[Item]:
+    """Puts the objects onto the table, close together but apart; the area grows until each finds a place."""
+    taken = np.zeros((int(2 * REACH / CELL),) * 2, np.uint8)
+    gap = np.ones((2 * int(np.ceil(GAP / CELL)) + 1,) * 2, np.uint8)
+    items = []
+    for obj_id, mesh in wanted:
+        rotation = _resting(rng, mesh.vertices)
+        turned = mesh.vertices @ rotation.T
+        for spread in np.linspace(0.04, REACH - 0.1, 300):
+            place = rng.uniform(-spread, spread, 2)
+            mask = _footprint(turned[:, :2] + place)
+            if not (taken & cv2.dilate(mask, gap)).any():
+                break
+        else:
+            continue  # no room left: the scene goes without it
+        taken |= mask
+        pose = np.eye(4)
+        pose[:3, :3], pose[:3, 3] = rotation, (*place, -turned[:, 2].min())
+        items.append(Item(mesh, pose, obj_id, gloss=rng.choice([0.0, 0.08, 0.25])))
+    return items
+
+
+def _viewpoint(rng: np.random.Generator, centre: np.ndarray) -> np.ndarray:
+    """cam_from_world of a camera that looks down at the scene, slightly off its centre and tilted."""
+    azimuth, elevation = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(14, 55))
+    distance = rng.uniform(0.55, 0.88)
+    level = np.array([np.cos(azimuth), np.sin(azimuth)]) * np.cos(elevation)
+    eye = centre + distance * np.array([*level, np.sin(elevation)])
+    forward = centre + rng.normal(0, 0.02, 3) - eye
+    forward /= np.linalg.norm(forward)
+    right = np.cross(forward, [0, 0, 1])
+    right /= np.linalg.norm(right)
+    rotation = np.stack([right, np.cross(forward, right), forward])
+    rotation = Rotation.from_rotvec([0, 0, rng.normal(0, np.radians(5))]).as_matrix() @ rotation
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rotation, -rotation @ eye
+    return pose
+
+
+def _table(rng: np.random.Generator) -> Item:
+    kind = rng.choice(
+        [textures.wood, textures.wood, textures.marble, textures.plaid, textures.speckle, textures.clouds]
+    )
+    top = _muted(rng, kind(rng, 1024, 1024), 0.75)
+    board = solids.box((rng.uniform(0.9, 1.4), rng.uniform(0.9, 1.4), 0.03), 0.004)
+    edge = top.reshape(-1, 3).mean(axis=0) * 0.8
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_rotvec([0, 0, rng.uniform(0, 2 * np.pi)]).as_matrix()
+    pose[2, 3] = -0.015
+    return Item(paint([(board, [edge, edge, edge, edge, top, edge])]), pose, gloss=rng.choice([0.0, 0.15]))
+
+
+def _room(rng: np.random.Generator) -> list[Item]:
+    """Floor, walls and some large things that stand about, all far behind the table."""
+    walls = [_muted(rng, random_texture(rng, 512, 512), 0.5) for _ in range(5)]
+    size = np.array([rng.uniform(3.5, 5), rng.uniform(3.5, 5), 2.6])
+    shell = solids.box(size)
+    inwards = solids.Solid(shell.corners[:, ::-1], shell.uv[:, ::-1], shell.surface)
+    pose = np.eye(4)
+    pose[2, 3] = size[2] / 2 - 0.75
+    furniture = []
+    for azimuth in np.arange(9) * (2 * np.pi / 9) + rng.uniform(0, 0.5):
+        mesh = random_shape(rng)
+        scale = np.float32(rng.uniform(0.6, 1.2) / np.ptp(mesh.vertices, axis=0).max())
+        large = Mesh(mesh.vertices * scale, mesh.faces, mesh.normals, mesh.colors, mesh.uv, mesh.texture)
+        stand = np.eye(4)
+        stand[:3, :3] = Rotation.from_rotvec([0, 0, rng.uniform(0, 6)]).as_matrix()
+        distance = rng.uniform(1.3, 1.6)
+        stand[:3, 3] = distance * np.cos(azimuth), distance * np.sin(azimuth), rng.uniform(-0.4, 0.2)
+        furniture.append(Item(large, stand))
+    return [Item(paint([(inwards, [*walls, (225, 222, 215)])]), pose), *furniture]
+
+
+def _muted(rng: np.random.Generator, image: np.ndarray, keep: float) -> np.ndarray:
+    """Surroundings are less colourful and darker than goods: part of the saturation is taken out."""
+    grey = image.mean(axis=2, keepdims=True)
+    return (
+        ((grey + keep * rng.uniform(0.3, 1) * (image - grey)) * rng.uniform(0.7, 0.95))
+        .clip(0, 255)
+        .astype(np.uint8)
+    )
