@@ -121,8 +121,10 @@ def flow_error(flow: Flow, truth: Positions, *, size: int) -> Tensor:
 
 
 def certainty_loss(flows: list[Flow], truths: list[Positions]) -> Tensor:
-    """Sum over the levels of the binary cross-entropy of each cell's visibility, averaged over all cells."""
-    return sum(
-        F.binary_cross_entropy_with_logits(flow.certainty.flatten(1), truth.visible.to(flow.certainty.dtype))
-        for flow, truth in zip(flows, truths, strict=True)
-    )
+    """Sum over the levels of the binary cross-entropy of visibility, averaged over the cells that know it."""
+    losses = []
+    for flow, truth in zip(flows, truths, strict=True):
+        logits = flow.certainty.flatten(1)
+        entropy = F.binary_cross_entropy_with_logits(logits, truth.visible.to(logits.dtype), reduction="none")
+        losses.append(mean_over_all((entropy * truth.known).sum(), truth.known.sum()))
+    return sum(losses)

@@ -23,7 +23,10 @@ from utils.structs import Pair, Record, View
 
 # A point is hidden where the photo's surface is nearer, or elsewhere, by more than this share of the width
 # (in metres, at the point's depth) of what the crop shows.
-DEPTH_TOLERANCE = 0.02
+DEPTH_TOLERANCE = 0.01
+
+# Cells whose position in the real crop the neighbouring pixels' depth would move by more are left out.
+MAX_KINK_PX = 0.1
 
 # Standard deviations of the starts' noise (one of each is drawn for every batch) and where it is cut off;
 # px are of a crop of 224 px.
@@ -40,6 +43,7 @@ class Positions(Record):
 
     xy: Tensor  # (B, n*n, 2) px; 0 where the template shows no surface
     visible: Tensor  # (B, n*n) bool: the template shows it, and the photo too
+    known: Tensor  # (B, n*n) bool: false at the template's edges, where neither can be told
 
 
 def true_positions(pair: Pair, *, cells: int) -> Positions:
@@ -47,26 +51,50 @@ def true_positions(pair: Pair, *, cells: int) -> Positions:
 
     A cell is visible if the template shows the object there and its surface point lies inside the real crop
     at the depth that the photo has there: hidden by nothing, itself included. The photo's mask has no say:
-    like a detector's it may be wrong, while depth tells what is seen.
+    like a detector's it may be wrong, while depth tells what is seen. Cells within a pixel of an edge or a
+    sharp bend of the template's surface are left out, since depth between pixels is not known there.
     """
-    real, template = pair.real, pair.template
-    size = template.depth.shape[-1]
+    template, size = pair.template, pair.template.depth.shape[-1]
     centres = cell_centres(cells, size, template.depth.device).to(template.depth.dtype)
     centres = centres.expand(len(template.depth), -1, -1)
     depth = sample_depth(template.depth, centres)
     shown = (depth > 0) & _on(template.mask, centres)
-    xyz_template = unproject(template.K, centres, depth)
-    real_from_template = real.cam_from_obj @ invert(template.cam_from_obj)
-    xyz_real = transform(real_from_template, xyz_template)
-    shown = shown & (xyz_real[..., 2] > 0)
-    xy = project(real.K, torch.where(shown[..., None], xyz_real, torch.ones_like(xyz_real)))
-    xy = torch.where(shown[..., None], xy, torch.zeros_like(xy))
-    inside = ((xy > -0.5) & (xy < size - 0.5)).all(dim=-1)
-    return Positions(xy, shown & inside & _unhidden(real, xy, xyz_real[..., 2]))
+    xy, z = _moved(pair, centres, torch.where(shown, depth, 1.0))
+    smooth = shown & _smooth(pair, centres, xy)
+    inside = (z > 0) & ((xy > -0.5) & (xy < size - 0.5)).all(dim=-1)
+    return Positions(
+        xy=torch.where(smooth[..., None], xy, torch.zeros_like(xy)),
+        visible=smooth & inside & _unhidden(pair.real, xy, z),
+        known=smooth | ~shown,
+    )
 
 
 def _on(mask: Tensor, xy: Tensor) -> Tensor:
     return sample(mask[:, None].to(xy.dtype), xy, mode="nearest")[:, 0] > 0.5
+
+
+def _moved(pair: Pair, xy: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
+    """Where template pixels (B, N, 2) at depths (B, N) lie in the real crop: px (B, N, 2), depth (B, N)."""
+    real_from_template = pair.real.cam_from_obj @ invert(pair.template.cam_from_obj)
+    xyz = transform(real_from_template, unproject(pair.template.K, xy, depth))
+    z = xyz[..., 2]
+    return project(pair.real.K, torch.where((z > 0)[..., None], xyz, torch.ones_like(xyz))), z
+
+
+def _smooth(pair: Pair, centres: Tensor, xy: Tensor) -> Tensor:
+    """(B, N) bool: whether the template's depth a pixel to both sides implies the same real position.
+
+    A kink of a piecewise linear function within half a pixel changes this mean by at least as much as it
+    changes the function interpolated between two pixels, so this bounds the error of `xy`.
+    """
+    smooth = sample_depth(pair.template.depth, centres, edges=False) > 0
+    for step in ((1.0, 0.0), (0.0, 1.0)):
+        sides = [centres + sign * centres.new_tensor(step) for sign in (1, -1)]
+        depths = torch.stack([sample_depth(pair.template.depth, side, edges=False) for side in sides])
+        smooth = smooth & (depths > 0).all(dim=0)
+        mean = 2 / depths.clamp(min=1e-9).reciprocal().sum(dim=0)
+        smooth = smooth & ((_moved(pair, centres, mean)[0] - xy).norm(dim=-1) < MAX_KINK_PX)
+    return smooth
 
 
 def _unhidden(view: View, xy: Tensor, depth: Tensor) -> Tensor:

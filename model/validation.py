@@ -67,7 +67,7 @@ def measure(network: PicoPose, pair: Pair, answers: Answers) -> dict[str, Tensor
         signed_angle(similarity, truth.similarity).abs().rad2deg(),
         (start - coarse.xy).norm(dim=-1)[coarse.visible],
         flow_error(answers.flows[-1], fine, size=size).norm(dim=-1)[fine.visible],
-        (certain == fine.visible).to(off.dtype).flatten(),
+        (certain == fine.visible)[fine.known].to(off.dtype),
     )
     return dict(zip(MEASURES, values, strict=True))
 

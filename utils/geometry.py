@@ -59,11 +59,11 @@ def sample(maps: Tensor, xy: Tensor, *, mode: str = "bilinear", padding: str = "
 DEPTH_EDGE = 0.02
 
 
-def sample_depth(depth: Tensor, xy: Tensor) -> Tensor:
+def sample_depth(depth: Tensor, xy: Tensor, *, edges: bool = True) -> Tensor:
     """Depths (B, N) of depth maps (B, H, W) at sub-pixel positions xy (B, N, 2); 0 where there is no surface.
 
     A plane's inverse depth is affine in the image, so inverse depth is interpolated; across a depth edge, at
-    the rim and next to missing pixels the nearest pixel's depth is taken instead.
+    the rim and next to missing pixels the nearest pixel's depth is taken instead, or 0 without `edges`.
     """
     nearest = sample(depth[:, None], xy, mode="nearest")[:, 0]
     valid = (depth > 0).to(depth.dtype)
@@ -72,7 +72,8 @@ def sample_depth(depth: Tensor, xy: Tensor) -> Tensor:
     # A small variance under the bilinear weights means that the four neighbours lie on one surface.
     spread = (squared - blended**2).clamp(min=0).sqrt()
     smooth = (weight > 1 - 1e-4) & (spread < 0.5 * DEPTH_EDGE * blended)
-    return torch.where(smooth & (nearest > 0), 1 / blended.clamp(min=1e-9), nearest)
+    otherwise = nearest if edges else torch.zeros_like(nearest)
+    return torch.where(smooth & (nearest > 0), 1 / blended.clamp(min=1e-9), otherwise)
 
 
 def rotation_angle(rotation: Tensor) -> Tensor:
