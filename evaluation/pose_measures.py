@@ -1,0 +1,121 @@
+"""Measures from before the BOP challenge: ADD(-S) and 2D projection by LINEMOD's and YCB-Video's protocols.
+
+Every target instance counts; one without an estimate has infinite errors.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from evaluation.errors import add, adds, projection_error, rotation_error, translation_error
+from evaluation.eval_models import EvalModel
+from evaluation.groups import Group
+from evaluation.recall import match_groups
+from evaluation.results_csv import Results
+
+LINEMOD_SHARE = 0.1  # of the diameter, for ADD(-S)
+LINEMOD_PX = 5.0  # for the 2D projection
+NEAR_MM = 50.0  # "within 5 cm"
+YCB_MAX_MM = 100.0
+
+
+@dataclass(frozen=True)
+class PoseMeasures:
+    """Shares and areas in [0, 1] over the target instances of one or all objects."""
+
+    targets: int
+    add_s_10: float  # share with ADD, for symmetric objects ADD-S, below 10 % of the diameter
+    projection_5px: float  # share with a mean projection error below 5 px
+    translation_5cm: float  # share of translations within 5 cm
+    auc_add: float  # area under ADD's accuracy curve up to 10 cm
+    auc_adds: float
+    auc_add_s: float  # ADD, for symmetric objects ADD-S
+    median_rotation_deg: float  # the smallest angle of all symmetries
+    median_translation_mm: float
+
+
+def auc(errors: np.ndarray, limit: float = YCB_MAX_MM) -> float:
+    """Area under the accuracy curve of errors (N,) up to `limit`, as a share of the largest possible.
+
+    As in YCB-Video's toolbox (Xiang et al., 2018): between two errors the curve has the value at the larger.
+    """
+    reached = np.sort(errors[errors <= limit])
+    if len(reached) == 0:
+        return 0.0
+    accuracy = np.arange(1, len(reached) + 1) / len(errors)
+    steps = np.diff(np.concatenate([[0.0], reached, [limit]]))
+    return float(steps @ np.append(accuracy, accuracy[-1]) / limit)
+
+
+@dataclass(frozen=True, eq=False)
+class _Errors:
+    """Errors (T,) of the T target instances of one object."""
+
+    add: np.ndarray  # mm
+    adds: np.ndarray  # mm
+    add_s: np.ndarray  # mm
+    add_s_share: np.ndarray  # of the diameter
+    projection: np.ndarray  # px
+    rotation: np.ndarray  # deg
+    translation: np.ndarray  # mm
+
+    @property
+    def measures(self) -> PoseMeasures:
+        return PoseMeasures(
+            targets=len(self.add),
+            add_s_10=float(np.mean(self.add_s_share < LINEMOD_SHARE)),
+            projection_5px=float(np.mean(self.projection < LINEMOD_PX)),
+            translation_5cm=float(np.mean(self.translation < NEAR_MM)),
+            auc_add=auc(self.add),
+            auc_adds=auc(self.adds),
+            auc_add_s=auc(self.add_s),
+            median_rotation_deg=float(np.median(self.rotation)),
+            median_translation_mm=float(np.median(self.translation)),
+        )
+
+
+def pose_measures(
+    groups: list[Group], results: Results, models: Mapping[int, EvalModel]
+) -> tuple[PoseMeasures, dict[int, PoseMeasures]]:
+    """The measures of all target instances and of each object's.
+
+    Where an image has several instances, estimates take the nearest free one, best score first.
+    """
+    by_object: dict[int, list[Group]] = {}
+    for group in groups:
+        by_object.setdefault(group.obj_id, []).append(group)
+    errors = {}
+    for obj_id, members in sorted(by_object.items()):
+        if sum(group.n_valid for group in members):
+            errors[obj_id] = _object_errors(members, results, models[obj_id])
+    pooled = [np.concatenate([getattr(e, name) for e in errors.values()]) for name in _Errors.__annotations__]
+    return _Errors(*pooled).measures, {obj_id: e.measures for obj_id, e in errors.items()}
+
+
+def _object_errors(groups: list[Group], results: Results, model: EvalModel) -> _Errors:
+    distances = [
+        translation_error(results.cam_from_obj[g.rows][:, None], g.image.cam_from_obj[g.gt_ids])
+        for g in groups
+    ]
+    matches = match_groups(groups, distances, np.array([np.inf]))
+    rows = np.concatenate([g.rows[m[:, 0] >= 0] for g, m in zip(groups, matches, strict=True)])
+    truths, cameras = [], []
+    for group, found in zip(groups, matches, strict=True):
+        taken = group.gt_ids[found[found >= 0]]
+        truths.append(group.image.cam_from_obj[taken])
+        cameras.append(np.repeat(group.image.K[None], len(taken), axis=0))
+    estimate, truth, K = results.cam_from_obj[rows], np.concatenate(truths), np.concatenate(cameras)
+    missed = np.full(sum(g.n_valid for g in groups) - len(rows), np.inf)
+
+    def padded(values: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.nan_to_num(values, nan=np.inf), missed])
+
+    mean, nearest = (padded(error(estimate, truth, model.vertices)) for error in (add, adds))
+    add_s = nearest if len(model.symmetries) > 1 else mean
+    return _Errors(
+        *(mean, nearest, add_s, add_s / model.diameter),
+        projection=padded(projection_error(estimate, truth, model.vertices, K)),
+        rotation=padded(rotation_error(estimate, truth, model.symmetries)),
+        translation=padded(translation_error(estimate, truth)),
+    )

@@ -1,0 +1,205 @@
+"""Scores a BOP result file: recalls of VSD, MSSD and MSPD (BOP-Classic) or average precision (BOP 2024).
+
+`evaluation.bop_scores` is the command around it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evaluation.detection import object_average_precisions
+from evaluation.eval_models import EvalModel, load_models
+from evaluation.ground_truth import GroundTruth, load_ground_truth
+from evaluation.groups import Group, detection_groups, localization_groups
+from evaluation.pair_errors import PairErrors, pair_errors, split_by_group
+from evaluation.pose_measures import PoseMeasures, pose_measures
+from evaluation.recall import THRESHOLDS, match_groups, recalls
+from evaluation.results_csv import read_results
+from utils.errors import InputError
+from utils.layouts import bop_test_split
+
+ERRORS = ("vsd", "mssd", "mspd")
+PROTOCOLS = {"localization": "bop19", "detection": "bop24"}  # by task
+_VSD_DELTA_MM = {"itodd": 5.0}  # the others: 15
+_FOLDERS = {"hbs": "hb"}  # data sets that lie in another's folder
+_MM_THRESHOLDS = np.arange(2.0, 21.0, 2.0)  # of the detection task's MSSD in mm
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """The scores of one result file and the errors behind them."""
+
+    dataset: str
+    task: str  # "localization" or "detection"
+    errors: tuple[str, ...]  # of `ERRORS`
+    summary: dict[str, float]  # by the official toolkit's names; NaN = not defined
+    recalls: dict[str, np.ndarray]  # localization: vsd (10 taus, 10 thetas), mssd (10,), mspd (10,)
+    objects: dict[int, dict[str, float]]  # "targets", each error's AR (AP in detection) and their "mean"
+    scenes: dict[int, dict[str, float]]  # localization: the same per scene
+    pairs: PairErrors
+    measures: tuple[PoseMeasures, dict[int, PoseMeasures]] | None  # of all and of each object, if asked for
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of scores.json."""
+        content = {"dataset": self.dataset, "task": self.task, "errors": list(self.errors), **self.summary}
+        content |= {"recalls": {name: values.tolist() for name, values in self.recalls.items()}}
+        content |= {"objects": self.objects, "scenes": self.scenes}
+        if self.measures is not None:
+            overall, objects = self.measures
+            content["measures"] = {"all": asdict(overall)} | {key: asdict(m) for key, m in objects.items()}
+        return content
+
+
+def score_csv(
+    csv: Path | str,
+    dataset_dir: Path | str,
+    *,
+    targets: Path | str | None = None,
+    errors: Sequence[str] | None = None,
+    task: str = "localization",
+    vsd_delta: float | None = None,
+    measures: bool = False,
+) -> Scores:
+    """Scores a BOP result file.
+
+    dataset_dir: folder with models_eval, the target list and the test images' annotations. targets: another
+    target list. errors: some of `ERRORS`; by default all that the task has and the data allow (VSD needs
+    depth images). vsd_delta: tolerance of VSD's visibility test in mm; by default the data set's. measures:
+    also ADD and its like. Raises `InputError` for files that are missing, damaged or against the rules.
+    """
+    csv, dataset_dir = Path(csv), Path(dataset_dir)
+    results = read_results(csv)
+    split_dir = dataset_dir / _split(csv, dataset_dir)
+    targets_file = Path(targets) if targets else dataset_dir / f"test_targets_{PROTOCOLS[task]}.json"
+    truth = load_ground_truth(split_dir, targets_file, per_object=task == "localization")
+    errors = _chosen_errors(errors, task, truth)
+    groups = (localization_groups if task == "localization" else detection_groups)(results, truth)
+    if not groups:
+        raise InputError(f"{targets_file}: nothing is annotated in its images: pass another list")
+    models = load_models(dataset_dir, sorted({group.obj_id for group in groups}))
+    dataset = dataset_dir.resolve().name
+    delta = _VSD_DELTA_MM.get(dataset, 15.0) if vsd_delta is None else vsd_delta
+    pairs = pair_errors(groups, results, models, errors, vsd_delta=delta)
+    by_group = {name: _normalized(pairs, name, groups, models, truth.image_width) for name in errors}
+    if task == "localization":
+        scored = _localization(groups, by_group)
+    else:
+        scored = _detection(groups, by_group, results.score, pairs)
+    scored["summary"][f"{PROTOCOLS[task]}_average_time_per_image"] = results.time_per_image
+    return Scores(
+        *(dataset, task, errors),
+        **scored,
+        pairs=pairs,
+        measures=pose_measures(groups, results, models) if measures else None,
+    )
+
+
+def _split(csv: Path, dataset_dir: Path) -> str:
+    """Name of the images' folder: from the result file's name where it keeps the challenge's pattern.
+
+    The pattern: METHOD_DATASET-SPLIT[-TYPE][_ID].csv.
+    """
+    words = csv.name.split(".")[0].split("_")
+    dataset, *split = words[1].split("-") if len(words) > 1 else [""]
+    folder = dataset_dir.resolve()
+    if split and _FOLDERS.get(dataset, dataset) != folder.name:
+        raise InputError(
+            f"{csv} is named as a result of '{dataset}', but --dataset_dir is {dataset_dir}: "
+            f"pass that data set's folder or rename the file"
+        )
+    if split and (folder / "_".join(split)).is_dir():
+        return "_".join(split)
+    return bop_test_split(folder.parent, folder.name)
+
+
+def _chosen_errors(errors: Sequence[str] | None, task: str, truth: GroundTruth) -> tuple[str, ...]:
+    possible = ERRORS if task == "localization" else ERRORS[1:]
+    if errors is None:
+        return possible if truth.has_depth else ERRORS[1:]
+    if not errors or set(errors) - set(possible):
+        raise InputError(f"--errors {','.join(errors)}: choose from {','.join(possible)} for {task}")
+    return tuple(name for name in possible if name in errors)
+
+
+def _normalized(
+    pairs: PairErrors, name: str, groups: list[Group], models: Mapping[int, EvalModel], image_width: int
+) -> list[np.ndarray]:
+    """An error per group, in the unit of its thresholds."""
+    values = pairs.of(name)
+    if name == "mssd":
+        values = values / np.array([models[key].diameter for key in pairs.obj_id.tolist()])
+    if name == "mspd":
+        values = values * (640 / image_width)
+    return split_by_group(values, groups)
+
+
+def _localization(groups: list[Group], errors: Mapping[str, list[np.ndarray]]) -> dict[str, dict]:
+    """The fields of `Scores` that differ between the tasks."""
+    matches = {name: match_groups(groups, values, THRESHOLDS[name]) for name, values in errors.items()}
+
+    def average_recalls(members: list[int]) -> dict[str, float]:
+        chosen = [groups[i] for i in members]
+        curves = {name: recalls(chosen, [found[i] for i in members]) for name, found in matches.items()}
+        averages = {name: float(curve.mean()) for name, curve in curves.items()}
+        return {"targets": sum(g.n_valid for g in chosen), **averages, "mean": _mean(averages.values())}
+
+    overall = average_recalls(list(range(len(groups))))
+    summary = {f"bop19_average_recall_{name}": overall[name] for name in errors}
+    # The mean of fewer errors is not the challenge's AR and does not bear its name.
+    combined = "bop19_average_recall" if len(errors) == 3 else f"average_recall_{'_'.join(errors)}"
+    found = {name: recalls(groups, matches[name]) for name in errors}
+    objects, scenes = (_members([key(g) for g in groups]) for key in (_object_of, _scene_of))
+    return {
+        "summary": {**summary, combined: overall["mean"]},
+        "recalls": {name: r.reshape(10, 10) if name == "vsd" else r for name, r in found.items()},
+        "objects": {key: average_recalls(members) for key, members in objects.items()},
+        "scenes": {key: average_recalls(members) for key, members in scenes.items()},
+    }
+
+
+def _detection(
+    groups: list[Group], errors: Mapping[str, list[np.ndarray]], scores: np.ndarray, pairs: PairErrors
+) -> dict[str, dict]:
+    """The fields of `Scores` that differ between the tasks; scores (N,) of the result file's lines."""
+
+    def precisions(values: list[np.ndarray], thresholds: np.ndarray) -> dict[int, float]:
+        found = object_average_precisions(groups, match_groups(groups, values, thresholds), scores)
+        return {obj_id: float(values.mean()) for obj_id, values in found.items()}
+
+    by_error = {name: precisions(values, THRESHOLDS[name]) for name, values in errors.items()}
+    summary = {f"bop24_mAP_{name}": _mean(found.values()) for name, found in by_error.items()}
+    if len(errors) == 2:
+        summary["bop24_mAP"] = _mean(summary.values())
+    if "mssd" in errors:
+        in_mm = _mean(precisions(split_by_group(pairs.mssd, groups), _MM_THRESHOLDS).values())
+        summary |= {"bop24_mAP_mssd_mm": in_mm, "bop25_mAP_mm": in_mm, "bop25_mAP": summary["bop24_mAP_mssd"]}
+    members, objects = _members([_object_of(g) for g in groups]), {}
+    for obj_id in next(iter(by_error.values())):
+        values = {name: found[obj_id] for name, found in by_error.items()}
+        targets = sum(groups[i].n_valid for i in members[obj_id])
+        objects[obj_id] = {"targets": targets, **values, "mean": _mean(values.values())}
+    return {"summary": summary, "recalls": {}, "objects": objects, "scenes": {}}
+
+
+def _object_of(group: Group) -> int:
+    return group.obj_id
+
+
+def _scene_of(group: Group) -> int:
+    return group.image.scene_id
+
+
+def _members(keys: list[int]) -> dict[int, list[int]]:
+    """The indices of each key, keys sorted."""
+    members: dict[int, list[int]] = {}
+    for index, key in enumerate(keys):
+        members.setdefault(key, []).append(index)
+    return dict(sorted(members.items()))
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return float(np.mean(values)) if values else 0.0

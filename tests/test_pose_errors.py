@@ -1,0 +1,145 @@
+"""ADD and its like against slow references, and their shares and areas on a small set."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from scipy.spatial.transform import Rotation
+
+from evaluation.errors import (
+    add,
+    adds,
+    end_point_error,
+    projection_error,
+    rotation_error,
+    translation_error,
+)
+from evaluation.eval_models import load_models, symmetries
+from evaluation.pose_measures import auc
+from evaluation.results_csv import read_results
+from evaluation.scoring import score_csv
+from tests import scored_set, slow_scores
+
+K = np.array([[500.0, 2.0, 320], [0, 510, 240], [0, 0, 1]])
+
+
+@pytest.fixture
+def poses() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Estimates and truths (9, 3, 4) in mm, and vertices (700, 3)."""
+    rng = np.random.default_rng(5)
+    truth = np.concatenate(
+        [Rotation.random(9, rng=rng).as_matrix(), rng.normal([0, 0, 700], 40, (9, 3))[..., None]], axis=2
+    )
+    turn = Rotation.from_rotvec(rng.normal(0, 0.3, (9, 3))).as_matrix()
+    shift = rng.normal(0, 10, (9, 3, 1))
+    estimate = np.concatenate([turn @ truth[..., :3], truth[..., 3:] + shift], axis=2)
+    return estimate, truth, rng.normal(0, 40, (700, 3))
+
+
+def test_add_and_its_symmetric_form(poses):
+    estimate, truth, vertices = poses
+    means, nearest = add(*poses), adds(*poses)
+    for i in range(len(estimate)):
+        placed, true = slow_scores.apply(estimate[i], vertices), slow_scores.apply(truth[i], vertices)
+        assert means[i] == pytest.approx(np.linalg.norm(placed - true, axis=1).mean(), rel=1e-9)
+        assert nearest[i] == pytest.approx(cdist(true, placed).min(axis=1).mean(), rel=1e-9)
+    assert (nearest < means).all()
+    assert adds(truth, truth, vertices).max() < 1e-9
+
+
+def test_add_s_of_a_lost_estimate_is_infinite(poses):
+    estimate, truth, vertices = poses
+    estimate[2, 0, 3] = np.nan
+    assert np.flatnonzero(np.isinf(adds(estimate, truth, vertices))).tolist() == [2]
+
+
+def test_projection_error(poses):
+    estimate, truth, vertices = poses
+    errors = projection_error(*poses, np.repeat(K[None], len(estimate), axis=0))
+    for i in range(len(estimate)):
+        placed, true = (
+            slow_scores.project(K, slow_scores.apply(pose[i], vertices)) for pose in (estimate, truth)
+        )
+        assert errors[i] == pytest.approx(np.linalg.norm(placed - true, axis=1).mean(), rel=1e-9)
+
+
+def test_rotation_error_is_the_smallest_of_all_symmetries():
+    turn = Rotation.from_euler("z", 40, degrees=True)
+    tilt = Rotation.from_euler("x", 7, degrees=True)
+    poses = [np.column_stack([r.as_matrix(), [0, 0, 0]])[None] for r in (tilt * turn, Rotation.identity())]
+    none, can = symmetries([], []), symmetries([], [{"axis": [0, 0, 1], "offset": [0, 0, 0]}])
+    cosine = (np.trace((tilt * turn).as_matrix()) - 1) / 2
+    assert rotation_error(*poses, none) == pytest.approx([np.degrees(np.arccos(cosine))], abs=1e-9)
+    assert rotation_error(*poses, can) == pytest.approx([7], abs=0.05)  # the turns are 1.14 degrees apart
+    tiny = np.column_stack([Rotation.from_rotvec([1e-7, 0, 0]).as_matrix(), [0, 0, 0]])[None]
+    assert rotation_error(tiny, poses[1], none) == pytest.approx([np.degrees(1e-7)], rel=1e-6)
+
+
+def test_translation_error():
+    truth = np.zeros((1, 3, 4))
+    estimate = truth + np.array([0, 0, 0, 1]) * np.array([[3], [4], [12]])
+    assert translation_error(estimate, truth) == pytest.approx([13])
+
+
+def test_end_point_error_of_correspondences():
+    rng = np.random.default_rng(0)
+    xyz = rng.normal(0, 0.05, (2, 50, 3))
+    truth = np.tile(np.eye(4), (2, 1, 1))
+    truth[:, :3, :3] = Rotation.random(2, rng=rng).as_matrix()
+    truth[:, 2, 3] = 0.6
+    xy = np.stack(
+        [slow_scores.project(K, slow_scores.apply(t[:3], p)) for t, p in zip(truth, xyz, strict=True)]
+    )
+    weight = np.ones((2, 50))
+    weight[:, 30:] = 0
+    moved = xy + np.where(weight[..., None] > 0, [3.0, 4.0], [1000.0, np.nan])
+    cameras = np.stack([K, K])
+    assert end_point_error(xy, xyz, weight, cameras, truth) == pytest.approx([0, 0], abs=1e-9)
+    assert end_point_error(moved, xyz, weight, cameras, truth) == pytest.approx([5, 5])
+    weight[1] = 0
+    assert np.isnan(end_point_error(moved, xyz, weight, cameras, truth)).tolist() == [False, True]
+
+
+def test_auc_by_hand():
+    assert auc(np.array([0.0, 0.0])) == 1
+    assert auc(np.array([np.inf, 101.0])) == 0
+    # From 0 to 20 mm the curve has its value at 20 mm, 1/4; from 20 to 60 mm 2/4; from there on 2/4.
+    assert auc(np.array([20.0, 60.0, 150.0, np.inf])) == pytest.approx(0.2 * 0.25 + 0.4 * 0.5 + 0.4 * 0.5)
+    assert auc(np.array([3.0]), limit=5.0) == 1
+
+
+def test_auc_approaches_the_integral():
+    errors = np.random.default_rng(1).uniform(0, 150, 20000)
+    assert auc(errors) == pytest.approx(np.maximum(0, 1 - errors / 100).mean(), abs=1e-4)
+
+
+def test_measures_of_a_result_file(tmp_path):
+    toy = scored_set.write(tmp_path, depth=False)
+    overall, objects = score_csv(toy.csv, toy.folder, measures=True).measures
+    assert overall.targets == sum(measures.targets for measures in objects.values()) == 8
+    # Object 6 is symmetric and has one target in each of two images, with one estimate or two.
+    results, model = read_results(toy.csv), load_models(toy.folder, [6])[6]
+    errors = []
+    for image in ((1, 2), (3, 2)):
+        rows = np.flatnonzero(
+            (results.scene_id == image[0]) & (results.im_id == image[1]) & (results.obj_id == 6)
+        )
+        best = rows[np.argmax(results.score[rows])]
+        truth = next(pose for obj_id, pose in toy.truths[image] if obj_id == 6)
+        pair = results.cam_from_obj[best][None], truth[None]
+        turned = [slow_scores.under_symmetry(truth, s) for s in model.symmetries]
+        angles = [Rotation.from_matrix(pair[0][0, :, :3] @ t[:, :3].T).magnitude() for t in turned]
+        camera = scored_set.K[None]
+        pixels = projection_error(*pair, model.vertices, camera)[0]
+        means = add(*pair, model.vertices)[0], adds(*pair, model.vertices)[0]
+        errors.append((*means, pixels, np.degrees(min(angles)), translation_error(*pair)[0]))
+    mean, add_s, pixels, degrees, millimetres = np.transpose(errors)
+    found = objects[6]
+    assert found.add_s_10 == np.mean(add_s < 0.1 * model.diameter)
+    assert found.auc_add_s == found.auc_adds == pytest.approx(auc(add_s))
+    assert found.auc_add == pytest.approx(auc(mean))
+    assert found.projection_5px == np.mean(pixels < 5)
+    assert found.translation_5cm == np.mean(millimetres < 50)
+    assert found.median_rotation_deg == pytest.approx(np.median(degrees), abs=1e-6)
+    assert found.median_translation_mm == pytest.approx(np.median(millimetres))
+    assert objects[1].auc_add_s == objects[1].auc_add  # not symmetric
+    assert objects[1].translation_5cm <= 1 - 1 / objects[1].targets  # one target has no estimate
