@@ -12,8 +12,6 @@ import numpy as np
 from evaluation.ground_truth import GroundTruth, ImageTruth
 from evaluation.results_csv import Results
 
-MAX_DETECTIONS = 100  # per image, in the detection task
-
 
 @dataclass(frozen=True, eq=False)
 class Group:
@@ -52,8 +50,8 @@ def localization_groups(results: Results, truth: GroundTruth) -> list[Group]:
     return groups
 
 
-def detection_groups(results: Results, truth: GroundTruth) -> list[Group]:
-    """Groups of the detection task: every annotated object with its share of the image's 100 best estimates.
+def detection_groups(results: Results, truth: GroundTruth, *, limit: int) -> list[Group]:
+    """Groups of the detection task: every annotated object, with those of an image's `limit` best estimates.
 
     est_ids count an image's estimates from the best score on. All instances are valid. Estimates of objects
     that are not in the image are dropped, as in the challenge, not counted as false.
@@ -64,7 +62,7 @@ def detection_groups(results: Results, truth: GroundTruth) -> list[Group]:
     groups = []
     for image in truth.images:
         candidates = rows[image.scene_id, image.im_id]
-        best = np.array(_best(candidates, results.score[candidates])[:MAX_DETECTIONS], np.int64)
+        best = np.array(_best(candidates, results.score[candidates])[:limit], np.int64)
         for obj_id in dict.fromkeys(image.obj_id.tolist()):
             est_ids = np.flatnonzero(results.obj_id[best] == obj_id)
             gt_ids = np.flatnonzero(image.obj_id == obj_id)

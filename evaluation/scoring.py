@@ -17,13 +17,14 @@ from evaluation.groups import Group, detection_groups, localization_groups
 from evaluation.pair_errors import PairErrors, pair_errors, split_by_group
 from evaluation.pose_measures import PoseMeasures, pose_measures
 from evaluation.recall import THRESHOLDS, match_groups, recalls
-from evaluation.results_csv import read_results
+from evaluation.results_csv import Results, read_results
 from utils.errors import InputError
 from utils.layouts import bop_test_split
 
 ERRORS = ("vsd", "mssd", "mspd")
 PROTOCOLS = {"localization": "bop19", "detection": "bop24"}  # by task
 _VSD_DELTA_MM = {"itodd": 5.0}  # the others: 15
+_MAX_DETECTIONS = {"xyzibd": 200}  # per image; the others: 100
 _FOLDERS = {"hbs": "hb"}  # data sets that lie in another's folder
 _MM_THRESHOLDS = np.arange(2.0, 21.0, 2.0)  # of the detection task's MSSD in mm
 
@@ -76,11 +77,11 @@ def score_csv(
     targets_file = Path(targets) if targets else dataset_dir / f"test_targets_{PROTOCOLS[task]}.json"
     truth = load_ground_truth(split_dir, targets_file, per_object=task == "localization")
     errors = _chosen_errors(errors, task, truth)
-    groups = (localization_groups if task == "localization" else detection_groups)(results, truth)
+    dataset = dataset_dir.resolve().name
+    groups = _groups(task, results, truth, dataset)
     if not groups:
         raise InputError(f"{targets_file}: nothing is annotated in its images: pass another list")
     models = load_models(dataset_dir, sorted({group.obj_id for group in groups}))
-    dataset = dataset_dir.resolve().name
     delta = _VSD_DELTA_MM.get(dataset, 15.0) if vsd_delta is None else vsd_delta
     pairs = pair_errors(groups, results, models, errors, vsd_delta=delta)
     by_group = {name: _normalized(pairs, name, groups, models, truth.image_width) for name in errors}
@@ -95,6 +96,12 @@ def score_csv(
         pairs=pairs,
         measures=pose_measures(groups, results, models) if measures else None,
     )
+
+
+def _groups(task: str, results: Results, truth: GroundTruth, dataset: str) -> list[Group]:
+    if task == "localization":
+        return localization_groups(results, truth)
+    return detection_groups(results, truth, limit=_MAX_DETECTIONS.get(dataset, 100))
 
 
 def _split(csv: Path, dataset_dir: Path) -> str:
