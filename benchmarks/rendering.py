@@ -1,8 +1,8 @@
 """Views per second and core of the template renderer: `python -m benchmarks.rendering`.
 
 Bodies of 20,480 faces at 640x480 on one core: the files of `render_templates`, the renderer alone, and
-moderngl's bare loop (draw, read the colours). A file costs what its covered pixels cost: the bottle covers about as much as
-LM-O's objects do on average (42 %), the ball nearly fills the image.
+moderngl's bare loop (draw, read the colours). A file costs what its covered pixels cost: the bottle covers
+about as much as LM-O's objects do on average (42 %), the ball nearly fills the image.
 """
 
 import argparse
