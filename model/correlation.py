@@ -1,11 +1,14 @@
-"""RAFT's correlation lookup (Teed and Deng, 2020) without the all-pairs volume.
+"""RAFT's correlation lookup (Teed and Deng, 2020) without the all-pairs volume of large maps.
 
-Only the correlations that are read are computed.
+There, only the correlations that are read are computed.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# Cells of a real map up to which one matrix product of all pairs is cheaper than gathering the pairs read.
+ALL_PAIRS = 1024
 
 
 def lookup(template: Tensor, real: Tensor, positions: Tensor, *, radius: int, scales: int) -> Tensor:
@@ -39,17 +42,24 @@ def _window(features: Tensor, real: Tensor, xy: Tensor, radius: int) -> Tensor:
     height, width = real.shape[-2:]
     corner = xy.floor()
     fraction = (xy - corner).mT[:, :, None, None, :]  # (B, 2, 1, 1, N)
-    rows = real.flatten(2).mT.contiguous()  # (B, H*W, C)
-    whole = []
-    for dy in range(-radius, radius + 2):
-        for dx in range(-radius, radius + 2):
-            x, y = (corner[..., 0] + dx), (corner[..., 1] + dy)
-            inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-            index = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).long()
-            neighbour = rows.gather(1, index[..., None].expand(-1, -1, rows.shape[2]))
-            whole.append((features * neighbour).sum(-1) * inside)
+    reach = torch.arange(-radius, radius + 2, device=xy.device)
+    dy, dx = torch.meshgrid(reach, reach, indexing="ij")
+    x, y = corner[..., :1] + dx.flatten(), corner[..., 1:] + dy.flatten()  # (B, N, (w+1)^2)
+    inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+    index = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).long()
+    whole = (_correlate(features, real.flatten(2), index) * inside).mT
     side = 2 * radius + 2
-    whole = torch.stack(whole, dim=1).unflatten(1, (side, side))  # (B, w+1, w+1, N), rows then columns
+    whole = whole.unflatten(1, (side, side))  # (B, w+1, w+1, N), rows then columns
     across = whole[:, :, :-1] * (1 - fraction[:, 0]) + whole[:, :, 1:] * fraction[:, 0]
     blended = across[:, :-1] * (1 - fraction[:, 1]) + across[:, 1:] * fraction[:, 1]
     return blended.flatten(1, 2)
+
+
+def _correlate(features: Tensor, real: Tensor, index: Tensor) -> Tensor:
+    """Dot products (B, N, K) of features (B, N, C) with the columns index (B, N, K) of real (B, C, M)."""
+    if real.shape[2] <= ALL_PAIRS:
+        return (features @ real).gather(2, index)
+    rows = real.mT.contiguous()
+    columns = index.unbind(2)
+    neighbours = (rows.gather(1, column[..., None].expand(-1, -1, rows.shape[2])) for column in columns)
+    return torch.stack([(features * neighbour).sum(-1) for neighbour in neighbours], dim=2)
