@@ -62,12 +62,13 @@ def build_network(
 
 def prepare_network(config: ModelConfig, checkpoint: str | None) -> PicoPose:
     """The network of a configuration with a checkpoint's weights, or seeded random ones, with a warning."""
-    network = build_network(**asdict(config))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = build_network(**asdict(config))
     if checkpoint:
         load_network(network, Path(checkpoint))
     else:
         LOG.warning("no checkpoint given: the weights are random (seeded), so the poses mean nothing")
-        randomise(network, seed=0)
     return network
 
 
@@ -83,12 +84,3 @@ def load_network(network: PicoPose, path: Path) -> None:
     else:
         weights = weights_of(checkpoint, path)
     fit(network, weights, path)
-
-
-def randomise(network: PicoPose, seed: int) -> None:
-    """Seeded random weights, for runs without trained ones: poses are then meaningless."""
-    generator = torch.Generator().manual_seed(seed)
-    for parameter in network.parameters():
-        if parameter.dim() > 1:
-            std = parameter[0].numel() ** -0.5
-            parameter.data = std * torch.randn(parameter.shape, generator=generator)
