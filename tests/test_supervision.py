@@ -40,7 +40,7 @@ def first_hit(points_cam: np.ndarray, instances: list) -> np.ndarray:
 def test_positions_agree_with_ray_casting(index: int):
     """Where a ray through the template meets the mesh, seen from the photo's camera: within 0.1 px.
 
-    What lies hidden, behind the occluder or the object itself, by more than 1.5 % of the crop's width and over
+    What lies hidden, behind the occluder or the object, by more than 1.5 % of the crop's width and over
     a pixel off the rim of what hides it is not visible; what nothing hides is, but for some at edges.
     """
     scene = rendered.scene(index, size=SIZE, occluder=True)
