@@ -6,6 +6,7 @@ has other numbers of workers or processes, sees the same pairs.
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -124,7 +125,7 @@ def pair_loader(
         batch_sampler=_StepIndices(share, first_step, steps),
         num_workers=workers,
         collate_fn=Pair.stack,
-        worker_init_fn=_use_one_core,
+        worker_init_fn=_begin_worker,
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin_memory,
         # A forked process can use neither its parent's OpenGL nor its CUDA, so workers are started afresh.
@@ -155,7 +156,12 @@ class _StepIndices:
         return (list(self._share.indices(step)) for step in self._steps)
 
 
-def _use_one_core(worker: int) -> None:
-    """Keeps the threads of Mesa and OpenCV from competing with the other workers; PyTorch sees to its own."""
+def _begin_worker(worker: int) -> None:
+    """Keeps the threads of Mesa and OpenCV from competing with other workers; PyTorch sees to its own.
+
+    A worker that is stopped with batches on their way leaves at once: while Python tidies up, the thread that
+    sends them would end inside PyTorch's code, and abort.
+    """
     os.environ.setdefault("LP_NUM_THREADS", "0")
     cv2.setNumThreads(0)
+    atexit.register(os._exit, 0)
