@@ -17,7 +17,7 @@ from rendering.mesh import Mesh, vertex_colors
 from rendering.shaders import MAX_LIGHTS, Features, sources
 from rendering.solidity import is_solid
 
-NEAR_SHARE = 1e-3  # of an instance's farthest depth: its surface closer than that is not drawn
+NEAR_SHARE = 1e-3  # of an instance's diameter: its surface closer than that is not drawn
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Renderer:
             radius = radius * np.linalg.norm(pose[:3, :3], 2)
             z = pose[2, :3] @ centre + pose[2, 3]
             if z + radius > 0:
-                planes.append(max(0.99 * (z - radius), NEAR_SHARE * (z + radius)))
+                planes.append(max(0.99 * (z - radius), NEAR_SHARE * 2 * radius))
         return min(planes, default=1.0)
 
     def _device_mesh(self, mesh: Mesh) -> "_DeviceMesh":

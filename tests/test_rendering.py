@@ -149,6 +149,20 @@ def test_object_around_the_camera_is_drawn_where_it_lies_ahead(renderer):
     assert not behind.any()
 
 
+def test_an_instance_that_just_touches_the_cameras_plane_does_not_blur_the_depth_order(renderer):
+    """A near plane that followed it would leave no depth resolution for the others."""
+    front, back, grazing = quad(0.2, 0.2), quad(0.2, 0.2), quad(0.06, 0.08)
+    for gap in (1e-4, 1e-6):
+        instances = [
+            (back, pose(0, 0, 0.5005)),
+            (front, pose(0, 0, 0.5)),
+            (grazing, pose(0.3, 0, gap - 0.05)),
+        ]
+        ids = renderer.render(instances, K, *SIZE).ids
+        assert (ids == 1).any()
+        assert not (ids == 0).any()
+
+
 def test_ambient_light_alone_shows_vertex_colours_exactly(renderer):
     box = trimesh.creation.box((0.1, 0.1, 0.1))
     vertices = box.vertices[box.faces].reshape(-1, 3)
