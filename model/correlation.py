@@ -46,7 +46,8 @@ def _window(features: Tensor, real: Tensor, xy: Tensor, radius: int) -> Tensor:
     dy, dx = torch.meshgrid(reach, reach, indexing="ij")
     x, y = corner[..., :1] + dx.flatten(), corner[..., 1:] + dy.flatten()  # (B, N, (w+1)^2)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    index = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).long()
+    # Positions that are not numbers give results that are none, but no index outside of the map.
+    index = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).nan_to_num().long()
     whole = (_correlate(features, real.flatten(2), index) * inside).mT
     side = 2 * radius + 2
     whole = whole.unflatten(1, (side, side))  # (B, w+1, w+1, N), rows then columns
