@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -159,9 +160,12 @@ class _StepIndices:
 def _begin_worker(worker: int) -> None:
     """Keeps the threads of Mesa and OpenCV from competing with other workers; PyTorch sees to its own.
 
+    Signals that end a run often go to all its processes: when workers end is for the training process to say.
     A worker that is stopped with batches on their way leaves at once: while Python tidies up, the thread that
     sends them would end inside PyTorch's code, and abort.
     """
     os.environ.setdefault("LP_NUM_THREADS", "0")
     cv2.setNumThreads(0)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     atexit.register(os._exit, 0)

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from model.factory import build_network
-from model.supervision import draw_noise
+from model.supervision import StartNoise
 from model.training import TrainingPass
 from model.validation import validate
 from run_train import Run, rate_at
@@ -75,11 +75,11 @@ def test_four_pairs_are_learnt_by_heart():
     )
     forward, pair = TrainingPass(network.train()), rendered.batch(4, size=224)
     optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.98), weight_decay=0)
-    generator, steps = torch.Generator().manual_seed(0), 300
+    no_noise, steps = StartNoise(torch.zeros(4), torch.zeros(4), torch.zeros(4, 2)), 180
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 4e-3 * min(1, step / 20) * (1 - step / steps)
-        loss = forward(pair, draw_noise(4, size=224, generator=generator)).total
+        loss = forward(pair, no_noise).total
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
@@ -248,7 +248,7 @@ def command(log_dir: Path, *extra: str) -> list[str]:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     model = ["model.backbone=test_byobnet", "model.size=64", "model.dpt_channels=[16,16,16]"]
     model += ["model.features=16", "model.width=32"]
-    train = ["train.batch_size=4", "train.steps=30", "train.save_every=2", "train.log_every=1"]
+    train = ["train.batch_size=4", "train.steps=20", "train.save_every=2", "train.log_every=1"]
     train += ["train.workers=0", "train.threads=1", "train.validate_every=0", f"log_dir={log_dir}"]
     script = [str(ROOT / "run_train.py"), "--config", str(ROOT / "config/small.yaml"), "--overfit", "4"]
     return torchrun + script + ["--gpus", "cpu", *extra, *model, *train]
@@ -275,7 +275,7 @@ def test_torchrun_survives_the_kill_of_one_process(tmp_path: Path):
         assert launched.wait(timeout=120) != 0
     assert not any(Path(f"/proc/{rank}").exists() for rank in ranks)
     killed = scalars(folder)
-    assert 2 <= len(killed) < 30
+    assert 2 <= len(killed) < 20
 
     resumed = subprocess.run(
         command(tmp_path, "--ckpt_path", "last"), cwd=ROOT, env=environment, capture_output=True, text=True
@@ -283,6 +283,6 @@ def test_torchrun_survives_the_kill_of_one_process(tmp_path: Path):
     assert resumed.returncode == 0, resumed.stderr
     assert "2 pairs per process x 2 processes = 4 in total" in resumed.stderr
     values = scalars(folder)
-    assert list(values) == list(range(1, 31))
+    assert list(values) == list(range(1, 21))
     for step, before in killed.items():
         assert values[step]["loss/total"] == pytest.approx(before["loss/total"], rel=1e-6)
