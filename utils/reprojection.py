@@ -66,7 +66,7 @@ def msac(points: Points, pose: Tensor, threshold: Tensor) -> Tensor:
     costs = []
     for a, d, z in zip(across.split(block, 1), down.split(block, 1), depth.split(block, 1), strict=True):
         error, other = torch.bmm(a, across_points).square_(), torch.bmm(d, down_points)
-        scale = torch.bmm(z, xyz1).clamp_(min=NEAR).square_()
+        scale = torch.bmm(z, xyz1).clamp_(min=1e-18).square_()  # behind the camera any error becomes huge
         truncated = error.addcmul_(other, other).div_(scale).clamp_(max=1)
         costs.append((truncated @ points.weight[..., None])[..., 0])
     return torch.cat(costs, dim=1)
