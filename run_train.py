@@ -38,6 +38,7 @@ from utils.errors import InputError, exits_cleanly
 from utils.files import write_atomically
 from utils.health import Health, agree
 from utils.log import TrainingLog
+from utils.schedule import rate_at, set_rate
 from utils.signals import StopRequest
 from utils.snapshots import Snapshots, read_snapshot
 from utils.structs import Pair
@@ -302,17 +303,6 @@ def share_of(options: TrainConfig, world: World) -> Share:
             f"option train.batch_size={options.batch_size}: must be a multiple of the {world.size} processes"
         )
     return Share(options.batch_size // world.size, world.rank, world.size)
-
-
-def rate_at(step: int, options: TrainConfig) -> float:
-    """The learning rate of a step: a linear warm-up from a thousandth, times half a cosine over the run."""
-    warmup = 0.001 + 0.999 * min(1.0, step / max(1, options.warmup))
-    return options.lr * warmup * 0.5 * (1 + math.cos(math.pi * step / options.steps))
-
-
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
 
 
 if __name__ == "__main__":

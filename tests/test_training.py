@@ -19,13 +19,14 @@ from model.factory import build_network
 from model.supervision import StartNoise
 from model.training import TrainingPass
 from model.validation import validate
-from run_train import Run, rate_at
+from run_train import Run
 from tests import rendered
 from tests.shared import ROOT
 from utils.checkpoint import read_checkpoint
 from utils.config import Config, ModelConfig, TrainConfig
 from utils.distributed import World, join, leave
 from utils.errors import InputError
+from utils.schedule import rate_at
 from utils.snapshots import Snapshots
 from utils.structs import Pair
 
