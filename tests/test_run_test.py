@@ -13,7 +13,9 @@ from tests.shared import ROOT
 from tests.small_bop import dump, load, write_set
 
 SMALL = [
-    "model.backbone=vit_small_patch14_dinov2",
+    "model.backbone=resnet10t",
+    "model.stride=16",
+    "model.size=64",
     "model.dpt_channels=[32,32,32]",
     "model.features=32",
     "model.width=32",
