@@ -12,7 +12,7 @@ $(VENV)/.ready: requirements.txt
 	touch $@
 
 demo: setup
-	$(VENV)/bin/python run_test.py --config config/demo.yaml --dataset mini
+	$(VENV)/bin/python run_test.py --config config/small.yaml --dataset mini
 
 test: check
 	$(VENV)/bin/python -m pytest -q
