@@ -7,13 +7,16 @@ import json
 import logging
 import math
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
-from utils.files import write_atomically
-from utils.structs import Observation, Poses
+import torch
+
+from utils.errors import InputError
+from utils.files import read_json, write_atomically
+from utils.structs import Matches, Observation, Poses
 
 _LOG = logging.getLogger(__name__)
 _HEADER = "scene_id,im_id,obj_id,score,R,t,time"
@@ -31,6 +34,8 @@ class Estimate:
     inlier_ratio: float
     template: int  # index of the view that the pose started from
     stage: int  # that the pose comes from: 2 where stage 3 could not be solved
+    # A few matches that the pose rests on: x, y in px of the photo, x, y in px of the template's crop.
+    matches: tuple[tuple[float, float, float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class ImageResult:
     im_id: int
     seconds: float  # detection included
     estimates: tuple[Estimate, ...]
+    phases: Mapping[str, float] = field(default_factory=dict)  # s, what `seconds` is made up of
 
     @classmethod
     def of(cls, observation: Observation, poses: Poses, *, seconds: float, stage: int) -> Self:
@@ -55,8 +61,9 @@ class ImageResult:
             else:
                 place = f"scene {observation.scene_id}, image {observation.im_id}, object {estimate.obj_id}"
                 _LOG.warning("%s: the pose is not finite and is left out", place)
-        total = observation.seconds + seconds
-        return cls(observation.scene_id, observation.im_id, total, tuple(estimates))
+        phases = {"detection": observation.seconds, "poses": seconds}
+        total = sum(phases.values())
+        return cls(observation.scene_id, observation.im_id, total, tuple(estimates), phases)
 
     @property
     def image(self) -> tuple[int, int]:
@@ -75,8 +82,9 @@ def _estimates(observation: Observation, poses: Poses, stage: int) -> Iterator[E
         poses.inlier_ratio,
         poses.template,
     )
-    for row in zip(*(column.tolist() for column in columns), strict=True):
-        obj_id, score, rotation, translation, detection_score, inlier_ratio, template = row
+    matches = [()] * len(poses.template) if poses.matches is None else _matches(poses.matches)
+    for row in zip(*(column.tolist() for column in columns), matches, strict=True):
+        obj_id, score, rotation, translation, detection_score, inlier_ratio, template, shown = row
         yield Estimate(
             obj_id=obj_id,
             score=score,
@@ -86,7 +94,15 @@ def _estimates(observation: Observation, poses: Poses, stage: int) -> Iterator[E
             inlier_ratio=inlier_ratio,
             template=template,
             stage=stage if inlier_ratio > 0 else min(stage, 2),
+            matches=shown,
         )
+
+
+def _matches(matches: Matches) -> Iterator[tuple[tuple[float, ...], ...]]:
+    """Those of each pose, to a hundredth of a pixel."""
+    for one in (matches[i] for i in range(len(matches.weight))):
+        points = torch.cat([one.photo, one.template], dim=1)[one.weight > 0].double()
+        yield tuple(tuple(round(value, 2) for value in row) for row in points.tolist())
 
 
 def csv_name(method: str, dataset: str, split: str) -> str:
@@ -118,15 +134,56 @@ def _line(result: ImageResult, estimate: Estimate) -> str:
 
 
 def write_details(path: Path | str, results: Iterable[ImageResult]) -> None:
-    """Writes the side file: a JSON list with one entry per line of the CSV, in its order."""
-    kept = ("obj_id", "score", "detection_score", "inlier_ratio", "template", "stage")
+    """Writes the side file: a JSON list with one entry per line of the CSV, in its order.
+
+    As the CSV repeats an image's time in each of its lines, an entry repeats what that time is made up of.
+    """
+    kept = ("obj_id", "score", "detection_score", "inlier_ratio", "template", "stage", "matches")
     entries = [
-        {"scene_id": result.scene_id, "im_id": result.im_id} | {key: getattr(estimate, key) for key in kept}
+        {"scene_id": result.scene_id, "im_id": result.im_id}
+        | {key: getattr(estimate, key) for key in kept}
+        | {"phases": dict(result.phases)}
         for result in results
         for estimate in result.estimates
     ]
     with write_atomically(path) as temporary:
         temporary.write_text("[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n", encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Details:
+    """What the side file says of one line of the CSV."""
+
+    detection_score: float
+    inlier_ratio: float
+    template: int
+    stage: int
+    matches: tuple[tuple[float, float, float, float], ...]
+    phases: Mapping[str, float]  # s of the whole image
+
+
+def read_details(path: Path | str) -> list[Details]:
+    """The side file, one entry per line of the CSV; an `InputError` where it is missing or damaged."""
+    remedy = "run the test again or delete it"
+    entries = read_json(path, remedy=remedy)
+    try:
+        return [_details(entry) for entry in entries]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is no side file of a result file ({error!r}): {remedy}") from None
+
+
+def _details(entry: dict) -> Details:
+    matches = tuple(tuple(map(float, match)) for match in entry["matches"])
+    if any(len(match) != 4 or not all(map(math.isfinite, match)) for match in matches):
+        raise ValueError("a match is not four finite numbers")
+    return Details(
+        detection_score=float(entry["detection_score"]),
+        inlier_ratio=float(entry["inlier_ratio"]),
+        template=int(entry["template"]),
+        stage=int(entry["stage"]),
+        matches=matches,
+        phases={str(name): float(seconds) for name, seconds in entry["phases"].items()},
+    )
 
 
 def to_json(result: ImageResult) -> dict:
@@ -136,8 +193,10 @@ def to_json(result: ImageResult) -> dict:
 
 def from_json(entry: dict) -> ImageResult:
     """The inverse of `to_json`."""
-    estimates = tuple(
-        Estimate(**e | {"rotation": tuple(e["rotation"]), "translation": tuple(e["translation"])})
-        for e in entry["estimates"]
-    )
+    estimates = tuple(_estimate(estimate) for estimate in entry["estimates"])
     return ImageResult(**entry | {"estimates": estimates})
+
+
+def _estimate(entry: dict) -> Estimate:
+    numbers = {key: tuple(entry[key]) for key in ("rotation", "translation")}
+    return Estimate(**entry | numbers | {"matches": tuple(map(tuple, entry["matches"]))})

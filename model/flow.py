@@ -1,5 +1,6 @@
 """Stage 3: three offset blocks that refine, coarse to fine, where template cells lie in the real crop."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from model.correlation import lookup
 from model.matching import mask_cells
 from utils.geometry import cell_centres, invert, sample, sample_depth, transform, unproject
-from utils.structs import Correspondences, Record, View
+from utils.structs import Correspondences, Matches, Record, View
 
 RADIUS = 2  # of the correlation window, in cells
 
@@ -152,3 +153,28 @@ def correspondences(flow: Flow, template: View) -> Correspondences:
     certainty = flow.certainty.flatten(1).sigmoid()
     usable = (depth > 0) & (certainty > 0.5)
     return Correspondences(xy=xy + flow.offset.flatten(2).mT, xyz=xyz, weight=certainty * usable)
+
+
+def sample_matches(
+    matches: Correspondences, inliers: Tensor, photo_from_crop: Tensor, *, size: int, count: int = 48
+) -> Matches:
+    """At most `count` matches of every pose, spread evenly over the template by their weight.
+
+    Args:
+        matches: of template cells (N = s * s), as `correspondences` gives them.
+        inliers: (B, N) bool, those to choose from.
+        photo_from_crop: (B, 3, 3) pixels of the real crops -> pixels of the photo.
+        size: side of the crops in px.
+    """
+    weight = matches.weight * inliers
+    total = weight.cumsum(dim=1)
+    place = (torch.arange(count, device=weight.device) + 0.5) / count * total[:, -1:]
+    index = torch.searchsorted(total, place).clamp(max=weight.shape[1] - 1)  # (B, count), rising
+    repeated = torch.zeros_like(index, dtype=torch.bool)
+    repeated[:, 1:] = index[:, 1:] == index[:, :-1]
+    cells = cell_centres(math.isqrt(weight.shape[1]), size, weight.device)
+    return Matches(
+        photo=transform(photo_from_crop, matches.xy.gather(1, index[..., None].expand(-1, -1, 2))),
+        template=cells[index],
+        weight=weight.gather(1, index) * ~repeated,
+    )

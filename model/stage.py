@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.affine import no_motion, pose_from_similarity
-from model.flow import correspondences
+from model.flow import correspondences, sample_matches
 from model.matching import descriptors, rank
 from model.onboarding import TemplateBank
 from model.picopose import PicoPose
@@ -76,7 +76,7 @@ class PicoPoseStage:
         owner = torch.arange(len(chosen), device=self.device).repeat_interleave(chosen.shape[1])
         views = self._views(observation.obj_ids[owner], chosen.flatten())  # B * k hypotheses from here on
         coarse, matches = self._follow(real, crops.K, owner, views)
-        support = torch.zeros_like(match_scores.flatten())
+        support, shown = torch.zeros_like(match_scores.flatten()), None
         if self.stage == 3:
             zoom = crops.K[owner, 0, 0] / observation.K[0, 0]
             solution = solve_pnp(
@@ -85,11 +85,14 @@ class PicoPoseStage:
             solved = solution.solved[:, None, None]
             coarse = torch.where(solved, solution.cam_from_obj.to(coarse.dtype), coarse)
             support = (solution.inlier_ratio * solution.solved).to(support.dtype)
+            photo_from_crop = observation.K.to(crops.K.dtype) @ torch.linalg.inv(crops.K[owner])
+            shown = sample_matches(matches, solution.inliers, photo_from_crop, size=self.network.size)
         hypotheses = Poses(
             cam_from_obj=coarse,
             score=observation.scores[owner] * (support if self.stage == 3 else match_scores.flatten()),
             inlier_ratio=support,
             template=chosen.flatten(),
+            matches=shown,
         )
         return best_hypotheses(hypotheses, chosen.shape[1])
 

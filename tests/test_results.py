@@ -2,15 +2,25 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
 
 from datasets.journal import Journal, read_journals
-from datasets.results import Estimate, ImageResult, csv_name, from_json, to_json, write_csv, write_details
+from datasets.results import (
+    Estimate,
+    ImageResult,
+    csv_name,
+    from_json,
+    read_details,
+    to_json,
+    write_csv,
+    write_details,
+)
 from tests.shared import shared
 from utils.errors import InputError
-from utils.structs import Observation, Poses
+from utils.structs import Matches, Observation, Poses
 
 FINGERPRINT = {"checkpoint": "abc", "stage": 3, "seed": 0}
 
@@ -26,10 +36,12 @@ def result(im_id: int, count: int = 2, scene_id: int = 1) -> ImageResult:
             inlier_ratio=0.25,
             template=number,
             stage=3,
+            matches=((1.25, 2.5, 3.0, float(number)), (-0.01, 1e3, 0.0, 7.0))[:number],
         )
         for number in range(count)
     )
-    return ImageResult(scene_id, im_id, 0.123456789 + im_id, estimates)
+    phases = {"detection": 0.123456789, "poses": float(im_id)}
+    return ImageResult(scene_id, im_id, 0.123456789 + im_id, estimates, phases)
 
 
 def observation(count: int) -> Observation:
@@ -100,6 +112,42 @@ def test_details_follow_the_csv(tmp_path):
     assert details[1]["inlier_ratio"] == 0 and details[2]["obj_id"] == 7
     write_details(tmp_path / "none.json", [])
     assert json.loads((tmp_path / "none.json").read_text()) == []
+
+
+def test_matches_go_to_the_side_file_in_pixels(tmp_path):
+    matches = Matches(
+        photo=torch.tensor([[[10.126, 20.0], [30.0, 40.0]], [[1.0, 2.0], [3.0, 4.0]]]),
+        template=torch.tensor([[[5.0, 6.0], [7.0, 8.004]], [[9.0, 9.0], [9.0, 9.0]]]),
+        weight=torch.tensor([[0.9, 0.5], [0.0, 0.7]]),
+    )
+    made = ImageResult.of(observation(2), replace(poses(2), matches=matches), seconds=1, stage=3)
+    write_details(tmp_path / "a.json", [made])
+    first, second = read_details(tmp_path / "a.json")
+    assert first.matches == ((10.13, 20.0, 5.0, 6.0), (30.0, 40.0, 7.0, 8.0))
+    assert second.matches == ((3.0, 4.0, 9.0, 9.0),)
+    assert first.phases == second.phases == {"detection": 0.25, "poses": 1.0}
+    assert sum(first.phases.values()) == made.seconds
+
+
+def test_the_side_file_is_read_as_it_was_written(tmp_path):
+    made = [result(3), result(7, count=3)]
+    write_details(tmp_path / "a.json", made)
+    read = read_details(tmp_path / "a.json")
+    assert [entry.matches for entry in read] == [e.matches for r in made for e in r.estimates]
+    assert [entry.phases for entry in read] == [made[0].phases] * 2 + [made[1].phases] * 3
+    assert [entry.template for entry in read] == [0, 1, 0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"matches": [[1, 2, 3]]}, {"matches": [[1, 2, 3, None]]}, {"phases": 3}, {"template": "x"}]
+)
+def test_damaged_side_files_are_refused(tmp_path, changes):
+    write_details(tmp_path / "a.json", [result(3)])
+    entries = json.loads((tmp_path / "a.json").read_text())
+    (tmp_path / "a.json").write_text(json.dumps([entries[0], entries[1] | changes]))
+    with pytest.raises(InputError, match=r"a\.json") as caught:
+        read_details(tmp_path / "a.json")
+    assert "\n" not in str(caught.value)
 
 
 def test_poses_that_are_not_finite_are_left_out(caplog):

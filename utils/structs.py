@@ -93,6 +93,15 @@ class Correspondences(Record):
 
 
 @dataclass(frozen=True)
+class Matches(Record):
+    """Pixels of a photo and of a template that show the same spots of an object's surface."""
+
+    photo: Tensor  # (B, M, 2) px of the photo
+    template: Tensor  # (B, M, 2) px of the template's crop
+    weight: Tensor  # (B, M) in [0, 1]; 0 = no match
+
+
+@dataclass(frozen=True)
 class Poses(Record):
     """Estimated poses of the B detections of one image."""
 
@@ -100,6 +109,7 @@ class Poses(Record):
     score: Tensor  # (B,) larger is better
     inlier_ratio: Tensor  # (B,) share of the correspondences' weight that agrees with the pose; 0 if unsolved
     template: Tensor  # (B,) long, index of the winning template among the object's views
+    matches: Matches | None = None  # a few of those that the pose rests on, to be looked at
 
 
 @dataclass(frozen=True)
