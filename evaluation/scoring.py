@@ -3,6 +3,7 @@
 `evaluation.bop_scores` is the command around it.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -112,7 +113,8 @@ def _split(csv: Path, dataset_dir: Path) -> str:
     words = csv.name.split(".")[0].split("_")
     dataset, *split = words[1].split("-") if len(words) > 1 else [""]
     folder = dataset_dir.resolve()
-    if split and _FOLDERS.get(dataset, dataset) != folder.name:
+    # The pattern has no room for other signs, so in names of result files they are left out.
+    if split and _FOLDERS.get(dataset, dataset) not in (folder.name, re.sub("[^A-Za-z0-9]", "", folder.name)):
         raise InputError(
             f"{csv} is named as a result of '{dataset}', but --dataset_dir is {dataset_dir}: "
             f"pass that data set's folder or rename the file"
