@@ -19,6 +19,8 @@ from datasets.bop import BopTestSet
 from datasets.journal import Journal, read_journals
 from datasets.results import ImageResult, csv_name, write_csv, write_details
 from datasets.templates import Templates
+from evaluation.after_run import check_truth, score_run
+from evaluation.cases import TestedSet
 from model.factory import prepare_network
 from model.picopose import PicoPose
 from model.stage import PicoPoseStage, Stage
@@ -53,6 +55,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--stage", type=int, help="stage that poses are read off after: 1, 2 or 3")
     parser.add_argument("--hypotheses", type=int, help="templates followed for each detection")
     parser.add_argument(
+        "--score",
+        action=argparse.BooleanOptionalAction,
+        help="write scores and a report (default: where the images are annotated)",
+    )
+    parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="entries of the config, e.g. log_dir=out"
     )
     return parser.parse_intermixed_args()
@@ -69,10 +76,17 @@ def main() -> None:
     run_dir = (
         Path(config.log_dir) / f"{arguments.model}_{Path(arguments.config).stem}_id{arguments.version_id}"
     )
-    for name in layouts.BOP_CORE if arguments.dataset == "all" else [arguments.dataset]:
-        csv = run_dataset(name, config, network, run_dir, method=arguments.model, world=world)
+    names = layouts.BOP_CORE if arguments.dataset == "all" else [arguments.dataset]
+    sets = [tested_set(name, config, run_dir, method=arguments.model) for name in names]
+    for tested in sets if arguments.score else []:
+        check_truth(tested)  # better told now than after the run
+    for tested in sets:
+        run_dataset(tested, config, network, run_dir, world=world)
         if world.rank == 0:
-            LOG.info("poses: %s", csv)
+            LOG.info("poses: %s", tested.csv)
+    if world.rank == 0 and arguments.score is not False:
+        options = {"config": to_yaml(config), "template_size": config.model.size}
+        score_run(sets, run_dir, **options, required=arguments.score is True)
 
 
 def flags_as_overrides(arguments: argparse.Namespace) -> list[str]:
@@ -85,12 +99,24 @@ def flags_as_overrides(arguments: argparse.Namespace) -> list[str]:
     return [f"{key}={value}" for key, value in flags.items() if value is not None]
 
 
-def run_dataset(
-    name: str, config: Config, network: PicoPose, run_dir: Path, *, method: str, world: World
-) -> Path:
-    """Runs one data set, or what an interrupted run left of it, and returns the path of its CSV."""
+def tested_set(name: str, config: Config, run_dir: Path, *, method: str) -> TestedSet:
+    """Where a data set's files are and those of a run on it will be."""
     data = config.test_dataset
-    dataset = BopTestSet(data.data_dir, name, detections=detections_of(config, name), targets=data.targets)
+    folder, split = layouts.dataset_dir(data.data_dir, name), layouts.bop_test_split(data.data_dir, name)
+    return TestedSet(
+        name=name,
+        csv=run_dir / csv_name(method, name, split),
+        dataset_dir=folder,
+        split_dir=folder / split,
+        targets=Path(data.targets or folder / "test_targets_bop19.json"),
+        templates=templates_root(config, name),
+    )
+
+
+def run_dataset(tested: TestedSet, config: Config, network: PicoPose, run_dir: Path, *, world: World) -> None:
+    """Runs one data set, or what an interrupted run left of it, and writes its CSV."""
+    data, name = config.test_dataset, tested.name
+    dataset = BopTestSet(data.data_dir, name, detections=detections_of(config, name), targets=tested.targets)
     fingerprint = fingerprint_of(config, dataset)
     journals = run_dir / f"{name}_journal"
     done = read_journals(journals, fingerprint)
@@ -110,15 +136,13 @@ def run_dataset(
     with Journal(journals, fingerprint, rank=world.rank) as journal:
         run_images(dataset, missing, stages, journal.append, last=config.test.stage)
     world.barrier()
-    csv = run_dir / csv_name(method, name, dataset.split)
     if world.rank == 0:
         results = read_journals(journals, fingerprint)
         ordered = [results[image.scene_id, image.im_id] for image in dataset.images]
-        write_csv(csv, ordered)
-        write_details(csv.with_suffix(".json"), ordered)
+        write_csv(tested.csv, ordered)
+        write_details(tested.csv.with_suffix(".json"), ordered)
         with write_atomically(run_dir / "config.yaml") as temporary:
             temporary.write_text(to_yaml(config), encoding="utf-8")
-    return csv
 
 
 def run_images(
@@ -130,19 +154,18 @@ def run_images(
     last: int,
 ) -> None:
     """Sends images through the stages, one at a time; time spent on preparing an object is not an image's."""
-    progress = tqdm(total=len(indices), desc=dataset.name, unit="image")
-    for observation in prefetch(dataset.__getitem__, indices):
-        for stage in stages:
-            stage.onboard(observation.obj_ids.unique().tolist())
-        start, poses = time.perf_counter(), None
-        for stage in stages:
-            poses = stage.predict(observation, poses)
-        poses = poses.to("cpu")
-        seconds = time.perf_counter() - start
-        finished(ImageResult.of(observation, poses, seconds=seconds, stage=last))
-        progress.set_postfix_str(f"{seconds:.2f} s/image")
-        progress.update()
-    progress.close()
+    with tqdm(total=len(indices), desc=dataset.name, unit="image") as progress:
+        for observation in prefetch(dataset.__getitem__, indices):
+            for stage in stages:
+                stage.onboard(observation.obj_ids.unique().tolist())
+            start, poses = time.perf_counter(), None
+            for stage in stages:
+                poses = stage.predict(observation, poses)
+            poses = poses.to("cpu")
+            seconds = time.perf_counter() - start
+            finished(ImageResult.of(observation, poses, seconds=seconds, stage=last))
+            progress.set_postfix_str(f"{seconds:.2f} s/image")
+            progress.update()
 
 
 def detections_of(config: Config, name: str) -> Path:
@@ -154,14 +177,19 @@ def detections_of(config: Config, name: str) -> Path:
 
 
 def views_loader(config: Config, dataset: BopTestSet, world: World) -> Callable[[int], View]:
-    """Reads an object's templates: those beside the data set if it has any, else rendered below `log_dir`."""
-    root, name = Path(config.test_dataset.data_dir), dataset.name
-    if not layouts.templates_dir(root, name).is_dir():
-        root = Path(config.log_dir)
+    """Reads an object's templates; those below `log_dir` are rendered if they are not there yet."""
+    name, root = dataset.name, templates_root(config, dataset.name)
+    if root == Path(config.log_dir):
         if world.rank == 0:
             render_all(template_jobs(config, dataset, layouts.templates_dir(root, name)), os.cpu_count())
         world.barrier()
     return lambda obj_id: Templates(root, name, f"{obj_id:06d}").read(config.model.size)
+
+
+def templates_root(config: Config, name: str) -> Path:
+    """The data folder of a data set's templates: its own if there are any, else `log_dir`."""
+    beside = Path(config.test_dataset.data_dir)
+    return beside if layouts.templates_dir(beside, name).is_dir() else Path(config.log_dir)
 
 
 def template_jobs(config: Config, dataset: BopTestSet, folder: Path) -> list[Job]:

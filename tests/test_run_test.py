@@ -1,6 +1,7 @@
 """The whole test path on a small data set: files in, BOP's CSV out, and one line for what cannot be."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,26 @@ def test_another_configuration_does_not_mix_in(monkeypatch, capsys, toy, log_dir
     )
     assert "another test" in line
     assert "version_id" in line
+
+
+def test_annotated_images_are_scored(monkeypatch, capsys, tmp_path, log_dir):
+    folder = write_set(tmp_path)
+    given = arguments(tmp_path, log_dir, "--version_id", "7")
+    files = [log_dir / "picopose_base_id7" / name for name in ("scores.json", "report.html")]
+    line = failure(monkeypatch, capsys, *given, "--score")
+    assert "scene_gt_info.json" in line and not files[0].parent.exists()  # found out before the run
+    truths = load(folder / "test" / "000001" / "scene_gt.json")
+    info = {key: [{"visib_fract": 1.0} for _ in poses] for key, poses in truths.items()}
+    dump(folder / "test" / "000001" / "scene_gt_info.json", info)
+    shutil.copytree(folder / "models", folder / "models_eval")
+    run(monkeypatch, *given, "--no-score")
+    assert "AR_MSPD" not in capsys.readouterr().out and not any(file.exists() for file in files)
+    run(monkeypatch, *given)  # the poses are there, so this only scores them
+    *_, header, line = capsys.readouterr().out.splitlines()
+    assert "AR_MSPD" in header and line.startswith("toy") and "without VSD" in line
+    assert load(files[0])["toy"]["objects"].keys() == {"2", "5"}
+    report = files[1].read_text()
+    assert "hypotheses: 2" in report and 'class="template"' in report and report.count("<circle") > 0
 
 
 def test_missing_data_set(monkeypatch, capsys, toy, log_dir):

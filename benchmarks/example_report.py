@@ -1,0 +1,132 @@
+"""Makes a report to look at without trained weights: estimates are fabricated from the truth, with noise.
+
+python -m benchmarks.example_report --out output/example
+"""
+
+import argparse
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.spatial.transform import Rotation
+
+from datasets.results import Estimate, ImageResult, write_csv, write_details
+from datasets.templates import Templates
+from evaluation.after_run import score_run
+from evaluation.cases import TestedSet
+from evaluation.ground_truth import ImageTruth, load_ground_truth
+from rendering.render_templates import Job, render_all
+from utils import layouts
+from utils.errors import exits_cleanly
+from utils.geometry import cell_centres, invert, project, sample_depth, transform, unproject
+
+SIZE = 224  # px of the templates' crops
+CELLS = 64  # along a side of a crop
+MATCHES = 48
+MISSING, WRONG = 0.04, 0.08  # shares of the targets without estimate and with a gross error
+
+
+def fabricate(data_dir: Path, name: str, out: Path, *, seed: int = 0) -> TestedSet:
+    """A result file with side file for a data set that needs no network, named as such, below `out`.
+
+    Most poses are the true ones with noise of random strength; some are upside down, some targets are missed.
+    Matches are where the estimated pose puts the points of the nearest of 42 templates, with 0.7 px of noise.
+    """
+    split = layouts.bop_test_split(data_dir, name)
+    tested = TestedSet(
+        name=name,
+        csv=out / f"fabricated_{name}-{split.replace('_', '-')}.csv",
+        dataset_dir=data_dir / name,
+        split_dir=data_dir / name / split,
+        targets=data_dir / name / "test_targets_bop19.json",
+        templates=out,
+    )
+    truth = load_ground_truth(tested.split_dir, tested.targets, per_object=True)
+    obj_ids = sorted({obj_id for targets in truth.targets for obj_id in targets})
+    folder, meshes = layouts.templates_dir(out, name), layouts.find_meshes(data_dir, name)
+    render_all([Job(meshes[f"{i:06d}"], folder, f"{i:06d}", 42, 1e-3) for i in obj_ids], processes=1)
+    templates = {obj_id: Templates(out, name, f"{obj_id:06d}") for obj_id in obj_ids}
+    rng, results = np.random.default_rng(seed), []
+    for image, targets in zip(truth.images, truth.targets, strict=True):
+        chosen = [(o, gt_id) for o, count in targets.items() for gt_id in image.most_visible(o, count)]
+        estimates = [
+            _estimate(image, o, gt_id, templates[o], rng) for o, gt_id in chosen if rng.random() > MISSING
+        ]
+        phases = {
+            "detection": rng.uniform(0.1, 0.2),
+            "poses": 0.02 + 0.03 * len(estimates) * rng.uniform(0.8, 1.4),
+        }
+        results.append(
+            ImageResult(image.scene_id, image.im_id, sum(phases.values()), tuple(estimates), phases)
+        )
+    write_csv(tested.csv, results)
+    write_details(tested.csv.with_suffix(".json"), results)
+    return tested
+
+
+def _estimate(
+    image: ImageTruth, obj_id: int, gt_id: int, templates: Templates, rng: np.random.Generator
+) -> Estimate:
+    strength = rng.lognormal(0.0, 0.9)
+    wrong = rng.random() < WRONG
+    turn = Rotation.from_rotvec(np.deg2rad(1.2 * strength) * rng.normal(size=3))
+    if wrong:
+        turn = turn * Rotation.from_rotvec(np.pi * np.array([1.0, 0, 0]))
+    pose = np.eye(4)
+    pose[:3] = image.cam_from_obj[gt_id]
+    pose[:3, :3] = turn.as_matrix() @ pose[:3, :3]
+    pose[:3, 3] = pose[:3, 3] / 1000 + strength * rng.normal(size=3) * [0.001, 0.001, 0.004]
+    detection_score = rng.uniform(0.5, 0.95)
+    ratio = rng.uniform(0.02, 0.2) if wrong else float(np.exp(-0.3 * strength))
+    view, matches = _matches(pose, image.K, templates, rng)
+    return Estimate(
+        obj_id=obj_id,
+        score=detection_score * ratio,
+        rotation=tuple(pose[:3, :3].ravel().tolist()),
+        translation=tuple(pose[:3, 3].tolist()),
+        detection_score=detection_score,
+        inlier_ratio=ratio,
+        template=view,
+        stage=3,
+        matches=matches,
+    )
+
+
+def _matches(
+    pose: np.ndarray, K: np.ndarray, templates: Templates, rng: np.random.Generator
+) -> tuple[int, tuple[tuple[float, float, float, float], ...]]:
+    """The template nearest to a pose (4, 4), and pixels of the photo and of it that show the same points."""
+    cam_from_obj = torch.from_numpy(pose)
+    towards = invert(cam_from_obj)[:3, 3]  # the camera, seen from the object
+    cameras = invert(templates.cam_from_obj.double())[:, :3, 3]
+    view = int(torch.cosine_similarity(cameras, towards[None]).argmax())
+    template = templates.read(SIZE, [view])
+    xy = cell_centres(CELLS, SIZE)
+    depth = sample_depth(template.depth, xy[None], edges=False)[0]
+    seen = torch.from_numpy(rng.permutation(np.flatnonzero(depth.numpy() > 0))[:MATCHES])
+    xyz = transform(invert(template.cam_from_obj[0]), unproject(template.K[0], xy[seen], depth[seen]))
+    photo = project(torch.from_numpy(K), transform(cam_from_obj, xyz.double()))
+    noisy = photo.numpy() + 0.7 * rng.normal(size=photo.shape)
+    return view, tuple(map(tuple, np.hstack([noisy, xy[seen].numpy()]).round(2).tolist()))
+
+
+@exits_cleanly
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--data_dir", type=Path, default=Path("data"))
+    parser.add_argument("--dataset", default="mini")
+    parser.add_argument("--out", type=Path, default=Path("output/example"))
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    tested = fabricate(options.data_dir, options.dataset, options.out)
+    note = {
+        "estimates": "fabricated: the true poses with noise",
+        "noise": {"missing": MISSING, "wrong": WRONG},
+    }
+    score_run([tested], options.out, config=json.dumps(note, indent=2), template_size=SIZE, required=True)
+
+
+if __name__ == "__main__":
+    main()

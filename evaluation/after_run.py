@@ -1,0 +1,76 @@
+"""What follows a test run on annotated images: its scores on the screen and in scores.json, and report.html.
+
+`run_test.py` ends here.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from evaluation.bop_scores import write_scores
+from evaluation.cases import TestedSet
+from evaluation.report import average_recall, write_report
+from evaluation.scoring import Scores, score_csv
+from utils.errors import InputError
+from utils.files import read_json
+
+_LOG = logging.getLogger(__name__)
+_ANNOTATIONS = ("scene_gt.json", "scene_gt_info.json", "scene_camera.json")
+
+
+def check_truth(tested: TestedSet) -> None:
+    """Raises an `InputError` that names the first file which scoring would need and which is not there."""
+    targets = read_json(tested.targets, remedy="download the targets of the data set")
+    scenes = sorted({int(target["scene_id"]) for target in targets})
+    needed = [tested.split_dir / f"{scene_id:06d}" / name for scene_id in scenes for name in _ANNOTATIONS]
+    needed.append(tested.dataset_dir / "models_eval" / "models_info.json")
+    for path in needed:
+        if not path.exists():
+            raise InputError(f"{path} not found: to score {tested.name}, download it with the annotations")
+
+
+def score_run(
+    sets: Sequence[TestedSet], run_dir: Path, *, config: str, template_size: int, required: bool = False
+) -> dict[str, Scores]:
+    """Scores the result files of a run, prints one table and writes scores.json and report.html.
+
+    Args:
+        sets: the run's data sets; those without annotations are left out, and said so.
+        run_dir: where the files go.
+        config: the run's configuration, to be shown.
+        template_size: px of the crops that the matches of the side files refer to.
+        required: raise an `InputError` where a data set cannot be scored.
+    """
+    scores: dict[str, Scores] = {}
+    for tested in sets:
+        try:
+            check_truth(tested)
+            scores[tested.name] = score_csv(tested.csv, tested.dataset_dir, targets=tested.targets)
+        except InputError as error:
+            if required:
+                raise
+            _LOG.warning("%s is not scored: %s", tested.name, error)
+    if scores:
+        print(table(scores))
+        write_scores({name: found.as_json() for name, found in scores.items()}, run_dir / "scores.json")
+        scored = [(tested, scores[tested.name]) for tested in sets if tested.name in scores]
+        write_report(run_dir / "report.html", scored, config=config, template_size=template_size)
+        _LOG.info("scores: %s\nreport: %s", run_dir / "scores.json", run_dir / "report.html")
+    return scores
+
+
+def table(scores: dict[str, Scores]) -> str:
+    """All data sets' average recalls, one a line."""
+    width = max(map(len, (*scores, "data set")))
+    heads = ("AR", "AR_VSD", "AR_MSSD", "AR_MSPD", "s/image")
+    lines = [f"{'data set':<{width}}" + "".join(f"{head:>9}" for head in heads)]
+    for name, found in scores.items():
+        values = [found.summary.get(f"bop19_average_recall_{error}") for error in ("vsd", "mssd", "mspd")]
+        seconds = found.summary["bop19_average_time_per_image"]
+        cells = [average_recall(found), *values, seconds if seconds >= 0 else None]
+        line = "".join(f"{'-' if value is None else format(value, '.4f'):>9}" for value in cells)
+        lines.append(f"{name:<{width}}{line}" + ("" if "vsd" in found.errors else "  AR without VSD"))
+    if len(scores) > 1 and all("vsd" in found.errors for found in scores.values()):
+        mean = sum(map(average_recall, scores.values())) / len(scores)
+        lines.append(f"{'mean':<{width}}{mean:9.4f}")
+    return "\n".join(lines)

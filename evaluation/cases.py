@@ -1,0 +1,145 @@
+"""A scored run target by target: which estimate stands for which annotated instance, and how wrong it is.
+
+From here the report takes what it shows.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from datasets.results import Details, read_details
+from evaluation.errors import translation_error
+from evaluation.eval_models import EvalModel
+from evaluation.ground_truth import ImageTruth, load_ground_truth
+from evaluation.groups import Group, localization_groups
+from evaluation.recall import match_groups
+from evaluation.results_csv import Results, read_results
+from evaluation.scoring import Scores
+from utils.errors import InputError
+
+
+@dataclass(frozen=True)
+class TestedSet:
+    """A data set and the result file of a run on it."""
+
+    __test__ = False  # not a test class
+
+    name: str
+    csv: Path  # its side file, if any, has the suffix .json
+    dataset_dir: Path
+    split_dir: Path  # of the test images
+    targets: Path  # target list
+    templates: Path  # data folder that `datasets.templates.Templates` reads from
+
+    def details(self, count: int) -> list[Details] | None:
+        """The side file's `count` entries; None for a result file without one."""
+        path = self.csv.with_suffix(".json")
+        if not path.is_file():
+            return None
+        details = read_details(path)
+        if len(details) != count:
+            raise InputError(
+                f"{path} has {len(details)} entries for {count} lines of {self.csv}: delete it or run again"
+            )
+        return details
+
+
+@dataclass(frozen=True, eq=False)
+class Estimate:
+    """An estimated pose and its errors."""
+
+    cam_from_obj: np.ndarray  # (3, 4) mm
+    score: float
+    mssd: float  # share of the diameter; infinite where the origins are a diameter or more apart
+    mspd: float  # px of the photo
+    vsd: float | None  # mean over the tolerances; None without depth images
+    details: Details | None
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One target: an annotated instance, and the estimate that stands for it if there is one."""
+
+    dataset: str
+    image: ImageTruth
+    obj_id: int
+    gt_id: int
+    estimate: Estimate | None
+
+    @property
+    def truth(self) -> np.ndarray:
+        """(3, 4) camera from object, mm."""
+        return self.image.cam_from_obj[self.gt_id]
+
+    @property
+    def badness(self) -> tuple[float, float]:
+        """By which cases are ranked: MSSD, and MSPD where that is equal; a missing estimate is worst."""
+        missing = (np.inf, np.inf)
+        return (self.estimate.mssd, self.estimate.mspd) if self.estimate else missing
+
+
+def find_cases(tested: TestedSet, scores: Scores, models: dict[int, EvalModel]) -> list[Case]:
+    """All targets of a data set that was scored for localization, in the order of the target list.
+
+    Where an image has several instances of an object, estimates take the nearest free one, best score first.
+    """
+    results = read_results(tested.csv)
+    truth = load_ground_truth(tested.split_dir, tested.targets, per_object=True)
+    groups = localization_groups(results, truth)
+    details = tested.details(len(results))
+    pairs = zip(scores.pairs.row.tolist(), scores.pairs.gt_id.tolist(), strict=True)
+    index = {pair: i for i, pair in enumerate(pairs)}
+    cases = []
+    for group, taken in zip(groups, _match(groups, results), strict=True):
+        for gt_id in group.gt_ids[group.valid].tolist():
+            row = taken.get(gt_id)
+            estimate = None
+            if row is not None:
+                diameter = models[group.obj_id].diameter
+                estimate = _estimate(results, row, scores, index[row, gt_id], diameter, details)
+            cases.append(Case(tested.name, group.image, group.obj_id, gt_id, estimate))
+    return cases
+
+
+def _match(groups: list[Group], results: Results) -> list[dict[int, int]]:
+    """For each group the line of the result file that stands for an instance."""
+    distances = [
+        translation_error(results.cam_from_obj[g.rows][:, None], g.image.cam_from_obj[g.gt_ids])
+        for g in groups
+    ]
+    matches = match_groups(groups, distances, np.array([np.inf]))
+    return [
+        {int(g.gt_ids[m]): int(row) for row, m in zip(g.rows, found[:, 0], strict=True) if m >= 0}
+        for g, found in zip(groups, matches, strict=True)
+    ]
+
+
+def _estimate(
+    results: Results, row: int, scores: Scores, pair: int, diameter: float, details: list[Details] | None
+) -> Estimate:
+    vsd = scores.pairs.vsd
+    return Estimate(
+        cam_from_obj=results.cam_from_obj[row],
+        score=float(results.score[row]),
+        mssd=_number(scores.pairs.mssd[pair]) / diameter,
+        mspd=_number(scores.pairs.mspd[pair]),
+        vsd=None if vsd is None else float(vsd[pair].mean()),
+        details=details[row] if details else None,
+    )
+
+
+def _number(error: float) -> float:
+    return np.inf if np.isnan(error) else float(error)
+
+
+def select(cases: Sequence[Case], *, worst: int, best: int, sample: int) -> list[Case]:
+    """So many of the worst and the best cases, and a random sample of the others; in order."""
+    order = sorted(range(len(cases)), key=lambda i: cases[i].badness, reverse=True)
+    if len(order) <= worst + best + sample:
+        return list(cases)
+    middle = order[worst : len(order) - best]
+    drawn = np.random.default_rng(0).choice(len(middle), min(sample, len(middle)), replace=False)
+    chosen = {*order[:worst], *order[len(order) - best :], *(middle[i] for i in drawn)}
+    return [cases[i] for i in sorted(chosen)]

@@ -1,0 +1,164 @@
+"""Turns a scored run into report.html: one file that opens without a server and loads nothing from elsewhere.
+
+Here the numbers are gathered; `report_page/` lays them out, with every text escaped.
+"""
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from evaluation.case_pictures import CasePainter, CasePictures
+from evaluation.cases import Case, TestedSet, find_cases, select
+from evaluation.eval_models import load_models
+from evaluation.recall import THRESHOLDS
+from evaluation.results_csv import read_results
+from evaluation.scoring import ERRORS, Scores
+from utils.files import write_atomically
+
+# Cases that are shown of a whole run, so that the file stays at a few MB.
+WORST, BEST, SAMPLE = 100, 20, 40
+_PAGE = Path(__file__).parent / "report_page"
+_UNITS = {"vsd": "threshold", "mssd": "share of the diameter", "mspd": "px of an image 640 px wide"}
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per image of one data set."""
+
+    counts: list[int]  # of images, in bins of equal width from 0
+    width: float  # of a bin, s
+    median: float
+    mean: float
+    most: float  # 95 % of the images take no longer
+    phases: dict[str, float]  # mean of each
+
+
+@dataclass(frozen=True)
+class SetPage:
+    """What the page says of one data set."""
+
+    name: str
+    scores: Scores
+    average_recall: float
+    timing: Timing | None  # None where the result file gives no times
+
+
+@dataclass(frozen=True)
+class CasePage:
+    """One case with its pictures."""
+
+    case: Case
+    pictures: CasePictures
+    symmetries: int
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Recall over the thresholds of one error, with one curve for each data set that has it."""
+
+    error: str
+    unit: str
+    thresholds: list[float]
+    curves: dict[str, list[float]]
+
+
+def average_recall(scores: Scores) -> float:
+    """The challenge's AR; without depth images the mean of MSSD's and MSPD's."""
+    return float(np.mean([scores.summary[f"bop19_average_recall_{name}"] for name in scores.errors]))
+
+
+def write_report(
+    path: Path | str,
+    scored: Sequence[tuple[TestedSet, Scores]],
+    *,
+    config: str,
+    template_size: int,
+    title: str | None = None,
+) -> None:
+    """Writes the report on data sets scored for localization.
+
+    config: the run's configuration, to be shown. template_size: px of the crops that the matches of the side
+    files refer to. title: by default the name of the folder.
+    """
+    path = Path(path)
+    cases, total = [], 0
+    for tested, scores in scored:
+        shown, count = _draw_cases(tested, scores, template_size, share=len(scored))
+        cases, total = cases + shown, total + count
+    script = (_PAGE / "script.js").read_text(encoding="utf-8")
+    environment = Environment(
+        loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+    )
+    html = environment.get_template("page.html").render(
+        title=title or path.resolve().parent.name,
+        sets=[_set_page(tested, scores) for tested, scores in scored],
+        charts=_charts(scored),
+        set_index={tested.name: index for index, (tested, _) in enumerate(scored)},
+        infinity=np.inf,
+        cases=cases,
+        total=total,
+        limits={"worst": WORST, "best": BEST, "sample": SAMPLE},
+        config=config,
+        style=(_PAGE / "style.css").read_text(encoding="utf-8"),
+        script=script,
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+    )
+    with write_atomically(path) as temporary:
+        temporary.write_text(html, encoding="utf-8", newline="\n")
+
+
+def _draw_cases(
+    tested: TestedSet, scores: Scores, template_size: int, *, share: int
+) -> tuple[list[CasePage], int]:
+    """The cases shown of one of `share` data sets, and how many it has in all."""
+    models = load_models(tested.dataset_dir, scores.objects)
+    cases = find_cases(tested, scores, models)
+    chosen = select(cases, worst=WORST // share, best=BEST // share, sample=SAMPLE // share)
+    with CasePainter(tested, models, template_size=template_size) as painter:
+        pages = [CasePage(case, painter.draw(case), len(models[case.obj_id].symmetries)) for case in chosen]
+    return pages, len(cases)
+
+
+def _set_page(tested: TestedSet, scores: Scores) -> SetPage:
+    return SetPage(tested.name, scores, average_recall(scores), _timing(tested))
+
+
+def _timing(tested: TestedSet) -> Timing | None:
+    results = read_results(tested.csv)
+    images = np.stack([results.scene_id, results.im_id], axis=1)
+    _, first = np.unique(images, axis=0, return_index=True)
+    seconds = results.time[first]
+    if len(seconds) == 0 or not (seconds >= 0).all() or not np.isfinite(seconds).all():
+        return None
+    bins = min(24, max(6, len(seconds) // 2))
+    width = max(float(seconds.max()), 1e-6) / bins
+    index = np.minimum((seconds / width).astype(int), bins - 1)
+    details = tested.details(len(results))
+    phases: Counter[str] = Counter()
+    for row in first.tolist() if details else []:
+        phases.update(details[row].phases)
+    return Timing(
+        counts=np.bincount(index, minlength=bins).tolist(),
+        width=width,
+        median=float(np.median(seconds)),
+        mean=float(seconds.mean()),
+        most=float(np.quantile(seconds, 0.95)),
+        phases={name: total / len(first) for name, total in phases.items()},
+    )
+
+
+def _charts(scored: Sequence[tuple[TestedSet, Scores]]) -> list[Chart]:
+    charts = []
+    for error in ERRORS:
+        curves = {t.name: s.recalls[error] for t, s in scored if error in s.recalls}
+        if curves:
+            # VSD has a curve for each of its tolerances: their mean is shown.
+            means = {name: np.atleast_2d(values).mean(axis=0).tolist() for name, values in curves.items()}
+            charts.append(Chart(error, _UNITS[error], THRESHOLDS[error].tolist(), means))
+    return charts

@@ -1,0 +1,274 @@
+"""Single cases of a scored run: which estimate stands for which instance, and where things are drawn."""
+
+import base64
+import json
+import logging
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from datasets.results import Details, csv_name
+from evaluation.after_run import score_run, table
+from evaluation.case_pictures import CasePainter
+from evaluation.cases import Case, Estimate, TestedSet, find_cases, select
+from evaluation.eval_models import load_models
+from evaluation.ground_truth import ImageTruth
+from evaluation.scoring import score_csv
+from model.flow import sample_matches
+from tests import scored_set, slow_scores
+from tests.raycast import cast_depth
+from tests.scored_set import HEIGHT, WIDTH, K
+from tests.test_report import Page
+from utils.errors import InputError
+from utils.geometry import cell_centres
+from utils.structs import Correspondences
+
+
+def toy_set(folder: Path, **options) -> TestedSet:
+    made = scored_set.write(folder, **options)
+    return TestedSet(
+        name="toy",
+        csv=made.csv,
+        dataset_dir=made.folder,
+        split_dir=made.folder / "test",
+        targets=made.folder / "test_targets_bop19.json",
+        templates=folder,
+    )
+
+
+def cases_of(tested: TestedSet) -> list[Case]:
+    scores = score_csv(tested.csv, tested.dataset_dir)
+    return find_cases(tested, scores, load_models(tested.dataset_dir, scores.objects))
+
+
+def write_side_file(tested: TestedSet, **changes) -> None:
+    lines = tested.csv.read_text().splitlines()[1:]
+    entry = {"detection_score": 0.5, "inlier_ratio": 0.25, "template": 0, "stage": 3, "matches": []}
+    entries = [entry | {"phases": {"detection": 0.1, "poses": 0.2}} | changes for _ in lines]
+    tested.csv.with_suffix(".json").write_text(json.dumps(entries))
+
+
+def test_every_target_is_one_case_with_its_own_errors(tmp_path):
+    tested = toy_set(tmp_path)
+    cases = cases_of(tested)
+    targets = json.loads(tested.targets.read_text())
+    found = [(c.image.scene_id, c.image.im_id, c.obj_id) for c in cases]
+    wanted = [(t["scene_id"], t["im_id"], t["obj_id"]) for t in targets for _ in range(t["inst_count"])]
+    assert sorted(found) == sorted(wanted)
+    assert len({(c.image.scene_id, c.image.im_id, c.gt_id) for c in cases}) == len(cases)
+    missing = [c for c in cases if c.estimate is None]
+    assert [(c.image.scene_id, c.image.im_id, c.obj_id) for c in missing] == [(1, 5, 1)]
+    models = load_models(tested.dataset_dir, [1, 4, 6])
+    for case in cases:
+        if case.estimate is None:
+            continue
+        model, pose = models[case.obj_id], case.estimate.cam_from_obj
+        mssd = slow_scores.mssd(pose, case.truth, model.vertices, model.symmetries, model.diameter)
+        mspd = slow_scores.mspd(pose, case.truth, model.vertices, model.symmetries, K)
+        assert case.estimate.mssd == pytest.approx(mssd / model.diameter, abs=1e-9)
+        assert case.estimate.mspd == pytest.approx(mspd, abs=1e-6)
+
+
+def case(number: int, mssd: float | None, mspd: float = 1.0) -> Case:
+    image = ImageTruth(Path(), 1, number, K, 1.0, np.array([1]), np.eye(4)[None, :3], np.ones(1))
+    estimate = None if mssd is None else Estimate(np.eye(4)[:3], 0.5, mssd, mspd, None, None)
+    return Case("toy", image, 1, 0, estimate)
+
+
+def test_the_worst_the_best_and_some_others_are_shown():
+    cases = [case(i, mssd) for i, mssd in enumerate(np.random.default_rng(0).permutation(200) / 200)]
+    cases[7], cases[8], cases[9] = case(7, None), case(8, np.inf, 50.0), case(9, np.inf, 60.0)
+    assert [c.image.im_id for c in select(cases, worst=2, best=0, sample=0)] == [7, 9]
+    chosen = select(cases, worst=10, best=5, sample=20)
+    numbers = [c.image.im_id for c in chosen]
+    assert len(set(numbers)) == 35 and numbers == sorted(numbers)
+    order = sorted(range(200), key=lambda i: cases[i].badness)
+    assert {*order[:5], *order[-10:]} <= set(numbers)
+    assert [c.image.im_id for c in select(cases, worst=10, best=5, sample=20)] == numbers
+    assert len(select(cases, worst=100, best=60, sample=40)) == 200
+
+
+def polygons(path: str, shape: tuple[int, int]) -> np.ndarray:
+    """The mask (H, W) that SVG path data enclose; pixel (0, 0) covers 0 to 1."""
+    corners = [
+        np.array([xy.split(",") for xy in part.split()], float) for part in re.findall("M([^Z]*)Z", path)
+    ]
+    mask = np.zeros(shape, np.uint8)
+    cv2.fillPoly(mask, [np.round(c - 0.5).astype(np.int32) for c in corners], 1)
+    return mask > 0
+
+
+def test_outlines_and_points_lie_where_the_photo_shows_them(tmp_path):
+    """The photo shows the object's silhouette, cast by rays, and dark dots at the matches."""
+    tested = toy_set(tmp_path)
+    models = load_models(tested.dataset_dir, [1, 4, 6])
+    write_templates(tmp_path, "toy", 1)
+    target = next(c for c in cases_of(tested) if c.obj_id == 1 and c.estimate)
+    model = models[1]
+    depth = cast_depth(model.vertices, model.faces, np.vstack([target.truth, [0, 0, 0, 1]]), K, WIDTH, HEIGHT)
+    photo = np.where((depth > 0)[..., None], 255, 90).astype(np.uint8).repeat(3, axis=2)
+    rows, columns = np.nonzero(cv2.erode((depth > 0).astype(np.uint8), np.ones((7, 7))))
+    dots = [(columns[i], rows[i]) for i in (0, len(rows) // 2, -1)]
+    for x, y in dots:
+        photo[y - 1 : y + 2, x - 1 : x + 2] = 0
+    cv2.imwrite(str(target.image.scene_dir / "rgb" / f"{target.image.im_id:06d}.png"), photo)
+    matches = tuple((float(x), float(y), 10.0 * i, 20.0) for i, (x, y) in enumerate(dots))
+    details = Details(0.5, 0.5, 1, 3, matches, {})
+    estimate = Estimate(target.truth, 0.5, 0.0, 0.0, None, details)
+    with CasePainter(tested, models, template_size=56) as painter:
+        drawn = painter.draw(Case("toy", target.image, 1, target.gt_id, estimate))
+    content = np.frombuffer(base64.b64decode(drawn.photo.uri.split(",", 1)[1]), np.uint8)
+    size = round(drawn.photo.width), round(drawn.photo.height)
+    picture = cv2.resize(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE), size)
+    silhouette = cv2.morphologyEx((picture > 170).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((31, 31))) > 0
+    for outline in (drawn.true_outline, drawn.outline):
+        inside = polygons(outline, picture.shape)
+        assert (inside & silhouette).sum() / (inside | silhouette).sum() > 0.97
+    for index, point in enumerate(drawn.points):
+        x, y = (int(value) for value in point.photo)
+        assert picture[y, x] < 60
+        assert point.template == (10.0 * index + 0.5, 20.5)
+    assert drawn.template.width == 56
+    assert len({point.colour for point in drawn.points}) == 3
+
+
+def write_templates(data_dir: Path, name: str, obj_id: int) -> None:
+    """Two templates of an object: a grey square before black, 1 m away."""
+    folder = data_dir / "templates" / name
+    (folder / f"{obj_id:06d}").mkdir(parents=True)
+    (folder / "object_poses").mkdir()
+    rgba, depth = np.zeros((480, 640, 4), np.uint8), np.zeros((480, 640), np.uint16)
+    rgba[100:300, 200:400], depth[100:300, 200:400] = (120, 120, 120, 255), 1000
+    for view in range(2):
+        stem = folder / f"{obj_id:06d}" / f"{view:06d}"
+        cv2.imwrite(f"{stem}.png", rgba)
+        cv2.imwrite(f"{stem}_depth.png", depth)
+    poses = np.tile(np.eye(4), (2, 1, 1))
+    poses[:, 2, 3] = 1000
+    np.save(folder / "object_poses" / f"{obj_id:06d}.npy", poses)
+
+
+def test_estimates_that_cannot_be_seen_are_drawn_without_an_outline(tmp_path):
+    tested = toy_set(tmp_path)
+    models = load_models(tested.dataset_dir, [1, 4, 6])
+    target = next(c for c in cases_of(tested) if c.obj_id == 1)
+    hidden = [np.column_stack([np.eye(3), t]) for t in ([0, 0, -500.0], [9e6, 0, 500.0], [np.nan, 0, 500.0])]
+    with CasePainter(tested, models, template_size=56) as painter:
+        alone = painter.draw(Case("toy", target.image, 1, target.gt_id, None))
+        assert alone.outline is None and alone.true_outline.startswith("M")
+        for pose in hidden:
+            estimate = Estimate(pose, 0.5, np.inf, np.inf, None, None)
+            drawn = painter.draw(Case("toy", target.image, 1, target.gt_id, estimate))
+            assert drawn.outline == "" and drawn.true_outline == alone.true_outline
+
+
+def test_nothing_unescaped_reaches_the_page(tmp_path):
+    tested = toy_set(tmp_path)
+    evil = 'toy"><img src=x onerror=alert(1)>&'
+    renamed = replace(
+        tested,
+        name=evil,
+        csv=tested.csv.rename(tmp_path / "a.csv"),
+        dataset_dir=tested.dataset_dir.rename(tmp_path / "toy<b>"),
+        split_dir=tmp_path / "toy<b>" / "test",
+        targets=tmp_path / "toy<b>" / tested.targets.name,
+    )
+    write_side_file(renamed, phases={"<img src=x onerror=alert(2)>": 0.1, 'a"b': 0.2})
+    write_templates(tmp_path, evil, 1)
+    run_dir = tmp_path / "run<i onclick=alert(3)>"
+    scores = score_run([renamed], run_dir, config="</pre><b>&amp;", template_size=56, required=True)
+    page = Page((run_dir / "report.html").read_text(encoding="utf-8"))
+    assert len(page.all("script")) == 1 and page.all("img") == page.all("i") == []
+    assert {case["data-set"] for case in page.cases()} == {evil}
+    assert page.text["h1"] == run_dir.name and page.text["pre"] == "</pre><b>&amp;"
+    assert "<img src=x onerror=alert(2)>" in page.text["li"]
+    # Object 1 has templates, the others have not.
+    shown = [a for a in page.all("svg") if a.get("class") == "template"]
+    assert len(shown) == sum(c["data-object"] == "1" and c["data-missing"] == "no" for c in page.cases()) > 0
+    assert list(scores) == [evil]
+
+
+def test_a_side_file_of_another_result_file_is_refused(tmp_path):
+    tested = toy_set(tmp_path)
+    tested.csv.with_suffix(".json").write_text("[]")
+    with pytest.raises(InputError, match="0 entries for"):
+        cases_of(tested)
+
+
+def test_sets_without_depth_are_labelled(tmp_path):
+    tested = toy_set(tmp_path, depth=False)
+    scores = score_run([tested], tmp_path, config="", template_size=56, required=True)
+    assert "AR without VSD" in table(scores)
+    assert "AR without VSD" in (tmp_path / "report.html").read_text()
+    written = json.loads((tmp_path / "scores.json").read_text())["toy"]
+    assert "bop19_average_recall" not in written and "bop19_average_recall_mssd" in written
+    header, line = table(scores).splitlines()
+    assert header.split() == ["data", "set", "AR", "AR_VSD", "AR_MSSD", "AR_MSPD", "s/image"]
+    name, combined, vsd, mssd, mspd, *_ = line.split()
+    assert (name, vsd) == ("toy", "-")
+    assert float(combined) == pytest.approx((float(mssd) + float(mspd)) / 2, abs=1e-4)
+
+
+def test_several_sets_share_one_report(tmp_path):
+    sets = [toy_set(tmp_path / "a"), toy_set(tmp_path / "b", seed=1)]
+    sets = [replace(tested, name=name) for tested, name in zip(sets, "ab", strict=True)]
+    scores = score_run(sets, tmp_path, config="", template_size=56, required=True)
+    assert list(json.loads((tmp_path / "scores.json").read_text())) == ["a", "b"]
+    page = Page((tmp_path / "report.html").read_text())
+    counts = [sum(case["data-set"] == name for case in page.cases()) for name in "ab"]
+    targets = json.loads(sets[0].targets.read_text())
+    assert counts == [sum(t["inst_count"] for t in targets)] * 2
+    assert table(scores).splitlines()[-1].startswith("mean")
+
+
+def test_sets_without_annotations_are_left_out_unless_demanded(tmp_path, caplog, capsys):
+    tested = toy_set(tmp_path)
+    absent = tested.split_dir / "000003" / "scene_gt_info.json"
+    absent.unlink()
+    with caplog.at_level(logging.WARNING):
+        assert score_run([tested], tmp_path, config="", template_size=56) == {}
+    assert str(absent) in caplog.text
+    assert capsys.readouterr().out == ""
+    assert not (tmp_path / "report.html").exists()
+    with pytest.raises(InputError, match="scene_gt_info"):
+        score_run([tested], tmp_path, config="", template_size=56, required=True)
+
+
+def test_matches_are_spread_over_the_template_by_their_weight():
+    generator = torch.Generator().manual_seed(0)
+    side, size = 16, 64
+    weight = torch.rand(3, side**2, generator=generator)
+    inliers = torch.rand(3, side**2, generator=generator) < 0.5
+    inliers[1] &= torch.arange(side**2) < 40  # few
+    inliers[2] = False
+    xy = 200 * torch.rand(3, side**2, 2, generator=generator)
+    matches = Correspondences(xy=xy, xyz=torch.zeros(3, side**2, 3), weight=weight)
+    photo_from_crop = torch.tensor([[0.5, 0, 10], [0, 0.5, 20], [0, 0, 1]]).repeat(3, 1, 1)
+    sampled = sample_matches(matches, inliers, photo_from_crop, size=size, count=48)
+    cells = cell_centres(side, size)
+    for i in range(3):
+        kept = sampled.weight[i] > 0
+        index = torch.cdist(sampled.template[i][kept], cells).argmin(dim=1)
+        assert torch.equal(cells[index], sampled.template[i][kept])
+        assert len(index.unique()) == len(index) <= 48 and inliers[i][index].all()
+        assert torch.equal(weight[i][index], sampled.weight[i][kept])
+        torch.testing.assert_close(sampled.photo[i][kept], xy[i][index] / 2 + torch.tensor([10.0, 20.0]))
+    counts = (sampled.weight > 0).sum(dim=1).tolist()
+    assert counts[0] > 40 and counts[1] > 10 and counts[2] == 0
+    rows = sampled.template[0][:, 1] < size / 2  # of the upper half
+    share = (weight[0] * inliers[0])[: side**2 // 2].sum() / (weight[0] * inliers[0]).sum()
+    assert abs(rows.float().mean() - share) < 2 / 48
+
+
+def test_names_with_other_signs_are_left_out_of_result_files(tmp_path):
+    tested = toy_set(tmp_path)
+    folder = tested.dataset_dir.rename(tmp_path / "my_toy-2")
+    csv = tested.csv.rename(tmp_path / csv_name("loops", folder.name, "test"))
+    assert score_csv(csv, folder).summary["bop19_average_recall"] > 0
+    with pytest.raises(InputError, match="named as a result of 'other'"):
+        score_csv(csv.rename(tmp_path / "loops_other-test.csv"), folder)
