@@ -177,6 +177,8 @@ def main() -> None:
         )
         label = f"{ratios[0]:.0%}" if len(ratios) == 1 else "10 to 90%"
         print(f"| {label} | " + " | ".join(cells) + " |", flush=True)
+    slower = (f"{name} {values[3] / row['solve_pnp'][3]:.1f}" for name, values in row.items())
+    print("\nCPU time of the last row, relative to solve_pnp: " + ", ".join(slower))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from utils.geometry import project, transform
-from utils.reprojection import Points, msac, noise, refine, residuals
+from utils.reprojection import Points, anneal, msac, noise, refine, residuals
 
 K = torch.tensor([[700.0, 40, 0], [0, 500, 0], [0, 0, 1]], dtype=torch.float64)
 FOCAL = torch.tensor([[700.0, 40, 500]], dtype=torch.float64)
@@ -117,3 +117,15 @@ def test_no_step_makes_a_pose_worse(random):
     refined = refine(points, poses, sigma, steps=3)
     assert refined.isfinite().all()
     assert (likelihood(refined) >= likelihood(poses) - 1e-9).all()
+
+
+def test_annealing_draws_in_what_refinement_leaves(random):
+    """A pose 10 px off, among 30 % outliers: few of its points lie within the final deviation."""
+    points, pose = make(random, 300, noise=0.5)
+    points.xy[0, :, :90] += torch.from_numpy(random.uniform(-60, 60, (2, 90)))
+    start = pose.clone()
+    start[..., 0, 3] += 0.1
+    sigma = torch.tensor([[0.5]]).double()
+    annealed = anneal(points, start, [20 * sigma, 8 * sigma, 3 * sigma, sigma])
+    assert (annealed - pose).abs().max() < 0.02
+    assert (refine(points, start, sigma, steps=4) - pose).abs().max() > 0.05

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from utils.geometry import rigid
 from utils.p3p import COLLINEAR, p3p
-from utils.reprojection import Points, msac, noise, refine, residuals
+from utils.reprojection import Points, anneal, msac, noise, refine, residuals
 from utils.structs import Correspondences, Record
 
 # Every problem is resampled to POOL points. Triples are drawn from them; all hypotheses of a round are scored
@@ -20,7 +20,9 @@ from utils.structs import Correspondences, Record
 POOL, SIFT, SCREEN = 1024, 512, 128
 SCREENED, OPTIMISED = 32, 4
 # A triple's noise grows in its pose, so hypotheses are scored with so many times the threshold.
-LENIENCE = 2.0
+LENIENCE = 6.0
+# Standard deviations of the local optimisation's steps, in thresholds: the first draw a rough pose near.
+GRADUATION = (4.0, 4.0, 2.0, 1.0, 0.5)
 # Triples per problem in the first round; every later round has three times what came before.
 FIRST_ROUND = 128
 # A problem rests once it has drawn a triple of inliers with this probability.
@@ -175,9 +177,7 @@ def _round(pool: Points, samples: Tensor, triples: Tensor, threshold: Tensor) ->
     sift = pool.first(SIFT)
     pose, cost = _best(pose, msac(sift, pose, lenient).masked_fill(~exists, torch.inf), OPTIMISED)
     exists = cost.isfinite()
-    sigma = threshold[:, None].expand_as(cost)
-    pose = refine(sift, pose, sigma, steps=1)
-    pose = refine(sift, pose, sigma / 2, steps=1)
+    pose = anneal(sift, pose, [factor * threshold[:, None] for factor in GRADUATION])
     pose, cost = _best(pose, msac(pool, pose, threshold).masked_fill(~exists, torch.inf), 1)
     return pose[:, 0], cost[:, 0]
 

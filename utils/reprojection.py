@@ -1,8 +1,9 @@
-"""Reprojection errors of many poses at once: the score of a hypothesis and its refinement.
+"""Reprojection errors of many poses at once: the score of a hypothesis, its optimisation and the noise level.
 
-Problems of unequal sizes are padded with points of weight 0. Both functions serve the solver in `utils.pnp`.
+Problems of unequal sizes are padded with points of weight 0. These functions serve the solver in `utils.pnp`.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -85,6 +86,17 @@ def noise(points: Points, pose: Tensor, threshold: Tensor) -> Tensor:
         variance = (inlier * squared).sum(-1) / (2 * inlier.sum(-1)).clamp(min=1e-12)
         sigma = torch.minimum(torch.maximum(variance.sqrt(), limit / 4), limit)
     return sigma
+
+
+def anneal(points: Points, pose: Tensor, sigmas: Iterable[Tensor]) -> Tensor:
+    """The poses (B, H, 3, 4) after a Gauss-Newton step for each of the deviations (B, 1), largest first.
+
+    Graduated non-convexity: the wide ones draw in a rough pose, which `refine` would leave with its inliers.
+    """
+    for sigma in sigmas:
+        system, _ = _linearise(points, pose, sigma)
+        pose = _step(pose, system, torch.full_like(system[..., 0, 0], 1e-4))
+    return pose
 
 
 def refine(points: Points, pose: Tensor, sigma: Tensor, *, steps: int) -> Tensor:
