@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.browser import open_browser
 from benchmarks.example_report import SIZE, fabricate
 from evaluation.after_run import score_run
 from evaluation.cases import TestedSet
@@ -150,23 +151,11 @@ def test_scores_are_those_of_the_file(example, page):
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if not (chromium and driver):
+def browser():
+    if not (shutil.which("chromium") and shutil.which("chromedriver")):
         pytest.skip("Debian's packages chromium and chromium-driver are not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    profile = tmp_path_factory.mktemp("profile")
-    switches = "headless=new no-sandbox disable-gpu disable-dev-shm-usage disable-background-networking"
-    for (
-        switch
-    ) in f"{switches} disable-sync no-first-run user-data-dir={profile} window-size=1280,900".split():
-        options.add_argument(f"--{switch}")
-    service = webdriver.ChromeService(executable_path=driver)  # given, so that nothing is downloaded
-    browser = webdriver.Chrome(options=options, service=service)
-    yield browser
-    browser.quit()
+    with open_browser() as browser:
+        yield browser
 
 
 def shown(browser) -> list[dict[str, str]]:
