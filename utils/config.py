@@ -108,7 +108,6 @@ class TestDatasetConfig:
     data_dir: str = "data"
     detections: str | None = None  # file, or folder with one file per data set; None: beside the data set
     targets: str | None = None
-    templates: str | None = None  # folder of rendered templates; None: rendered when first needed
 
 
 @dataclass

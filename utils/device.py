@@ -9,7 +9,7 @@ def choose_device(gpus: str | None, local_rank: int = 0) -> torch.device:
     """The device of the process with this rank on its machine.
 
     Args:
-        gpus: `cpu`, or indices such as `0` or `0,1` (process i takes the i-th); None takes a GPU if there is one.
+        gpus: `cpu`, or indices such as `0,1` (process i takes the i-th); None takes a GPU if there is one.
 
     Raises:
         InputError: a GPU is named that is not there.
@@ -19,7 +19,7 @@ def choose_device(gpus: str | None, local_rank: int = 0) -> torch.device:
         return torch.device("cpu")
     names = [str(i) for i in range(count)] if gpus is None else gpus.split(",")
     if local_rank >= len(names):
-        raise InputError(f"--gpus {gpus}: process {local_rank} has no GPU; name as many as there are processes")
+        raise InputError(f"--gpus {gpus}: process {local_rank} has no GPU; name one for each")
     name = names[local_rank].strip()
     if not name.isdecimal() or int(name) >= count:
         found = f"{count} GPUs" if count else "no GPU"
