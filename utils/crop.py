@@ -51,13 +51,13 @@ def _positions(windows: Tensor, size: int) -> Tensor:
     """Where the crops' pixels lie in the image: (B, size*size, 2)."""
     corner, end = windows[:, None, :2].float(), windows[:, None, 2:].float()
     unit = (cell_centres(size, size, windows.device) + 0.5) / size
-    # Within half a pixel of the rim the window's own edge is repeated, as cv2.resize does.
-    return (corner + unit * (end - corner) - 0.5).clamp(min=corner, max=end - 1)
+    return corner + unit * (end - corner) - 0.5
 
 
 def resize_windows(maps: Tensor, windows: Tensor, size: int, mode: str) -> Tensor:
     """Windows (B, 4) of maps (B or 1, C, H, W), resized to (B, C, size, size); equals `cv2.resize`."""
-    xy = _positions(windows, size)
+    # Within half a pixel of the rim the window's own edge is repeated, as cv2.resize does.
+    xy = _positions(windows, size).clamp(min=windows[:, None, :2], max=windows[:, None, 2:] - 1)
     if len(maps) == 1 and len(windows) != 1:
         maps = maps.expand(len(windows), -1, -1, -1)
     return sample(maps, xy, mode=mode).unflatten(-1, (size, size))
