@@ -1,0 +1,45 @@
+"""Configurations: files, overrides, and what is wrong with them."""
+
+import pytest
+
+from tests.shared import ROOT
+from utils.config import load_config
+from utils.errors import InputError
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)
+def test_the_shipped_configurations_are_valid(path):
+    load_config(path)
+
+
+def test_overrides_win_and_exponents_are_numbers(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("train:\n  lr: 1e-5\n  steps: 7\n")
+    config = load_config(path, ["train.steps=9", "test.threshold_px=5e-1"])
+    assert config.train.lr == 1e-5
+    assert config.train.steps == 9
+    assert config.test.threshold_px == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("train:\n  learning_rate: 1\n", "learning_rate"),
+        ("train:\n  lr: fast\n", "train.lr"),
+        ("train:\n  lr: -1.0\n", "train.lr"),
+        ("model:\n  dpt_channels: [1, two]\n", "dpt_channels"),
+        ("model: 3\n", ""),
+        ("- a list\n", ""),
+        ("train: {lr: [}\n", ""),
+        ("log_dir: ${nowhere}\n", "nowhere"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(tmp_path, text, named):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as error:
+        load_config(path)
+    message = str(error.value)
+    assert str(path) in message
+    assert named in message
+    assert "\n" not in message
