@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=3, help="batches per row")
     parser.add_argument("--problems", type=int, default=40, help="problems per batch")
     parser.add_argument("--points", type=int, nargs=2, default=(200, 3000), metavar=("LEAST", "MOST"))
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch; the others use one")
+    parser.add_argument("--threads", type=int, default=1, help="of PyTorch and OpenCV")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -163,22 +163,20 @@ def main() -> None:
     solvers["solve_pnp"]([make_problem(np.random.default_rng(0), 200, 0.5)] * options.problems)  # warm up
 
     least, most = options.points
-    print(f"Batches of {options.problems} problems of {least} to {most} points, 1 px noise;")
-    print(
-        f"medians of {options.batches} batches; {options.threads} thread(s); solve_pnp on {options.device}."
-    )
+    print(f"{options.batches} batches of {options.problems} problems, {least} to {most} points, 1 px noise,")
+    print(f"{options.threads} thread(s), solve_pnp on {options.device}. Medians over problems and batches.")
     print("Each cell: rotation error in degrees / translation error in % / ms per batch (ms of CPU time)\n")
     print("| inliers | " + " | ".join(solvers) + " |")
     print("| --- |" + " --- |" * len(solvers))
-    for seed, ratios in enumerate([[ratio] for ratio in RATIOS] + [RATIOS]):
-        row = measure(ratios, solvers, options.batches, options.problems, (least, most), seed)
+    for seed, shares in enumerate([[ratio] for ratio in RATIOS] + [RATIOS]):
+        row = measure(shares, solvers, options.batches, options.problems, (least, most), seed)
         cells = (
             f"{r:.3f} / {t:.3f} / {1e3 * wall:.0f} ({1e3 * cpu:.0f})" for r, t, wall, cpu in row.values()
         )
-        label = f"{ratios[0]:.0%}" if len(ratios) == 1 else "10 to 90%"
+        label = f"{shares[0]:.0%}" if len(shares) == 1 else "10 to 90%"
         print(f"| {label} | " + " | ".join(cells) + " |", flush=True)
-    slower = (f"{name} {values[3] / row['solve_pnp'][3]:.1f}" for name, values in row.items())
-    print("\nCPU time of the last row, relative to solve_pnp: " + ", ".join(slower))
+    ratios = (f"{name} {values[2] / row['solve_pnp'][2]:.1f}" for name, values in row.items())
+    print("\nTime of the last row, relative to solve_pnp: " + ", ".join(ratios))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """The minimal solver of the pose estimation: camera poses from three points, for many triples at once.
 
-All arithmetic is elementwise over the batch, without branches, so that CPU and CUDA run the same code.
+The arithmetic is written out elementwise over the triples, so that CPU and CUDA run the same code.
 """
 
 import torch
