@@ -6,6 +6,7 @@ python run_demo.py --mesh mug.ply --image photo.jpg --camera 605.9,605.0,319.0,2
 import argparse
 import json
 import logging
+import math
 from pathlib import Path
 
 import cv2
@@ -65,8 +66,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    checkpoint = [f"checkpoint={arguments.checkpoint_path}"] if arguments.checkpoint_path else []
-    config = load_config(arguments.config, arguments.overrides + checkpoint)
+    config = load_config(arguments.config, arguments.overrides, {"checkpoint": arguments.checkpoint_path})
+    make_folder(arguments.out)
     observation = observe(arguments)
     mesh = load_mesh(
         arguments.mesh, unit=unit_of(arguments.mesh) if arguments.unit == "auto" else arguments.unit
@@ -84,6 +85,14 @@ def main() -> None:
         poses = stage.predict(observation).to("cpu")
         picture = draw(renderer, mesh, observation, poses)
     write(arguments.out, picture, poses)
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder of the results now, not after the work is done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be made ({error.strerror}); name another folder") from None
 
 
 def observe(arguments: argparse.Namespace) -> Observation:
@@ -129,8 +138,13 @@ def read_camera(given: str) -> Tensor:
 
 
 def read_mask(path: Path, height: int, width: int) -> Tensor:
-    mask = torch.from_numpy(read_pixels(path).astype(np.int32))
-    mask = mask[..., :3].amax(dim=-1) if mask.dim() == 3 else mask
+    pixels = read_pixels(path)
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    has_alpha = pixels.shape[-1] in (2, 4)
+    # Of a cut-out the alpha channel is the mask, unless it says nothing.
+    cut_out = has_alpha and pixels[..., -1].min() != pixels[..., -1].max()
+    colours = pixels[..., -1:] if cut_out else pixels[..., : pixels.shape[-1] - has_alpha]
+    mask = torch.from_numpy(colours.max(axis=-1).astype(np.int32))
     if mask.shape != (height, width):
         size = f"{mask.shape[1]}x{mask.shape[0]}"
         raise InputError(
@@ -142,6 +156,10 @@ def read_mask(path: Path, height: int, width: int) -> Tensor:
 
 
 def box_mask(box: list[float], height: int, width: int) -> Tensor:
+    if not all(map(math.isfinite, box)):
+        raise InputError(
+            f"--box {' '.join(map(str, box))}: not four numbers; give left top right bottom in px"
+        )
     left, top, right, bottom = (round(value) for value in box)
     mask = torch.zeros(height, width, dtype=torch.bool)
     mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
@@ -196,7 +214,7 @@ def write(folder: Path, picture: np.ndarray, poses: Poses) -> None:
         cv2.imwrite(str(temporary), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     for pose in found:
         x, y, z = (row[3] for row in pose["cam_from_obj"][:3])
-        LOG.info("at %.3f %.3f %.3f m, support %.0f %%", x, y, z, 100 * pose["inlier_ratio"])
+        LOG.info("at %.3f %.3f %.3f m, %.0f %% of the matches agree", x, y, z, 100 * pose["inlier_ratio"])
     LOG.info("%s, %s", folder / "pose.json", folder / "overlay.png")
 
 

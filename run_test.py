@@ -69,7 +69,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    config = load_config(arguments.config, arguments.overrides + flags_as_overrides(arguments))
+    config = load_config(arguments.config, arguments.overrides, flags_of(arguments))
     world = join()
     device = choose_device(arguments.gpus, world.local_rank)
     network = prepare_network(config.model, config.checkpoint).to(device)
@@ -89,14 +89,14 @@ def main() -> None:
         score_run(sets, run_dir, **options, required=arguments.score is True)
 
 
-def flags_as_overrides(arguments: argparse.Namespace) -> list[str]:
-    flags = {
+def flags_of(arguments: argparse.Namespace) -> dict[str, str | int | None]:
+    """The flags that stand for entries of the config."""
+    return {
         "checkpoint": arguments.checkpoint_path,
         "test.views": arguments.view,
         "test.stage": arguments.stage,
         "test.hypotheses": arguments.hypotheses,
     }
-    return [f"{key}={value}" for key, value in flags.items() if value is not None]
 
 
 def tested_set(name: str, config: Config, run_dir: Path, *, method: str) -> TestedSet:

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import timm
 import torch
+from omegaconf import OmegaConf
 
 from model.backbone import Dinov2, Pyramid
 from model.picopose import PicoPose
-from model.released import convert, is_released
+from model.released import HALF_CELL, VIEWING_RAY, convert, is_released
 from utils.checkpoint import fit, read_checkpoint, weights_of
 from utils.config import ModelConfig
 from utils.errors import InputError
@@ -39,7 +40,7 @@ def build_network(
         raise InputError(
             f"option model.backbone={backbone}: timm has no such network; see timm.list_models()"
         )
-    dinov2 = backbone.endswith("dinov2")
+    dinov2 = backbone.split(".")[0].endswith("dinov2")
     if not dinov2 and pretrained not in (None, "timm"):
         raise InputError(
             f"option model.pretrained={pretrained}: only DINOv2 reads a file; write timm or null"
@@ -81,6 +82,12 @@ def load_network(network: PicoPose, path: Path) -> None:
     checkpoint = read_checkpoint(path)
     if is_released(checkpoint):
         weights = convert(checkpoint, network.state_dict(), path)
+        trained_with = {"half_cell": HALF_CELL, "viewing_ray": VIEWING_RAY}
     else:
         weights = weights_of(checkpoint, path)
+        trained_with = OmegaConf.create(checkpoint.get("config") or "").get("model") or {}
+    # These are no weights, so nothing else would tell that they differ.
+    for name, value in (("half_cell", network.flow.half_cell), ("viewing_ray", network.viewing_ray)):
+        if trained_with.get(name, value) != value:
+            raise InputError(f"{path}: trained with model.{name}={trained_with[name]}; set it in the config")
     fit(network, weights, path)

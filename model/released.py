@@ -18,6 +18,9 @@ from utils.errors import InputError
 
 PREFIX = "network."
 
+# What the released weights were trained with; see `FlowDecoder` and `affine.pose_from_similarity`.
+HALF_CELL, VIEWING_RAY = 0.5, False
+
 # What the released network subtracts and divides by, in stored order, from images in BGR order.
 RELEASED_MEAN, RELEASED_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
@@ -87,6 +90,8 @@ def convert(checkpoint: Mapping, expected: Mapping[str, Tensor], source: Path) -
     }
     weights = {rename(key): value for key, value in original.items()}
     original_name = {rename(key): PREFIX + key for key in original}
+    if "backbone.vit.pos_embed" not in expected:
+        raise InputError(f"{source}: the released network, on DINOv2; pass --config config/base.yaml")
     cells = int((expected["backbone.vit.pos_embed"].shape[1] - 1) ** 0.5)
     folds = {
         "backbone.vit.pos_embed": lambda w: resample_positions(w, cells),

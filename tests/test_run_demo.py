@@ -7,10 +7,12 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 import run_demo
 from tests.shared import ROOT
 from tests.small_bop import dump, load
+from utils.images import read_image
 
 SMALL = [
     "--config",
@@ -48,7 +50,7 @@ def failure(monkeypatch, capsys, inputs: Path, *arguments: str, **names: str) ->
     with pytest.raises(SystemExit) as exit_info:
         run(monkeypatch, inputs, *arguments, **names)
     assert exit_info.value.code == 2
-    assert not (inputs / "out").exists()
+    assert not list((inputs / "out").glob("*"))
     return capsys.readouterr().err.splitlines()[-1]
 
 
@@ -97,6 +99,8 @@ def test_grey_photo_stl_in_millimetres_and_camera_file(monkeypatch, inputs, capl
         (["--camera", "3e9,3e9,80,60", "--box", "1", "1", "50", "50"], "--camera"),
         ([*CAMERA, "--box", "200", "1", "250", "50"], "--box"),
         ([*CAMERA, "--box", "50", "50", "50", "50"], "--box"),
+        ([*CAMERA, "--box", "nan", "1", "50", "50"], "--box"),
+        ([*CAMERA, "--box", "1", "1", "inf", "50"], "--box"),
         ([*CAMERA, "--mask", "absent.png"], "absent.png"),
         ([*CAMERA, "--box", "1", "1", "50", "50", "--unit", "mm"], "box.ply"),  # 0.1 mm: metres
     ],
@@ -111,3 +115,35 @@ def test_missing_files(monkeypatch, capsys, inputs):
     box = [*CAMERA, "--box", "1", "1", "50", "50"]
     assert "absent.jpg" in failure(monkeypatch, capsys, inputs, *box, image="absent.jpg")
     assert "absent.obj" in failure(monkeypatch, capsys, inputs, *box, mesh="absent.obj")
+
+
+def test_results_that_cannot_be_written(monkeypatch, capsys, inputs):
+    (inputs / "out").write_text("a file")
+    with pytest.raises(SystemExit):
+        run(monkeypatch, inputs, *CAMERA, "--box", "1", "1", "50", "50")
+    assert "--out" in capsys.readouterr().err
+
+
+def test_a_photo_is_read_the_way_it_is_shown(tmp_path):
+    upright = np.zeros((40, 60, 3), np.uint8)
+    upright[:10] = 255
+    image = Image.fromarray(np.rot90(upright).copy())
+    exif = image.getexif()
+    exif[0x0112] = 6  # to be turned clockwise
+    image.save(tmp_path / "phone.png", exif=exif)
+    assert np.array_equal(read_image(tmp_path / "phone.png").permute(1, 2, 0).numpy(), upright)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "opaque"])
+def test_masks_with_and_without_alpha(tmp_path, mode):
+    expected = np.zeros((40, 60), np.uint8)
+    expected[5:20, 10:30] = 255
+    opaque, black = np.full_like(expected, 255), np.zeros_like(expected)
+    layers = {
+        "L": [expected],
+        "LA": [expected, opaque],
+        "RGBA": [opaque, black, opaque, expected],  # a cut-out: colours everywhere, alpha on the object
+        "opaque": [expected, black, black, opaque],
+    }[mode]
+    Image.fromarray(np.squeeze(np.dstack(layers))).save(tmp_path / "mask.png")
+    assert np.array_equal(run_demo.read_mask(tmp_path / "mask.png", 40, 60).numpy(), expected > 0)

@@ -5,6 +5,7 @@ A misspelt or mistyped key is an error that names the file or the option.
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -24,8 +25,17 @@ class ModelConfig:
     dpt_channels: list[int] = field(default_factory=lambda: [512, 1024, 1024])
     features: int = 256
     width: int = 256
-    half_cell: float = 0.0
-    viewing_ray: bool = True
+    half_cell: float = 0.0  # see `model.flow.FlowDecoder`
+    viewing_ray: bool = True  # see `model.affine.pose_from_similarity`
+
+    def __post_init__(self):
+        for name in ("stride", "size", "features", "width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+        if self.width % 32:
+            raise ValueError(f"model.width is {self.width}; it must be a multiple of 32")
+        if len(self.dpt_channels) != 3 or min(self.dpt_channels) < 1:
+            raise ValueError(f"model.dpt_channels is {self.dpt_channels}; it must be three positive numbers")
 
 
 @dataclass
@@ -127,7 +137,7 @@ class TestConfig:
             raise ValueError(f"test.stage is {self.stage}; it must be 1, 2 or 3")
         if self.views not in (42, 162, 642):
             raise ValueError(f"test.views is {self.views}; it must be 42, 162 or 642")
-        if self.hypotheses < 1 or self.threshold_px <= 0:
+        if self.hypotheses < 1 or not self.threshold_px > 0:
             raise ValueError("test.hypotheses and test.threshold_px must be positive")
 
 
@@ -143,9 +153,16 @@ class Config:
     checkpoint: str | None = None
     log_dir: str = "log"
 
+    def __post_init__(self):
+        self.log_dir = str(Path(self.log_dir).expanduser())
 
-def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
-    """The configuration of a YAML file with `key=value` overrides on top.
+
+def load_config(
+    path: Path | str, overrides: list[str] | None = None, flags: dict[str, Any] | None = None
+) -> Config:
+    """The configuration of a YAML file with `key=value` overrides on top, and values of flags on those.
+
+    A flag that is None changes nothing.
 
     Raises:
         InputError: the file is missing or no YAML; a key is unknown; a value has the wrong type.
@@ -162,6 +179,9 @@ def load_config(path: Path | str, overrides: list[str] | None = None) -> Config:
         if "=" not in override:
             raise InputError(f"option {override!r}: not of the form key=value; write e.g. test.hypotheses=1")
         config = _merge(config, _parse(override), f"option {override!r}")
+    for key, value in (flags or {}).items():
+        if value is not None:
+            OmegaConf.update(config, key, value)
     try:
         return OmegaConf.to_object(config)
     except (OmegaConfBaseException, ValueError) as error:

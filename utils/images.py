@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from utils.errors import InputError
@@ -23,6 +23,7 @@ def read_pixels(path: Path | str) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
+            image = ImageOps.exif_transpose(image)  # as viewers show it, and as boxes are read off
             if image.mode in ("1", "P", "PA", "CMYK", "YCbCr"):
                 image = image.convert("RGB")
             pixels = np.array(image)
