@@ -40,7 +40,9 @@ LOG = logging.getLogger("run_test")
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "--dataset", default="all", help="folder of a BOP data set, or all for the seven core ones"
+        "--dataset",
+        default="all",
+        help="name of a BOP data set's folder below test_dataset.data_dir, or all for the seven core ones",
     )
     parser.add_argument("--config", default="config/base.yaml", help="YAML file")
     parser.add_argument("--checkpoint_path", help="weights: the released checkpoint or one trained here")
@@ -76,7 +78,8 @@ def main() -> None:
     run_dir = (
         Path(config.log_dir) / f"{arguments.model}_{Path(arguments.config).stem}_id{arguments.version_id}"
     )
-    names = layouts.BOP_CORE if arguments.dataset == "all" else [arguments.dataset]
+    name = layouts.dataset_name(arguments.dataset)
+    names = layouts.BOP_CORE if name == "all" else [name]
     sets = [tested_set(name, config, run_dir, method=arguments.model) for name in names]
     for tested in sets if arguments.score else []:
         check_truth(tested)  # better told now than after the run

@@ -7,6 +7,7 @@ after that; so an interrupted run goes on with the objects that have no poses ye
 import argparse
 import multiprocessing
 import os
+import re
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,7 @@ PNG_OPTIONS = (
     cv2.IMWRITE_PNG_FILTER,
     cv2.IMWRITE_PNG_FILTER_UP,
 )
+TEMPLATE_FILE = re.compile(r"\d{6}(_depth)?\.png")  # as `layouts.template_files` names them
 
 
 @dataclass(frozen=True)
@@ -87,13 +89,12 @@ def is_complete(templates: Path, name: str, n_views: int) -> bool:
 
 def render_object(job: Job) -> str:
     """Writes one object's templates in the layout of the original; returns the object's name."""
+    folder, unfinished = job.templates / job.name, job.templates / f".{job.name}.tmp"
+    poses_path = layouts.template_poses(job.templates, job.name)
+    _check_replaceable(folder)  # better told now than after the rendering
     mesh = load_mesh(job.mesh.path, unit=job.mesh.unit)
     poses = object_poses(mesh.vertices, job.n_views)
-    unfinished, poses_path = (
-        job.templates / f".{job.name}.tmp",
-        layouts.template_poses(job.templates, job.name),
-    )
-    shutil.rmtree(unfinished, ignore_errors=True)
+    _remove_images(unfinished)
     unfinished.mkdir(parents=True)
     with Renderer() as renderer:
         for index, pose in enumerate(poses):
@@ -101,13 +102,28 @@ def render_object(job: Job) -> str:
             rgb_path, depth_path = layouts.template_files(job.templates, job.name, index)
             _write_view(view, unfinished / rgb_path.name, unfinished / depth_path.name, job.depth_unit)
     poses_path.unlink(missing_ok=True)
-    shutil.rmtree(job.templates / job.name, ignore_errors=True)
-    os.replace(unfinished, job.templates / job.name)
+    _remove_images(folder)
+    os.replace(unfinished, folder)
     in_mm = poses.copy()
     in_mm[:, :3, 3] *= 1000
     with write_atomically(poses_path) as temporary:
         np.save(temporary, in_mm)
     return job.name
+
+
+def _remove_images(folder: Path) -> None:
+    _check_replaceable(folder)
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Raises an `InputError` for what is no folder of template images, and so perhaps the user's own."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise InputError(f"{folder} is in the way of templates: move it elsewhere")
+    for path in folder.iterdir() if folder.exists() else ():
+        if not TEMPLATE_FILE.fullmatch(path.name) or path.is_dir():
+            raise InputError(f"{path} is no template image, so {folder} is not replaced: move it elsewhere")
 
 
 def _write_view(view: Rendering, rgb_path: Path, depth_path: Path, depth_unit: float) -> None:
@@ -177,7 +193,9 @@ def _attempt(job: Job) -> InputError | None:
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--dataset", required=True, help="name of a BOP data set, gso, shapenet or a folder of meshes"
+        "--dataset",
+        required=True,
+        help="name of a folder below --data_dir: a BOP data set or plain meshes; or gso, shapenet",
     )
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder that holds the data set")
     parser.add_argument("--views", type=int, choices=sorted(SUBDIVISIONS), default=162)
@@ -188,9 +206,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.processes < 1:
         raise InputError(f"--processes {options.processes}: give 1 or more")
-    templates = layouts.templates_dir(options.data_dir, options.dataset)
-    unit = layouts.template_depth_unit(options.dataset)
-    meshes = layouts.find_meshes(options.data_dir, options.dataset)
+    dataset = layouts.dataset_name(options.dataset)
+    templates = layouts.templates_dir(options.data_dir, dataset)
+    unit = layouts.template_depth_unit(dataset)
+    meshes = layouts.find_meshes(options.data_dir, dataset)
     if options.unit:
         meshes = {name: replace(mesh, unit=UNITS[options.unit]) for name, mesh in meshes.items()}
     jobs = [Job(mesh, templates, name, options.views, unit) for name, mesh in meshes.items()]

@@ -5,10 +5,11 @@ import os
 
 import pytest
 
+from datasets.sources import mesh_files
 from tests.small_bop import dump, write_set
 from utils.errors import InputError
 from utils.files import iterate_json, read_json, write_atomically
-from utils.layouts import MeshFile, find_meshes
+from utils.layouts import MeshFile, dataset_dir, dataset_name, find_meshes, templates_dir
 
 
 def touch(path):
@@ -54,6 +55,32 @@ def test_a_plain_folder_of_meshes(tmp_path):
         "box": MeshFile(tmp_path / "things/box.STL", 1.0),
         "cup": MeshFile(tmp_path / "things/cup.glb", 1.0),
     }
+
+
+@pytest.mark.parametrize("name", ["/abs", "../data/toys", "toys/", "a/b", "..", ".", "", "./toys", "/"])
+def test_a_path_is_no_name_of_a_data_set(tmp_path, name):
+    touch(tmp_path / "toys/cup.ply")
+    for ask in (dataset_dir, templates_dir, find_meshes):
+        with pytest.raises(InputError, match=f"data set '{name}': give a name, not a path.*--data_dir"):
+            ask(tmp_path, name)
+
+
+def test_a_typed_name_may_end_in_a_slash():
+    assert [dataset_name(given) for given in ("toys", "toys/", "my.toys-2//")] == [
+        "toys",
+        "toys",
+        "my.toys-2",
+    ]
+    for given in ("/abs", "../data/mini", "a/b/", "../", "./", "/", ""):
+        with pytest.raises(InputError, match=f"data set '{given}': give a name"):
+            dataset_name(given)
+
+
+def test_the_folder_of_training_meshes_is_a_path(tmp_path, monkeypatch):
+    touch(tmp_path / "toys/cup.ply")
+    monkeypatch.chdir(tmp_path / "toys")
+    for folder in (".", "../toys/", str(tmp_path / "toys")):
+        assert mesh_files(folder) == {"cup": MeshFile(tmp_path / "toys/cup.ply", 1.0)}
 
 
 MISSING = {

@@ -181,6 +181,28 @@ def test_incomplete_objects_are_rendered_again(tmp_path):
     assert not render_templates.is_complete(templates, "ball", 162)
 
 
+def test_folders_of_the_user_stay(tmp_path, capsys):
+    write_ball(tmp_path / "toys", radius=0.01)
+    (tmp_path / "toys" / "ball").mkdir()  # beside ball.ply
+    own = [tmp_path / "toys" / "ball" / "000000.png", tmp_path / "templates" / "toys" / "ball" / "notes.txt"]
+    for path in own:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("mine")
+    for dataset in (str(tmp_path / "toys"), "../toys", "."):
+        with pytest.raises(SystemExit) as ended:
+            run(tmp_path, "--processes", "1", "--dataset", dataset)
+        assert ended.value.code == 2
+        assert f"error: data set {dataset!r}" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        run(tmp_path, "--processes", "1")
+    assert f"error: {own[1]} is no template image" in capsys.readouterr().err
+    assert [path.read_text() for path in own] == ["mine", "mine"]
+    assert [path.name for path in own[1].parent.parent.iterdir()] == ["ball"]  # found out before rendering
+    own[1].unlink()
+    run(tmp_path, "--processes", "1", "--dataset", "toys/")
+    assert len(list(own[1].parent.iterdir())) == 84
+
+
 def test_bad_mesh_is_one_line_and_leaves_the_others_complete(tmp_path, capsys):
     write_ball(tmp_path / "toys", "good", radius=0.01)
     (tmp_path / "toys" / "bad.ply").write_text("no mesh")

@@ -152,6 +152,13 @@ def test_missing_data_set(monkeypatch, capsys, toy, log_dir):
     assert str(toy / "absent") in line
 
 
+@pytest.mark.parametrize("form", ["{}/toy", "../{}", "..", "toy/../toy"])
+def test_a_path_instead_of_a_data_set(monkeypatch, capsys, toy, log_dir, form):
+    dataset = form.format(toy)
+    line = failure(monkeypatch, capsys, *arguments(toy, log_dir, "--dataset", dataset))
+    assert repr(dataset) in line and "test_dataset.data_dir" in line
+
+
 def test_missing_detections(monkeypatch, capsys, toy, log_dir):
     line = failure(monkeypatch, capsys, *arguments(toy, log_dir, "test_dataset.detections=absent.json"))
     assert "absent.json" in line

@@ -71,8 +71,28 @@ def _first(candidates: Iterable[Path]) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
 
+def dataset_name(given: str) -> str:
+    """The name of a data set as it was typed, without the slash that shells add to folders.
+
+    Raises an `InputError` for a path: joined to `data_dir` it could lead to a folder of the user's.
+    """
+    name = given.rstrip("/")
+    _check_name(name, given)
+    return name
+
+
+def _check_name(name: str, given: str | None = None) -> None:
+    if name in ("", "..") or Path(name).name != name:
+        shown = name if given is None else given
+        raise InputError(
+            f"data set {shown!r}: give a name, not a path; "
+            "its parent folder is --data_dir or test_dataset.data_dir"
+        )
+
+
 def dataset_dir(data_dir: Path | str, name: str) -> Path:
     """`<data_dir>/<name>`; an `InputError` lists the folders there if this one is missing."""
+    _check_name(name)
     folder = Path(data_dir) / name
     if not folder.is_dir():
         raise InputError(
@@ -146,6 +166,7 @@ def find_detections(folder: Path | str, name: str) -> Path:
 
 def templates_dir(data_dir: Path | str, name: str) -> Path:
     """Folder of a data set's rendered templates."""
+    _check_name(name)
     return Path(data_dir) / "templates" / name
 
 
