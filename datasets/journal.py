@@ -20,7 +20,8 @@ class Journal:
 
     Args:
         folder: where the journals of a run lie; all its processes share it.
-        fingerprint: everything that the poses depend on, by name; a journal with another one is refused.
+        fingerprint: everything that the poses depend on, by name; a journal with another one is refused,
+            and one without a finished image begun anew.
         rank: of this process.
     """
 
@@ -29,8 +30,9 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"rank{rank}.jsonl"
         lines = _whole_lines(path)
-        if lines:
-            _check(path, lines[0], fingerprint)
+        _check(path, lines, fingerprint)
+        if len(lines) < 2:
+            lines = []
         self._file = path.open("ab")
         self._file.truncate(sum(map(len, lines)))
         if not lines:
@@ -63,8 +65,7 @@ def read_journals(folder: Path | str, fingerprint: Fingerprint) -> dict[tuple[in
     results = {}
     for path in sorted(Path(folder).glob("rank*.jsonl")):
         lines = _whole_lines(path)
-        if lines:
-            _check(path, lines[0], fingerprint)
+        _check(path, lines, fingerprint)
         for number, line in enumerate(lines[1:], start=2):
             result = _result(line, f"{path}, line {number}")
             results.setdefault(result.image, result)
@@ -78,15 +79,18 @@ def _whole_lines(path: Path) -> list[bytes]:
     return [line for line in path.read_bytes().splitlines(keepends=True) if line.endswith(b"\n")]
 
 
-def _check(path: Path, line: bytes, fingerprint: Fingerprint) -> None:
+def _check(path: Path, lines: list[bytes], fingerprint: Fingerprint) -> None:
+    """Raises an `InputError` for what is no journal, and for finished images of another run."""
+    if not lines:
+        return
     try:
-        found = dict(json.loads(line)["fingerprint"])
+        found = dict(json.loads(lines[0])["fingerprint"])
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{path} does not begin like a journal: delete it to start again") from None
     differing = sorted(
         key for key in found.keys() | fingerprint.keys() if found.get(key) != fingerprint.get(key)
     )
-    if differing:
+    if differing and len(lines) > 1:  # a run that failed at once does not stand in the way of its remedy
         changed = f"{path} belongs to a run with another {', '.join(differing)}"
         raise InputError(f"{changed}: name another log_dir or version_id, or delete it")
 

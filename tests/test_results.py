@@ -200,6 +200,21 @@ def test_a_journal_cut_in_its_first_line_begins_anew(tmp_path):
     assert list(read_journals(tmp_path, FINGERPRINT)) == [(1, 3)]
 
 
+def test_a_journal_without_an_image_does_not_bind(tmp_path):
+    other = FINGERPRINT | {"checkpoint": "def", "stage": 1}
+    with Journal(tmp_path, FINGERPRINT):
+        pass
+    path = tmp_path / "rank0.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"scene_id": 1, "im')  # killed within the first image
+    assert read_journals(tmp_path, other) == {}
+    with Journal(tmp_path, other) as journal:
+        journal.append(result(3))
+    assert list(read_journals(tmp_path, other)) == [(1, 3)]
+    assert len(path.read_text().splitlines()) == 2
+    with pytest.raises(InputError, match="another checkpoint, stage"):
+        Journal(tmp_path, FINGERPRINT)
+
+
 def test_processes_keep_a_journal_each(tmp_path):
     results = [result(im_id) for im_id in range(5)]
     for rank in range(2):
@@ -227,8 +242,8 @@ def test_nothing_begun_is_nothing_finished(tmp_path):
     ],
 )
 def test_journals_of_other_runs_are_refused(tmp_path, fingerprint, text, problem):
-    with Journal(tmp_path, FINGERPRINT):
-        pass
+    with Journal(tmp_path, FINGERPRINT) as journal:
+        journal.append(result(3))
     if text is not None:
         (tmp_path / "rank0.jsonl").write_text(text)
     with pytest.raises(InputError, match=problem) as caught:
