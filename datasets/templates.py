@@ -81,15 +81,17 @@ class Templates:
         return torch.from_numpy(rgba), torch.from_numpy(depth.astype(np.float32))
 
     def _checked(self, path: Path, dtype: type, channels: tuple[int, ...]) -> np.ndarray:
-        pixels = read_pixels(path)
+        redo = f"delete {path.parent} and {self._remedy}"  # with all its files there it would count as done
+        try:
+            pixels = read_pixels(path)
+        except InputError as error:
+            raise InputError(f"template {path} is damaged: {redo} ({error})") from None
         width, height = layouts.TEMPLATE_SIZE
         if pixels.shape != (height, width, *channels) or pixels.dtype != dtype:
             expected = (
                 f"{width}x{height} px, {channels[0] if channels else 1} channel(s) of {np.dtype(dtype)}"
             )
-            raise InputError(
-                f"template {path} is {pixels.shape} {pixels.dtype}, not {expected}: {self._remedy}"
-            )
+            raise InputError(f"template {path} is {pixels.shape} {pixels.dtype}, not {expected}: {redo}")
         return pixels
 
     def _poses(self) -> Tensor:
