@@ -7,6 +7,9 @@ setup: $(VENV)/.ready
 	@$(VENV)/bin/python -m rendering.install_egl
 
 $(VENV)/.ready: requirements.txt
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
+		{ echo "error: $(PYTHON) is not Python 3.11 or newer with venv: apt-get install python3-venv," \
+		"or name another with make PYTHON=python3.12" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
