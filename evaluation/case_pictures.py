@@ -12,15 +12,19 @@ from typing import Self
 
 import cv2
 import numpy as np
+import torch
 
 from datasets.templates import Templates
 from evaluation.cases import Case, TestedSet
+from evaluation.errors import end_point_error
 from evaluation.eval_models import EvalModel
 from rendering.mesh import Mesh
 from rendering.renderer import Renderer
 from utils.errors import InputError
+from utils.geometry import invert, sample_depth, transform, unproject
 from utils.images import read_image
 from utils.layouts import image_path
+from utils.structs import View
 
 SIDE = 320  # px, longer side of a photo's picture
 _JPEG_QUALITY = 82
@@ -55,6 +59,7 @@ class CasePictures:
     outline: str | None
     template: Picture | None
     points: tuple[Point, ...]
+    match_error: float | None  # px of the photo, see `match_error`; None without matches
 
 
 class CasePainter:
@@ -81,10 +86,15 @@ class CasePainter:
         poses = [case.truth] + ([estimate.cam_from_obj] if estimate else [])
         window = _window(mesh, poses, case.image.K, rgb.shape[:2])
         scale = SIDE / max(window[2] - window[0], window[3] - window[1])
-        template, points = None, ()
+        template, points, error = None, (), None
         if estimate and estimate.details:
-            template = self._template(case.obj_id, estimate.details.template)
+            view = self._template(case.obj_id, estimate.details.template)
+            matches = np.array(estimate.details.matches).reshape(-1, 4)
             points = _points(estimate.details.matches, window, scale)
+            if view is not None:
+                crop = np.uint8(np.round(255 * view.rgb[0].permute(1, 2, 0).numpy()))
+                template = Picture(_jpeg(crop), self._size, self._size)
+                error = match_error(matches, view, case.image.K, case.truth)
         outlines = [self._outline(mesh, pose, case.image.K, window, scale) for pose in poses]
         return CasePictures(
             photo=_photo(rgb, window, scale),
@@ -92,6 +102,7 @@ class CasePainter:
             outline=outlines[1] if estimate else None,
             template=template,
             points=points,
+            match_error=error,
         )
 
     def _outline(
@@ -116,19 +127,33 @@ class CasePainter:
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         return "".join(map(_path, contours))
 
-    def _template(self, obj_id: int, view: int) -> Picture | None:
-        """The template's crop; None where it is not there any more."""
+    def _template(self, obj_id: int, view: int) -> View | None:
+        """The template (1, ...); None where it is not there any more."""
         try:
             if obj_id not in self._templates:
                 name = f"{obj_id:06d}"
                 self._templates[obj_id] = Templates(self._tested.templates, self._tested.name, name)
             if not 0 <= view < len(self._templates[obj_id]):
                 return None
-            crop = self._templates[obj_id].read(self._size, [view])
+            return self._templates[obj_id].read(self._size, [view])
         except InputError:
             return None
-        rgb = crop.rgb[0].permute(1, 2, 0).numpy()
-        return Picture(_jpeg(np.uint8(np.round(255 * rgb))), self._size, self._size)
+
+
+def match_error(matches: np.ndarray, template: View, K: np.ndarray, truth: np.ndarray) -> float | None:
+    """End-point error (px of the photo) of the matches that an estimate rests on; None without any.
+
+    matches (N, 4) px of the photo and of the template (1, ...); K (3, 3) of the photo; truth (3, 4) mm. The
+    pose of a symmetric object may be right although its matches, to an equivalent pose, are far off.
+    """
+    if len(matches) == 0:
+        return None
+    xy = torch.from_numpy(matches[None, :, 2:]).float()
+    depth = sample_depth(template.depth, xy)
+    xyz = transform(invert(template.cam_from_obj), unproject(template.K, xy, depth))
+    weight = (depth > 0).double().numpy()
+    error = end_point_error(matches[None, :, :2], 1000 * xyz.double().numpy(), weight, K[None], truth[None])
+    return float(error[0]) if np.isfinite(error[0]) else None
 
 
 def _mesh(model: EvalModel) -> Mesh:
