@@ -131,7 +131,7 @@ def hull_vertices(vertices: np.ndarray) -> np.ndarray:
     return vertices[ConvexHull(flat).vertices]
 
 
-class _Beside(FilePathResolver):
+class FilesBeside(FilePathResolver):
     """Finds what a mesh file names, in its own folder or in a texture folder beside that one, nowhere else.
 
     It remembers what cannot be used: trimesh itself goes on without, and the object would lose its colours.
@@ -143,7 +143,7 @@ class _Beside(FilePathResolver):
         self.unusable: list[str] = []
 
     def get(self, name: str) -> bytes:
-        path = self._find(name.strip().replace("\\", "/"))
+        path = self.find(name)
         if path is None:
             self.unusable.append(f"{name.strip()}, which is not beside it")
             raise FileNotFoundError(name)
@@ -156,7 +156,9 @@ class _Beside(FilePathResolver):
                 raise
         return data
 
-    def _find(self, name: str) -> Path | None:
+    def find(self, name: str) -> Path | None:
+        """The file that a mesh names; None if it is not there."""
+        name = name.strip().replace("\\", "/")
         base = Path(name).name
         for candidate in (name, base, f"../materials/textures/{base}"):
             parts = Path(os.path.normpath(candidate)).parts
@@ -172,7 +174,7 @@ def _read(path: Path) -> trimesh.Scene:
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path} is no mesh file: convert it to one of {' '.join(SUFFIXES)}")
     logging.getLogger("trimesh").setLevel(logging.CRITICAL)  # what it logs is told by the errors here
-    files = _Beside(path)
+    files = FilesBeside(path)
     try:
         scene = trimesh.load_scene(path, resolver=files, process=False, allow_remote=False)
     except Exception as error:  # trimesh's readers raise whatever a damaged file leads them to

@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from rendering.mesh import UNITS, Mesh, load_mesh
+from rendering.mesh_digest import mesh_digest
 from rendering.renderer import Renderer, Rendering
 from rendering.viewpoints import SUBDIVISIONS, object_poses
 from utils import layouts
@@ -74,17 +75,26 @@ def render_templates_of(renderer: Renderer, mesh: Mesh, n_views: int = 162) -> T
     )
 
 
-def is_complete(templates: Path, name: str, n_views: int) -> bool:
-    """Whether an object's templates are all there; its poses are written last.
+def is_complete(job: Job) -> bool:
+    """Whether an object's templates are all there, from the mesh as it is now; its poses are written last.
 
-    The images are counted too, for templates that were copied or downloaded in part.
+    The images are counted too, for templates that were copied or downloaded in part. Templates without a
+    digest, such as those of the paper's authors, are taken for those of the mesh.
     """
+    digest = layouts.template_digest(job.templates, job.name)
     try:
-        poses = np.load(layouts.template_poses(templates, name), allow_pickle=False)
+        poses = np.load(layouts.template_poses(job.templates, job.name), allow_pickle=False)
+        images = sum(1 for _ in (job.templates / job.name).glob("*.png"))
+        if poses.shape != (job.n_views, 4, 4) or images != 2 * job.n_views:
+            return False
+        return not digest.exists() or digest.read_text(encoding="utf-8") == _digest(job)
     except (OSError, ValueError, EOFError):
         return False
-    images = sum(1 for _ in (templates / name).glob("*.png"))
-    return poses.shape == (n_views, 4, 4) and images == 2 * n_views
+
+
+def _digest(job: Job) -> str:
+    """Of everything that an object's templates depend on."""
+    return mesh_digest(job.mesh.path, job.mesh.unit, job.n_views, job.depth_unit)
 
 
 def render_object(job: Job) -> str:
@@ -93,6 +103,7 @@ def render_object(job: Job) -> str:
     poses_path = layouts.template_poses(job.templates, job.name)
     _check_replaceable(folder)  # better told now than after the rendering
     mesh = load_mesh(job.mesh.path, unit=job.mesh.unit)
+    digest = _digest(job)
     poses = object_poses(mesh.vertices, job.n_views)
     _remove_images(unfinished)
     unfinished.mkdir(parents=True)
@@ -106,6 +117,8 @@ def render_object(job: Job) -> str:
     os.replace(unfinished, folder)
     in_mm = poses.copy()
     in_mm[:, :3, 3] *= 1000
+    with write_atomically(layouts.template_digest(job.templates, job.name)) as temporary:
+        temporary.write_text(digest, encoding="utf-8")
     with write_atomically(poses_path) as temporary:
         np.save(temporary, in_mm)
     return job.name
@@ -139,7 +152,7 @@ def _write_view(view: Rendering, rgb_path: Path, depth_path: Path, depth_unit: f
 
 def render_all(jobs: Sequence[Job], processes: int) -> None:
     """Renders what is not complete yet; an object that fails is reported and does not stop the others."""
-    todo = [job for job in jobs if not is_complete(job.templates, job.name, job.n_views)]
+    todo = [job for job in jobs if not is_complete(job)]
     if len(todo) < len(jobs):
         print(f"{len(jobs) - len(todo)} of {len(jobs)} objects are done: delete folders to redo them")
     failures = []

@@ -10,9 +10,11 @@ import trimesh
 
 from rendering import render_templates
 from rendering.mesh import make_mesh
-from rendering.render_templates import render_templates_of
+from rendering.mesh_digest import files_of, mesh_digest
+from rendering.render_templates import Job, render_templates_of
 from rendering.renderer import Renderer
 from rendering.viewpoints import object_poses, view_directions, view_poses
+from utils import layouts
 
 
 @pytest.mark.parametrize("count", [42, 162, 642])
@@ -72,6 +74,12 @@ def write_ball(folder: Path, name: str = "ball", radius: float = 0.04) -> None:
 
 def run(data_dir: Path, *options: str) -> None:
     render_templates.main(["--dataset", "toys", "--data_dir", str(data_dir), "--views", "42", *options])
+
+
+def is_complete(data_dir: Path, name: str, n_views: int = 42) -> bool:
+    mesh = layouts.MeshFile(data_dir / "toys" / f"{name}.ply", 1.0)
+    job = Job(mesh, layouts.templates_dir(data_dir, "toys"), name, n_views, 1e-3)
+    return render_templates.is_complete(job)
 
 
 def snapshot(folder: Path) -> dict[Path, tuple[int, bytes]]:
@@ -149,7 +157,7 @@ def test_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(cv2, "imwrite", write_until_killed)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, "--processes", "1")
-    assert [path.name for path in (templates / "object_poses").iterdir()] == ["a.npy"]
+    assert {path.name for path in (templates / "object_poses").iterdir()} == {"a.npy", "a.sha256"}
     assert not (templates / "b").exists()
     first = snapshot(templates / "a")
     assert len(first) == 84
@@ -175,10 +183,64 @@ def test_incomplete_objects_are_rendered_again(tmp_path):
         lambda: np.save(poses, np.load(poses)[:7]),
     ):
         damage()
-        assert not render_templates.is_complete(templates, "ball", 42)
+        assert not is_complete(tmp_path, "ball")
         run(tmp_path, "--processes", "1")
-        assert render_templates.is_complete(templates, "ball", 42)
-    assert not render_templates.is_complete(templates, "ball", 162)
+        assert is_complete(tmp_path, "ball")
+    assert not is_complete(tmp_path, "ball", n_views=162)
+
+
+def test_templates_of_another_mesh_or_unit_are_rendered_again(tmp_path):
+    write_ball(tmp_path / "toys", radius=0.01)
+    poses = tmp_path / "templates" / "toys" / "object_poses" / "ball.npy"
+    for radius, options, distance in ((0.01, (), 20), (0.02, (), 40), (0.02, ("--unit", "mm"), None)):
+        write_ball(tmp_path / "toys", radius=radius)
+        if distance is None:
+            with pytest.raises(SystemExit):  # too small in mm: so the old templates were not taken
+                run(tmp_path, "--processes", "1", *options)
+            continue
+        run(tmp_path, "--processes", "1", *options)
+        np.testing.assert_allclose(np.linalg.norm(np.load(poses)[:, :3, 3], axis=1), distance, rtol=1e-3)
+        assert is_complete(tmp_path, "ball")
+
+
+def test_templates_without_a_digest_are_accepted(tmp_path):
+    write_ball(tmp_path / "toys", radius=0.01)
+    run(tmp_path, "--processes", "1")
+    (tmp_path / "templates" / "toys" / "object_poses" / "ball.sha256").unlink()
+    write_ball(tmp_path / "toys", radius=0.02)
+    assert is_complete(tmp_path, "ball")
+    before = snapshot(tmp_path / "templates")
+    run(tmp_path, "--processes", "1")
+    assert snapshot(tmp_path / "templates") == before
+
+
+OBJ = "mtllib my look.mtl\r\nv 0 0 0\n"
+PLY = "ply\nformat ascii 1.0\ncomment TextureFile skin.png\nend_header\n"
+GLTF = '{"buffers": [{"uri": "data:;base64,AAAA"}, {"uri" : "shape.bin"}], "images": [{"uri": "skin.png"}]}'
+MTL = "newmtl a\nKd 1 1 1\n  map_Kd ../images/skin.png\n"
+PARTS = {  # mesh file, its content, the files that it consists of beside itself
+    "a/a.obj": (OBJ, ["a/my look.mtl", "images/skin.png"]),
+    "a/b.ply": (PLY, ["a/skin.png"]),
+    "a/c.gltf": (GLTF, ["a/shape.bin", "a/skin.png"]),
+}
+
+
+@pytest.mark.parametrize("mesh", PARTS)
+def test_the_digest_covers_materials_and_textures(tmp_path, mesh):
+    text, parts = PARTS[mesh]
+    others = ["a/my look.mtl", "images/skin.png", "a/skin.png", "a/shape.bin", "a/other.png"]
+    for name in (mesh, *others):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(MTL if name.endswith(".mtl") else text if name == mesh else "x")
+    assert [path.resolve() for path in files_of(tmp_path / mesh)] == [
+        tmp_path / name for name in (mesh, *parts)
+    ]
+    first = mesh_digest(tmp_path / mesh, 42)
+    assert mesh_digest(tmp_path / mesh, 162) != first == mesh_digest(tmp_path / mesh, 42)
+    for name in (mesh, *others):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes() + b"\n")
+        assert (mesh_digest(tmp_path / mesh, 42) != first) == (name == mesh or name in parts), name
+        first = mesh_digest(tmp_path / mesh, 42)
 
 
 def test_folders_of_the_user_stay(tmp_path, capsys):
@@ -213,7 +275,7 @@ def test_bad_mesh_is_one_line_and_leaves_the_others_complete(tmp_path, capsys):
     assert last.startswith("error: ")
     assert str(tmp_path / "toys" / "bad.ply") in last
     templates = tmp_path / "templates" / "toys"
-    assert render_templates.is_complete(templates, "good", 42)
+    assert is_complete(tmp_path, "good")
     assert not (templates / "bad").exists()
 
 

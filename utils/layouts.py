@@ -180,6 +180,11 @@ def template_poses(templates: Path, obj: str) -> Path:
     return templates / "object_poses" / f"{obj}.npy"
 
 
+def template_digest(templates: Path, obj: str) -> Path:
+    """What an object's templates were rendered from, as a digest; those of the paper's authors have none."""
+    return templates / "object_poses" / f"{obj}.sha256"
+
+
 def template_depth_unit(name: str) -> float:
     """Metres per count of the 16-bit depth of a data set's templates, as in the original's files."""
     return 1e-4 if name in _TRAINING_SETS else 1e-3

@@ -1,0 +1,38 @@
+"""The files that a mesh consists of, and a digest of them, by which stale templates are told.
+
+Names are looked for in the text of the files, which is quicker than to read the mesh.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+
+from rendering.mesh import FilesBeside
+
+# PLY's and OBJ's ways to name a texture or a library of materials, and glTF's.
+_NAMED = re.compile(
+    rb"^[ \t]*(?:comment TextureFile|mtllib|map_K[ads])[ \t]+(.+?)[ \t]*\r?$"
+    rb"|\"uri\"\s*:\s*\"([^\"]{1,255})\"",
+    re.MULTILINE | re.IGNORECASE,
+)
+_MAX_NAME = 255  # bytes
+
+
+def mesh_digest(path: Path, *parameters: object) -> str:
+    """SHA-256 of a mesh file, the files it names, and `parameters`; an `OSError` if the mesh is missing."""
+    digest = hashlib.sha256(repr(parameters).encode())
+    for file in files_of(path):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def files_of(path: Path) -> list[Path]:
+    """A mesh file, then the materials and textures that it and these name, where they exist."""
+    files, beside = [path], FilesBeside(path)
+    for file in files:  # grows while materials are read
+        for names in _NAMED.findall(file.read_bytes()):
+            name = b"".join(names)
+            found = beside.find(name.decode(errors="ignore")) if len(name) <= _MAX_NAME else None
+            if found is not None and found not in files:
+                files.append(found)
+    return files
