@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -29,12 +29,13 @@ from utils import layouts
 from utils.config import Config, load_config, to_yaml
 from utils.device import choose_device
 from utils.distributed import World, join
-from utils.errors import exits_cleanly
+from utils.errors import InputError, exits_cleanly
 from utils.files import write_atomically
 from utils.prefetch import prefetch
 from utils.structs import View
 
 LOG = logging.getLogger("run_test")
+TEMPLATE_RECORDS = (layouts.template_digest, layouts.template_poses)  # small files that tell templates apart
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -80,11 +81,14 @@ def main() -> None:
     )
     name = layouts.dataset_name(arguments.dataset)
     names = layouts.BOP_CORE if name == "all" else [name]
+    check_detections(config, names)
     sets = [tested_set(name, config, run_dir, method=arguments.model) for name in names]
     for tested in sets if arguments.score else []:
         check_truth(tested)  # better told now than after the run
-    for tested in sets:
-        run_dataset(tested, config, network, run_dir, world=world)
+    datasets = [open_dataset(tested, config) for tested in sets]  # so is what another data set lacks
+    loaders = [views_loader(config, dataset, world) for dataset in datasets]
+    for tested, dataset, load_views in zip(sets, datasets, loaders, strict=True):
+        run_dataset(tested, dataset, load_views, config, network, run_dir, world=world)
         if world.rank == 0:
             LOG.info("poses: %s", tested.csv)
     if world.rank == 0 and arguments.score is not False:
@@ -116,12 +120,26 @@ def tested_set(name: str, config: Config, run_dir: Path, *, method: str) -> Test
     )
 
 
-def run_dataset(tested: TestedSet, config: Config, network: PicoPose, run_dir: Path, *, world: World) -> None:
+def open_dataset(tested: TestedSet, config: Config) -> BopTestSet:
+    detections = detections_of(config, tested.name)
+    return BopTestSet(
+        config.test_dataset.data_dir, tested.name, detections=detections, targets=tested.targets
+    )
+
+
+def run_dataset(
+    tested: TestedSet,
+    dataset: BopTestSet,
+    load_views: Callable[[int], View],
+    config: Config,
+    network: PicoPose,
+    run_dir: Path,
+    *,
+    world: World,
+) -> None:
     """Runs one data set, or what an interrupted run left of it, and writes its CSV."""
-    data, name = config.test_dataset, tested.name
-    dataset = BopTestSet(data.data_dir, name, detections=detections_of(config, name), targets=tested.targets)
     fingerprint = fingerprint_of(config, dataset)
-    journals = run_dir / f"{name}_journal"
+    journals = run_dir / f"{tested.name}_journal"
     done = read_journals(journals, fingerprint)
     # Images are dealt out before the finished ones are left out, so that every process deals alike.
     own = range(world.rank, len(dataset), world.size)
@@ -129,7 +147,7 @@ def run_dataset(tested: TestedSet, config: Config, network: PicoPose, run_dir: P
     stages = [
         PicoPoseStage(
             network,
-            views_loader(config, dataset, world),
+            load_views,
             hypotheses=config.test.hypotheses,
             stage=config.test.stage,
             threshold_px=config.test.threshold_px,
@@ -171,6 +189,16 @@ def run_images(
             progress.update()
 
 
+def check_detections(config: Config, names: Sequence[str]) -> None:
+    """Raises an `InputError` where one file of detections is given for several data sets."""
+    given = config.test_dataset.detections
+    if given is not None and len(names) > 1 and not Path(given).is_dir():
+        raise InputError(
+            f"test_dataset.detections={given} is no folder with a file for each of {', '.join(names)}: "
+            "give one, or run a single data set with --dataset"
+        )
+
+
 def detections_of(config: Config, name: str) -> Path:
     """The detection file of a data set."""
     given = config.test_dataset.detections
@@ -180,13 +208,27 @@ def detections_of(config: Config, name: str) -> Path:
 
 
 def views_loader(config: Config, dataset: BopTestSet, world: World) -> Callable[[int], View]:
-    """Reads an object's templates; those below `log_dir` are rendered if they are not there yet."""
+    """Reads an object's templates; those below `log_dir` are rendered if they are not there yet.
+
+    Raises an `InputError` for templates that are incomplete or of another number than `test.views`.
+    """
     name, root = dataset.name, templates_root(config, dataset.name)
     if root == Path(config.log_dir):
         if world.rank == 0:
-            render_all(template_jobs(config, dataset, layouts.templates_dir(root, name)), os.cpu_count())
+            jobs = template_jobs(config, dataset, layouts.templates_dir(root, name))
+            render_all(jobs, len(os.sched_getaffinity(0)))
         world.barrier()
-    return lambda obj_id: Templates(root, name, f"{obj_id:06d}").read(config.model.size)
+    templates = {obj_id: Templates(root, name, f"{obj_id:06d}") for obj_id in dataset.objects}
+    for obj_id, found in templates.items():
+        if len(found) != config.test.views:
+            folder = layouts.templates_dir(root, name)
+            raise InputError(
+                f"{folder} has {len(found)} templates of object {obj_id}, but test.views is "
+                f"{config.test.views}: pass --view {len(found)}, or render them again with "
+                f"python -m rendering.render_templates --dataset {name} --data_dir {root} "
+                f"--views {config.test.views}"
+            )
+    return lambda obj_id: templates[obj_id].read(config.model.size)
 
 
 def templates_root(config: Config, name: str) -> Path:
@@ -203,13 +245,17 @@ def template_jobs(config: Config, dataset: BopTestSet, folder: Path) -> list[Job
 
 
 def fingerprint_of(config: Config, dataset: BopTestSet) -> dict[str, str]:
-    """Everything that the poses of a run depend on, by name."""
+    """Everything that the poses of a run depend on, by name; the templates must be there."""
+    folder = layouts.templates_dir(templates_root(config, dataset.name), dataset.name)
+    names = [f"{obj_id:06d}" for obj_id in dataset.objects]
+    templates = [path(folder, name) for name in names for path in TEMPLATE_RECORDS]
     files = {"checkpoint": config.checkpoint, "detections": dataset.detections.path}
     return {
         "dataset": dataset.name,
         "images": _digest(json.dumps([(i.scene_id, i.im_id, i.instances) for i in dataset.images]).encode()),
         "model": json.dumps(asdict(config.model)),
         "test": json.dumps(asdict(config.test)),
+        "templates": _digest(b"".join(path.read_bytes() for path in templates if path.is_file())),
         **{key: _digest(Path(path).read_bytes()) if path else "none" for key, path in files.items()},
     }
 

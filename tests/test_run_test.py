@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import trimesh
 
 import run_test
 from tests.shared import ROOT
 from tests.small_bop import dump, load, write_set
+from utils import layouts
 
 SMALL = [
     "model.backbone=resnet10t",
@@ -125,6 +127,57 @@ def test_another_configuration_does_not_mix_in(monkeypatch, capsys, toy, log_dir
     )
     assert "another test" in line
     assert "version_id" in line
+
+
+def rescale(mesh: Path, factor: float) -> None:
+    shape = trimesh.load(mesh, process=False)
+    trimesh.Trimesh(shape.vertices * factor, shape.faces, process=False).export(mesh)
+
+
+def test_a_changed_mesh_does_not_mix_in(monkeypatch, capsys, tmp_path):
+    """Its templates are rendered again, and the finished images of the old ones are refused."""
+    folder = write_set(tmp_path)
+    log_dir = tmp_path / "log"
+    run(monkeypatch, *arguments(tmp_path, log_dir))
+    poses = log_dir / "templates" / "toy" / "object_poses"
+    before = {path.name: path.read_bytes() for path in poses.iterdir()}
+    rescale(folder / "models" / "obj_000005.ply", 2)
+    line = failure(monkeypatch, capsys, *arguments(tmp_path, log_dir))
+    assert "another templates: name another log_dir or version_id" in line
+    changed = {name for name, content in before.items() if (poses / name).read_bytes() != content}
+    assert changed == {"000005.npy", "000005.sha256"}
+    run(monkeypatch, *arguments(tmp_path, log_dir, "--version_id", "1"))
+
+
+def test_templates_beside_the_data_have_the_number_asked_for(monkeypatch, capsys, tmp_path, toy):
+    shutil.copytree(toy / "toy", tmp_path / "toy")
+    given = arguments(tmp_path, tmp_path / "log")
+    run(monkeypatch, *given, "--version_id", "1")
+    shutil.move(tmp_path / "log" / "templates", tmp_path / "templates")
+    line = failure(monkeypatch, capsys, *given, "--view", "162")
+    assert "has 42 templates of object 2, but test.views is 162: pass --view 42, or render" in line
+    assert f"--dataset toy --data_dir {tmp_path} --views 162" in line
+    run(monkeypatch, *given)  # the remedy: nothing of the failed run is in its way
+    assert not (tmp_path / "log" / "templates").exists()
+
+
+def test_all_data_sets_are_checked_before_the_first_runs(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(layouts, "BOP_CORE", ("lmo", "tudl"))
+    for name in layouts.BOP_CORE:
+        write_set(tmp_path, name)
+    (tmp_path / "tudl" / "detections.json").unlink()
+    log_dir = tmp_path / "log"
+    given = ["--dataset", "all", f"test_dataset.data_dir={tmp_path}", f"log_dir={log_dir}", *FAST]
+    assert "no detections for tudl" in failure(monkeypatch, capsys, *given)
+    file = tmp_path / "lmo" / "detections.json"
+    line = failure(monkeypatch, capsys, *given, f"test_dataset.detections={file}")
+    assert f"test_dataset.detections={file} is no folder with a file for each of lmo, tudl" in line
+    assert not log_dir.exists()
+    for name in layouts.BOP_CORE:
+        shutil.copy(file, tmp_path / f"cnos-fastsam_{name}-test_1.json")
+    run(monkeypatch, *given, f"test_dataset.detections={tmp_path}")
+    csvs = {path.name for path in (log_dir / "picopose_base_id0").glob("*.csv")}
+    assert csvs == {"picopose_lmo-test.csv", "picopose_tudl-test.csv"}
 
 
 def test_annotated_images_are_scored(monkeypatch, capsys, tmp_path, log_dir):
