@@ -22,7 +22,7 @@ def test_an_unfit_python_is_one_line_with_the_remedy(tmp_path, kind):
     if PYTHONS[kind] is not None:
         python.write_text(f"#!/bin/sh\n{PYTHONS[kind]}\n")
         python.chmod(0o755)
-    command = ["make", "setup", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}"]
+    command = ["make", "--no-print-directory", "setup", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode != 0
     (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("make")]
