@@ -1,14 +1,13 @@
 """What `make setup` says on a machine without the Python that it needs, and what it installs."""
 
-import ast
 import shutil
 import subprocess
 import sys
 from importlib.metadata import packages_distributions
-from pathlib import Path
 
 import pytest
 
+from tests.imports import imported
 from tests.shared import ROOT
 
 # Old: the version check fails; bare: Debian's python3 without python3-venv, where ensurepip is missing.
@@ -36,17 +35,6 @@ def test_requirements_name_whatever_is_imported():
     folders = ("utils", "model", "datasets", "rendering", "evaluation", "data")
     files = [*ROOT.glob("*.py"), *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
     distributions = packages_distributions()
-    for name in sorted({name for path in files for name in imported(path)}):
+    for name in sorted({name for path in files for name in imported(path)} - sys.stdlib_module_names):
         if name in distributions:
             assert required & {found.lower() for found in distributions[name]}, name
-
-
-def imported(path: Path) -> set[str]:
-    """Top-level names of what a file imports, the standard library's left out."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add((node.module or "").split(".")[0])
-    return names - sys.stdlib_module_names
