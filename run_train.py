@@ -134,8 +134,9 @@ class Run:
         network = build_network(**asdict(config.model))
         if config.checkpoint:
             load_network(network, Path(config.checkpoint))
-        self.network = synchronise_norms(network, device).to(device).train()
-        self.bf16 = config.train.bf16 and device.type == "cuda"
+        network = synchronise_norms(network, device).train()
+        self.network = network.to(device, memory_format=torch.channels_last)  # what convolutions like best
+        self.bf16 = config.train.bf16
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(),
             lr=config.train.lr,

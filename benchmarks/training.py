@@ -126,8 +126,9 @@ def time_step(source: PairSource, config: Config, device: torch.device, steps: i
         torch.set_num_threads(config.train.threads)
     share = Share(config.train.batch_size)
     pair = Pair.stack([source.sample(index) for index in share.indices(0)]).to(device)
-    network = build_network(**asdict(config.model)).to(device).train()
-    forward = TrainingPass(network, bf16=config.train.bf16 and device.type == "cuda")
+    network = build_network(**asdict(config.model)).train()
+    network = network.to(device, memory_format=torch.channels_last)
+    forward = TrainingPass(network, bf16=config.train.bf16)
     generator, seconds = torch.Generator().manual_seed(0), Counter()
     for step in range(steps + 1):
         if step == 1:  # the first step is slower

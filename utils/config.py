@@ -76,7 +76,7 @@ class TrainConfig:
     eps: float = 1e-6
     weight_decay: float = 5e-4
     clip: float = 10.0  # norm that gradients are cut down to
-    bf16: bool = True  # for the backbone, on GPUs
+    bf16: bool = False  # for the backbone, where the processor or the GPU has instructions for it
     workers: int = 8  # processes per training process that make pairs
     threads: int | None = None  # of PyTorch on the CPU, per process; None: PyTorch's choice
     log_every: int = 50  # steps, so are the following
