@@ -15,7 +15,8 @@ $(VENV)/.ready: requirements.txt
 	touch $@
 
 demo: setup
-	$(VENV)/bin/python run_test.py --config config/small.yaml --dataset mini
+	$(VENV)/bin/python -m benchmarks.stages --config config/small.yaml --datasets mini \
+		--checkpoint_path data/weights/picopose_small.pt
 
 test: check
 	$(VENV)/bin/python -m pytest -q

@@ -1,0 +1,112 @@
+"""What each stage adds: AR and pose errors after stages 1, 2 and 3, as one Markdown table.
+
+python -m benchmarks.stages --config config/small.yaml --checkpoint_path FILE --datasets mini [key=value ...]
+
+Each stage is a run of run_test.py whose poses, scores.json and report.html are left below LOG_DIR/DATASET.
+"""
+
+import argparse
+import math
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import run_test
+from evaluation.report import average_recall
+from evaluation.scoring import Scores, score_csv
+from utils import layouts
+from utils.config import Config, load_config
+from utils.errors import exits_cleanly
+
+RUN_TEST = Path(__file__).resolve().parent.parent / "run_test.py"
+STAGES = (1, 2, 3)
+ERRORS = ("vsd", "mssd", "mspd")
+HEADS = ("AR", *(f"AR_{error.upper()}" for error in ERRORS))
+
+
+def run_stage(stage: int, name: str, config: Config, options: argparse.Namespace) -> Scores:
+    """The scores of one data set after one stage, whose poses are estimated now and not taken from before."""
+    log_dir = Path(config.log_dir) / name
+    run_dir = log_dir / f"picopose_{Path(options.config).stem}_id{stage}"
+    for journal in run_dir.glob("*_journal"):
+        shutil.rmtree(journal)  # perhaps of other weights
+    command = [sys.executable, str(RUN_TEST), "--config", options.config, "--dataset", name, "--score"]
+    command += ["--stage", str(stage), "--version_id", str(stage)]
+    for flag in ("checkpoint_path", "hypotheses", "gpus"):
+        if (value := getattr(options, flag)) is not None:
+            command += [f"--{flag}", str(value)]
+    print(f"{name}, stage {stage}", file=sys.stderr)
+    ended = subprocess.run([*command, *options.overrides, f"log_dir={log_dir}"], stdout=subprocess.DEVNULL)
+    if ended.returncode:
+        sys.exit(ended.returncode)  # it has said why
+    tested = run_test.tested_set(name, config, run_dir, method="picopose")
+    return score_csv(tested.csv, tested.dataset_dir, targets=tested.targets, measures=True)
+
+
+def stage_table(by_dataset: Iterable[Sequence[Scores]]) -> str:
+    """A row for each data set and stage; the scores are those after each of `STAGES`, by data set."""
+    heads = ("data set", "stage", *HEADS, "median translation", "median rotation", "within 5 cm", "s/image")
+    rows = []
+    for of_dataset in by_dataset:
+        for stage, scores in zip(STAGES, of_dataset, strict=True):
+            recalls = [scores.summary.get(f"bop19_average_recall_{error}") for error in ERRORS]
+            overall, _ = scores.measures
+            rows.append(
+                [
+                    *(scores.dataset, str(stage)),
+                    *(_number(value, ".3f") for value in (average_recall(scores), *recalls)),
+                    _number(overall.median_translation_mm, ".1f", " mm"),
+                    _number(overall.median_rotation_deg, ".1f", " deg"),
+                    _number(100 * overall.translation_5cm, ".0f", " %"),
+                    _number(scores.summary["bop19_average_time_per_image"], ".2f"),
+                ]
+            )
+    return _markdown(heads, rows)
+
+
+def object_table(scores: Scores) -> str:
+    """A row for each object of a data set."""
+    rows = [
+        [str(obj_id), str(found["targets"]), *(_number(found.get(e), ".3f") for e in ("mean", *ERRORS))]
+        for obj_id, found in scores.objects.items()
+    ]
+    return _markdown((f"object of {scores.dataset}", "targets", *HEADS), rows)
+
+
+def _number(value: float | None, form: str, unit: str = "") -> str:
+    """A dash for what is not known, such as VSD without depth or the error of poses that are missing."""
+    return "-" if value is None or not math.isfinite(value) else format(value, form) + unit
+
+
+def _markdown(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    heads = list(heads)
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+@exits_cleanly
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--config", default="config/small.yaml", help="YAML file")
+    parser.add_argument("--checkpoint_path", help="weights")
+    parser.add_argument(
+        "--datasets", default="mini", help="folders below test_dataset.data_dir, as in mini,lmo"
+    )
+    parser.add_argument("--hypotheses", type=int, help="templates followed for each detection")
+    parser.add_argument("--gpus", help="index of the GPU, or cpu")
+    parser.add_argument("--log_dir", default="log/stages", help="folder for the runs and for templates")
+    parser.add_argument("--by_object", action="store_true", help="also print the last stage's AR by object")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="entries of the config")
+    options = parser.parse_intermixed_args()
+    config = load_config(options.config, options.overrides, {"log_dir": options.log_dir})
+    names = [layouts.dataset_name(name) for name in options.datasets.split(",")]
+    by_dataset = [[run_stage(stage, name, config, options) for stage in STAGES] for name in names]
+    print(f"\n{stage_table(by_dataset)}")
+    for of_dataset in by_dataset if options.by_object else []:
+        print(f"\n{object_table(of_dataset[-1])}")
+
+
+if __name__ == "__main__":
+    main()
