@@ -7,6 +7,7 @@ import argparse
 import json
 import logging
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -14,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.factory import prepare_network
-from model.stage import PicoPoseStage
+from model.factory import make_stage, prepare_network
 from rendering.mesh import Mesh, diameter, load_mesh
+from rendering.mesh_digest import content_digest
 from rendering.overlay import draw_axes, draw_outline
 from rendering.render_templates import render_templates_of
 from rendering.renderer import Renderer
@@ -27,6 +28,7 @@ from utils.device import choose_device
 from utils.errors import InputError, exits_cleanly
 from utils.files import read_json, write_atomically
 from utils.images import read_image, read_pixels
+from utils.stopwatch import Stopwatch
 from utils.structs import Observation, Poses, View
 
 LOG = logging.getLogger("run_demo")
@@ -58,6 +60,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=Path("output"), help="folder for pose.json and overlay.png"
     )
+    parser.add_argument("--profile", action="store_true", help="tell the seconds that each phase takes")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="entries of the config")
     return parser.parse_intermixed_args()
 
@@ -74,17 +77,16 @@ def main() -> None:
     )
     network = prepare_network(config.model, config.checkpoint).to(choose_device(arguments.gpus))
     with Renderer() as renderer:
-        stage = PicoPoseStage(
-            network,
-            lambda _: render_views(renderer, mesh, config.test.views, network.size),
-            hypotheses=config.test.hypotheses,
-            stage=config.test.stage,
-            threshold_px=config.test.threshold_px,
-            seed=config.test.seed,
-        )
+        source = MeshTemplates(renderer, mesh, config.test.views, network.size)
+        stopwatch = Stopwatch(running=arguments.profile)
+        stage = make_stage(network, source, config, stopwatch)
+        with stopwatch("prepare the object"):
+            stage.onboard(observation.obj_ids.unique().tolist())
         poses = stage.predict(observation).to("cpu")
         picture = draw(renderer, mesh, observation, poses)
     write(arguments.out, picture, poses)
+    if arguments.profile:
+        LOG.info("%s", stopwatch.table())
 
 
 def make_folder(folder: Path) -> None:
@@ -180,17 +182,24 @@ def unit_of(path: Path) -> str:
     return unit
 
 
-def render_views(renderer: Renderer, mesh: Mesh, n_views: int, size: int) -> View:
-    """The templates of the mesh as crops."""
-    templates = render_templates_of(renderer, mesh, n_views)
-    K = torch.from_numpy(templates.K).float()
-    views = []
-    for part in np.array_split(np.arange(n_views), -(-n_views // CHUNK)):
-        depth = torch.from_numpy(templates.depth[part])
-        rgb = torch.from_numpy(templates.rgb[part]).permute(0, 3, 1, 2) / 255
-        poses = torch.from_numpy(templates.cam_from_obj[part]).float()
-        views.append(crop_views(rgb, depth, depth > 0, K.expand(len(part), 3, 3), poses, size))
-    return View.cat(views)
+class MeshTemplates:
+    """The templates of one mesh, whatever its id, as `model.template_store` asks for them."""
+
+    def __init__(self, renderer: Renderer, mesh: Mesh, n_views: int, size: int):
+        self._renderer, self._mesh, self._n_views, self._size = renderer, mesh, n_views, size
+
+    def digest(self, obj_id: int) -> str:
+        return content_digest(self._mesh, self._n_views)
+
+    def views(self, obj_id: int) -> Iterator[View]:
+        """Renders the templates and cuts them out, a few at a time."""
+        templates = render_templates_of(self._renderer, self._mesh, self._n_views)
+        K = torch.from_numpy(templates.K).float()
+        for part in np.array_split(np.arange(self._n_views), -(-self._n_views // CHUNK)):
+            depth = torch.from_numpy(templates.depth[part])
+            rgb = torch.from_numpy(templates.rgb[part]).permute(0, 3, 1, 2) / 255
+            poses = torch.from_numpy(templates.cam_from_obj[part]).float()
+            yield crop_views(rgb, depth, depth > 0, K.expand(len(part), 3, 3), poses, self._size)
 
 
 def draw(renderer: Renderer, mesh: Mesh, observation: Observation, poses: Poses) -> np.ndarray:

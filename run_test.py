@@ -18,12 +18,12 @@ from tqdm import tqdm
 from datasets.bop import BopTestSet
 from datasets.journal import Journal, read_journals
 from datasets.results import ImageResult, csv_name, write_csv, write_details
-from datasets.templates import Templates
+from datasets.templates import Templates, TemplateSet
 from evaluation.after_run import check_truth, score_run
 from evaluation.cases import TestedSet
-from model.factory import prepare_network
+from model.factory import make_stage, prepare_network
 from model.picopose import PicoPose
-from model.stage import PicoPoseStage, Stage
+from model.stage import Stage
 from rendering.render_templates import Job, render_all
 from utils import layouts
 from utils.config import Config, load_config, to_yaml
@@ -32,7 +32,7 @@ from utils.distributed import World, join
 from utils.errors import InputError, exits_cleanly
 from utils.files import write_atomically
 from utils.prefetch import prefetch
-from utils.structs import View
+from utils.stopwatch import Stopwatch
 
 LOG = logging.getLogger("run_test")
 TEMPLATE_RECORDS = (layouts.template_digest, layouts.template_poses)  # small files that tell templates apart
@@ -57,6 +57,10 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--view", type=int, help="templates per object: 42, 162 or 642")
     parser.add_argument("--stage", type=int, help="stage that poses are read off after: 1, 2 or 3")
     parser.add_argument("--hypotheses", type=int, help="templates followed for each detection")
+    parser.add_argument("--batch", type=int, help="hypotheses computed at once (default: by free memory)")
+    parser.add_argument("--template_memory", type=float, metavar="GB", help="for templates on the device")
+    parser.add_argument("--compile", action="store_true", default=None, help="the network by torch.compile")
+    parser.add_argument("--profile", action="store_true", help="tell the seconds that each phase takes")
     parser.add_argument(
         "--score",
         action=argparse.BooleanOptionalAction,
@@ -86,11 +90,14 @@ def main() -> None:
     for tested in sets if arguments.score else []:
         check_truth(tested)  # better told now than after the run
     datasets = [open_dataset(tested, config) for tested in sets]  # so is what another data set lacks
-    loaders = [views_loader(config, dataset, world) for dataset in datasets]
-    for tested, dataset, load_views in zip(sets, datasets, loaders, strict=True):
-        run_dataset(tested, dataset, load_views, config, network, run_dir, world=world)
+    sources = [template_set(config, dataset, world) for dataset in datasets]
+    for tested, dataset, source in zip(sets, datasets, sources, strict=True):
+        stopwatch = Stopwatch(running=arguments.profile)
+        run_dataset(tested, dataset, source, config, network, run_dir, world=world, stopwatch=stopwatch)
         if world.rank == 0:
             LOG.info("poses: %s", tested.csv)
+        if arguments.profile:
+            LOG.info("%s", stopwatch.table())
     if world.rank == 0 and arguments.score is not False:
         options = {"config": to_yaml(config), "template_size": config.model.size}
         score_run(sets, run_dir, **options, required=arguments.score is True)
@@ -103,6 +110,9 @@ def flags_of(arguments: argparse.Namespace) -> dict[str, str | int | None]:
         "test.views": arguments.view,
         "test.stage": arguments.stage,
         "test.hypotheses": arguments.hypotheses,
+        "runtime.batch": arguments.batch,
+        "runtime.template_memory": arguments.template_memory,
+        "runtime.compile": arguments.compile,
     }
 
 
@@ -130,12 +140,13 @@ def open_dataset(tested: TestedSet, config: Config) -> BopTestSet:
 def run_dataset(
     tested: TestedSet,
     dataset: BopTestSet,
-    load_views: Callable[[int], View],
+    source: TemplateSet,
     config: Config,
     network: PicoPose,
     run_dir: Path,
     *,
     world: World,
+    stopwatch: Stopwatch,
 ) -> None:
     """Runs one data set, or what an interrupted run left of it, and writes its CSV."""
     fingerprint = fingerprint_of(config, dataset)
@@ -144,18 +155,9 @@ def run_dataset(
     # Images are dealt out before the finished ones are left out, so that every process deals alike.
     own = range(world.rank, len(dataset), world.size)
     missing = [i for i in own if (dataset.images[i].scene_id, dataset.images[i].im_id) not in done]
-    stages = [
-        PicoPoseStage(
-            network,
-            load_views,
-            hypotheses=config.test.hypotheses,
-            stage=config.test.stage,
-            threshold_px=config.test.threshold_px,
-            seed=config.test.seed,
-        )
-    ]
+    stages = [make_stage(network, source, config, stopwatch)]
     with Journal(journals, fingerprint, rank=world.rank) as journal:
-        run_images(dataset, missing, stages, journal.append, last=config.test.stage)
+        run_images(dataset, missing, stages, journal.append, stopwatch, last=config.test.stage)
     world.barrier()
     if world.rank == 0:
         results = read_journals(journals, fingerprint)
@@ -171,20 +173,23 @@ def run_images(
     indices: list[int],
     stages: list[Stage],
     finished: Callable[[ImageResult], None],
+    stopwatch: Stopwatch,
     *,
     last: int,
 ) -> None:
     """Sends images through the stages, one at a time; time spent on preparing an object is not an image's."""
     with tqdm(total=len(indices), desc=dataset.name, unit="image") as progress:
-        for observation in prefetch(dataset.__getitem__, indices):
-            for stage in stages:
-                stage.onboard(observation.obj_ids.unique().tolist())
+        for observation in stopwatch.over("wait for the photo", prefetch(dataset.__getitem__, indices)):
+            with stopwatch("prepare objects"):
+                for stage in stages:
+                    stage.onboard(observation.obj_ids.unique().tolist())
             start, poses = time.perf_counter(), None
             for stage in stages:
                 poses = stage.predict(observation, poses)
             poses = poses.to("cpu")
             seconds = time.perf_counter() - start
-            finished(ImageResult.of(observation, poses, seconds=seconds, stage=last))
+            with stopwatch("write"):
+                finished(ImageResult.of(observation, poses, seconds=seconds, stage=last))
             progress.set_postfix_str(f"{seconds:.2f} s/image")
             progress.update()
 
@@ -207,8 +212,8 @@ def detections_of(config: Config, name: str) -> Path:
     return Path(given)
 
 
-def views_loader(config: Config, dataset: BopTestSet, world: World) -> Callable[[int], View]:
-    """Reads an object's templates; those below `log_dir` are rendered if they are not there yet.
+def template_set(config: Config, dataset: BopTestSet, world: World) -> TemplateSet:
+    """The templates of a data set's objects; those below `log_dir` are rendered if they are not there yet.
 
     Raises an `InputError` for templates that are incomplete or of another number than `test.views`.
     """
@@ -228,7 +233,7 @@ def views_loader(config: Config, dataset: BopTestSet, world: World) -> Callable[
                 f"python -m rendering.render_templates --dataset {name} --data_dir {root} "
                 f"--views {config.test.views}"
             )
-    return lambda obj_id: templates[obj_id].read(config.model.size)
+    return TemplateSet(templates, config.model.size)
 
 
 def templates_root(config: Config, name: str) -> Path:

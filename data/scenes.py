@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from scipy.spatial import ConvexHull
 from scipy.spatial.transform import Rotation
 
+from datasets.resting import resting_rotation, stable_poses
 from rendering import solids, textures
 from rendering.mesh import Mesh
 from rendering.painting import paint
@@ -21,8 +21,6 @@ GAP = 0.003  # m, kept free between objects
 CELL = 0.002  # m, of the map in which footprints are compared
 REACH = 0.36  # m, half the side of that map
 CLEARANCE = 0.5  # m, from the camera to the things in the background
-TIPSY = 0.01  # of the largest weight of a pose: what stands less safely is left lying
-UPRIGHT_SHARE = 0.55  # of objects stand as they were modelled; the others lie as they may fall
 
 
 @dataclass(frozen=True)
@@ -73,40 +71,6 @@ def _distractor(rng: np.random.Generator) -> Mesh:
     return Mesh(mesh.vertices * scale, mesh.faces, mesh.normals, mesh.colors, mesh.uv, mesh.texture)
 
 
-def stable_poses(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rotations (N, 3, 3) in which a body rests on a plane under it, and their weights (N,), summing to 1.
-
-    A face of the convex hull carries the body if the centre of mass lies above it; wide faces below a low
-    centre weigh more.
-    """
-    vertices = np.asarray(vertices, np.float64)
-    hull = ConvexHull(vertices)
-    corners = vertices[hull.simplices]
-    inside = vertices[hull.vertices].mean(axis=0)
-    volumes = np.abs(np.linalg.det(corners - inside))
-    centre = (volumes[:, None] * (corners.sum(axis=1) + inside) / 4).sum(axis=0) / volumes.sum()
-    areas = np.linalg.norm(np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0]), axis=1) / 2
-    planes, group = np.unique(hull.equations.round(5), axis=0, return_inverse=True)
-    area = np.bincount(group.ravel(), weights=areas)
-    height = -(planes[:, :3] @ centre + planes[:, 3])
-    feet = centre + height[:, None] * planes[:, :3]
-    carried = (feet @ hull.equations[:, :3].T + hull.equations[:, 3]).max(axis=1) < 1e-5
-    rotations = [Rotation.align_vectors([[0, 0, -1]], [normal])[0] for normal in planes[carried, :3]]
-    weights = (area / height**2)[carried]
-    return np.stack([rotation.as_matrix() for rotation in rotations]), weights / weights.sum()
-
-
-def _resting(rng: np.random.Generator, vertices: np.ndarray) -> np.ndarray:
-    """A rotation (3, 3) at rest with a random turn about the vertical."""
-    rotations, weights = stable_poses(vertices)
-    upright = np.flatnonzero((rotations[:, 2, 2] > 0.9999) & (weights > TIPSY * weights.max()))
-    if len(upright) and rng.random() < UPRIGHT_SHARE:
-        rotation = rotations[upright[0]]
-    else:
-        rotation = rotations[rng.choice(len(rotations), p=weights)]
-    return Rotation.from_rotvec([0, 0, rng.uniform(0, 2 * np.pi)]).as_matrix() @ rotation
-
-
 def _footprint(points: np.ndarray) -> np.ndarray:
     """Mask of the convex hull of points (N, 2) m in the map of the table."""
     mask = np.zeros((int(2 * REACH / CELL),) * 2, np.uint8)
@@ -121,7 +85,7 @@ def _arrange(rng: np.random.Generator, wanted: list[tuple[int, Mesh]]) -> list[I
     gap = np.ones((2 * int(np.ceil(GAP / CELL)) + 1,) * 2, np.uint8)
     items = []
     for obj_id, mesh in wanted:
-        rotation = _resting(rng, mesh.vertices)
+        rotation = resting_rotation(rng, stable_poses(mesh.vertices))
         turned = mesh.vertices @ rotation.T
         for spread in np.linspace(0.04, REACH - 0.1, 300):
             place = rng.uniform(-spread, spread, 2)

@@ -17,11 +17,12 @@ import cv2
 import numpy as np
 
 from datasets.imperfect import detected_view
-from datasets.object_pool import Lru, nearest_views
+from datasets.object_pool import nearest_views
 from datasets.shards import Files, Shards, UnreadableSample
 from datasets.templates import Templates
 from utils import layouts
 from utils.errors import InputError
+from utils.lru import Lru
 from utils.rle import compress, decode
 from utils.structs import Pair, View
 

@@ -6,7 +6,7 @@ once in many samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from datasets.resting import stable_poses
 from utils.layouts import MeshFile
+from utils.lru import Lru
 
 Mesh = Any  # of the rendering layer; data sets only pass it on
 
@@ -49,6 +51,11 @@ class TrainingObject:
     mesh: Mesh
     hull: np.ndarray  # (N, 3) m, vertices of the convex hull
     template_poses: np.ndarray  # (V, 4, 4) cam_from_obj, m
+
+    @cached_property
+    def stable_poses(self) -> tuple[np.ndarray, np.ndarray]:
+        """See `datasets.resting.stable_poses`."""
+        return stable_poses(self.hull)
 
     @cached_property
     def radius(self) -> float:
@@ -129,22 +136,3 @@ class ObjectPool:
 
     def _prepare(self, name: str, mesh: Mesh) -> TrainingObject:
         return TrainingObject(name, mesh, self._studio.hull(mesh), self._studio.template_poses(mesh))
-
-
-class Lru:
-    """The `size` values used last, by key; a missing one is made."""
-
-    def __init__(self, size: int):
-        self._size = size
-        self._values: dict = {}  # in the order of their last use
-
-    def __getstate__(self) -> dict:
-        return self.__dict__ | {"_values": {}}
-
-    def get(self, key, make: Callable):
-        """The value of a key, `make(key)` if it is not at hand."""
-        value = self._values.pop(key) if key in self._values else make(key)
-        self._values[key] = value
-        if len(self._values) > self._size:
-            self._values.pop(next(iter(self._values)))
-        return value

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from datasets.object_pool import Mesh, TrainingObject
+from datasets.resting import resting_rotation
 
 DISTANCE = (1.6, 10.0)  # of the camera, in object diameters
 FOCAL = (0.8, 2.0)  # of the whole photo, in photo widths: fields of view of 64 to 28 degrees
@@ -54,19 +55,29 @@ class Scene:
 
 
 def random_scene(
-    rng: Rng, target: TrainingObject, neighbours: Sequence[TrainingObject], table: Mesh, size: int
+    rng: Rng,
+    target: TrainingObject,
+    neighbours: Sequence[TrainingObject],
+    table: Mesh,
+    size: int,
+    *,
+    resting: float = 0.0,
 ) -> Scene:
     """A scene about `target`; those neighbours that the camera does not see are left out.
 
-    The object measures about `size` px in the photo: half as many up to 1.6 times as many.
+    The object measures about `size` px in the photo: half as many up to 1.6 times as many. In a share
+    `resting` of the scenes it lies on the table as gravity has it, before a camera that is held nearly level.
     """
-    pose = _random_pose(rng, target)
+    rests = resting > 0 and rng.random() < resting
+    normal = _level_normal(rng) if rests else None
+    rotation = _resting_rotation(rng, target, normal) if rests else _random_rotation(rng)
+    pose = _placed(rng, target, rotation)
     points = _moved(pose, target.hull)
     whole = _window(points, round(size * np.exp(rng.uniform(np.log(0.5), np.log(1.6)))))
     camera = _shifted(rng, whole) if rng.random() < TRUNCATED_SHARE else whole
     instances = [(target.mesh, pose)]
-    if rng.random() < TABLE_SHARE:
-        normal = _table_normal(rng)
+    if rests or rng.random() < TABLE_SHARE:
+        normal = normal if rests else _table_normal(rng)
         places = [_on_table(rng, target, points, normal, neighbour) for neighbour in neighbours]
         instances.append((table, _table_pose(rng, points, normal)))
     else:
@@ -96,11 +107,17 @@ def _random_rotation(rng: Rng) -> np.ndarray:
     return Rotation.from_quat(quaternion / np.linalg.norm(quaternion)).as_matrix()
 
 
-def _random_pose(rng: Rng, target: TrainingObject) -> np.ndarray:
-    """Any rotation; anywhere in a photo of 4:3."""
+def _resting_rotation(rng: Rng, target: TrainingObject, normal: np.ndarray) -> np.ndarray:
+    """cam_from_obj (3, 3) of the object at rest on a table with this normal in the camera's frame."""
+    towards, across = _tangents(normal)
+    return np.column_stack([towards, across, normal]) @ resting_rotation(rng, target.stable_poses)
+
+
+def _placed(rng: Rng, target: TrainingObject, rotation: np.ndarray) -> np.ndarray:
+    """A pose with this rotation anywhere in a photo of 4:3."""
     depth = 2 * target.radius * np.exp(rng.uniform(*np.log(DISTANCE)))
     reach = 0.4 / rng.uniform(*FOCAL) * np.array([1.0, 0.75])
-    return _pose(_random_rotation(rng), depth * np.array([*rng.uniform(-reach, reach), 1.0]))
+    return _pose(rotation, depth * np.array([*rng.uniform(-reach, reach), 1.0]))
 
 
 def _window(points: np.ndarray, span: int) -> Camera:
@@ -124,7 +141,16 @@ def _shifted(rng: Rng, camera: Camera) -> Camera:
 def _table_normal(rng: Rng) -> np.ndarray:
     """Up, as seen from a camera that looks down by 10 to 85 degrees and is held more or less upright."""
     down = np.radians(rng.uniform(10, 85))
-    roll = rng.normal(0, 0.25) if rng.random() < 0.7 else rng.uniform(-np.pi, np.pi)
+    return _up(down, rng.normal(0, 0.25) if rng.random() < 0.7 else rng.uniform(-np.pi, np.pi))
+
+
+def _level_normal(rng: Rng) -> np.ndarray:
+    """Up, as seen by someone who takes a photo of a table: down by 10 to 70 degrees, nearly level."""
+    return _up(np.radians(rng.uniform(10, 70)), rng.normal(0, 0.12))
+
+
+def _up(down: float, roll: float) -> np.ndarray:
+    """The vertical of a camera that looks down and is rolled by these angles."""
     return np.array([np.sin(roll) * np.cos(down), -np.cos(roll) * np.cos(down), -np.sin(down)])
 
 

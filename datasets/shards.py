@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from webdataset.tariterators import base_plus_ext, group_by_keys, tar_file_expander
 
-from datasets.object_pool import Lru
 from utils.errors import InputError
 from utils.files import read_json
+from utils.lru import Lru
 
 log = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ def make_source(
     synthetic: float,
     meshes: str | None,
     shapes: float,
+    resting: float,
     backgrounds: str | None,
     megapose: list[str],
     data_dir: str,
@@ -34,7 +35,10 @@ def make_source(
     weights: list[float] = []
     if synthetic > 0:
         pool = ObjectPool(studio, mesh_files(meshes) if shapes < 1 else {}, shapes=shapes, seed=seed)
-        sources.append(SyntheticPairs(studio, pool, size=size, seed=seed, backgrounds=_photos(backgrounds)))
+        photos = _photos(backgrounds)
+        sources.append(
+            SyntheticPairs(studio, pool, size=size, seed=seed, resting=resting, backgrounds=photos)
+        )
         weights.append(synthetic)
     if synthetic < 1:
         sources += [MegaPosePairs(data_dir, name, size=size, seed=seed) for name in megapose]

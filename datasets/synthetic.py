@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from datasets.imperfect import detected_view, view_of
-from datasets.object_pool import Lru, Mesh, ObjectPool, Studio, TrainingObject, nearest_views
+from datasets.object_pool import Mesh, ObjectPool, Studio, TrainingObject, nearest_views
 from datasets.scenes import MAX_NEIGHBOURS, Scene, random_scene
 from utils import layouts
 from utils.crop import crop_from_image, mask_boxes, square_boxes
 from utils.images import read_image
+from utils.lru import Lru
 from utils.structs import Pair, View
 
 NEAREST = 5  # the template is one of so many nearest ones
@@ -37,6 +38,7 @@ class SyntheticPairs:
 
     Args:
         size: side of the crops, px.
+        resting: see `scenes.random_scene`.
         backgrounds: image files to show behind some of the scenes, beside procedural images.
         template_cache: number of templates that a process keeps.
     """
@@ -48,10 +50,12 @@ class SyntheticPairs:
         *,
         size: int,
         seed: int,
+        resting: float = 0.0,
         backgrounds: Sequence[Path] = (),
         template_cache: int = 512,
     ):
         self._studio, self._pool, self._size, self._seed = studio, pool, size, seed
+        self._resting = resting
         self._backdrops = Backdrops(studio, backgrounds, seed)
         self._templates = Lru(template_cache)
 
@@ -64,7 +68,7 @@ class SyntheticPairs:
             count = int(rng.integers(MAX_NEIGHBOURS + 1)) if attempt < MAX_ATTEMPTS // 2 else 0
             neighbours = [self._pool.pick(rng, index) for _ in range(count)]
             table, backdrop = (self._backdrops.pick(rng, index) for _ in range(2))
-            scene = random_scene(rng, target, neighbours, table.board, self._size)
+            scene = random_scene(rng, target, neighbours, table.board, self._size, resting=self._resting)
             real = self._real_view(rng, target, scene, backdrop.image)
             if real is not None:
                 return Pair(real=real, template=self._template(rng, target, scene.cam_from_obj))

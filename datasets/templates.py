@@ -3,7 +3,8 @@
 The files are written by `rendering.render_templates`; those that the authors offer read alike.
 """
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,18 @@ class Templates:
 
     def __len__(self) -> int:
         return len(self.cam_from_obj)
+
+    def digest(self) -> str:
+        """Tells these templates from others: by what they were rendered from, or else by their files."""
+        record = layouts.template_digest(self._folder, self._obj)
+        if record.is_file():
+            return record.read_text(encoding="utf-8").strip()
+        digest = hashlib.sha256(self.cam_from_obj.numpy().tobytes())
+        for view in range(len(self)):
+            for path in layouts.template_files(self._folder, self._obj, view):
+                status = path.stat()
+                digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode())
+        return digest.hexdigest()
 
     def read(self, size: int, views: Sequence[int] | None = None) -> View:
         """Views (V, ...) of all templates, or of those with the given indices, cropped to `size` px."""
@@ -113,3 +126,16 @@ class Templates:
         if len(poses) == 0 or not good.all():
             raise InputError(f"{path} holds what is no pose in mm: {self._remedy}")
         return rigid(rotation, translation * _METRES_PER_MM).float()
+
+
+class TemplateSet:
+    """The templates of several objects, cropped to `size` px, as `model.template_store` asks for them."""
+
+    def __init__(self, templates: Mapping[int, Templates], size: int):
+        self._templates, self._size = templates, size
+
+    def digest(self, obj_id: int) -> str:
+        return self._templates[obj_id].digest()
+
+    def views(self, obj_id: int) -> Iterator[View]:
+        return self._templates[obj_id].chunks(self._size)

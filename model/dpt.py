@@ -28,7 +28,7 @@ class DPT(nn.Module):
         self.reduce = nn.ModuleList(nn.Conv2d(c, features, 3, padding=1, bias=False) for c in channels)
         self.fuse = nn.ModuleList([Fusion(features, skip=False), Fusion(features), Fusion(features)])
 
-    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         pyramid = [
             reduce(resize(project(m)))
             for m, project, resize, reduce in zip(maps, self.project, self.resize, self.reduce, strict=True)

@@ -1,4 +1,4 @@
-"""Builds the network that a configuration names and fills it with weights from a file."""
+"""Builds the network that a configuration names, fills it with weights, makes it a stage of a test run."""
 
 import logging
 from collections.abc import Sequence
@@ -10,11 +10,17 @@ import torch
 from omegaconf import OmegaConf
 
 from model.backbone import Dinov2, Pyramid
+from model.folding import fold_batch_norms
+from model.onboarding import GIGABYTE, TemplateBank
 from model.picopose import PicoPose
 from model.released import HALF_CELL, VIEWING_RAY, convert, is_released
+from model.stage import PicoPoseStage
+from model.template_store import TemplateSource, TemplateStore
+from utils.batches import automatic_batch
 from utils.checkpoint import fit, read_checkpoint, weights_of
-from utils.config import ModelConfig
+from utils.config import Config, ModelConfig
 from utils.errors import InputError
+from utils.stopwatch import Stopwatch
 
 LOG = logging.getLogger(__name__)
 
@@ -62,7 +68,10 @@ def build_network(
 
 
 def prepare_network(config: ModelConfig, checkpoint: str | None) -> PicoPose:
-    """The network of a configuration with a checkpoint's weights, or seeded random ones, with a warning."""
+    """The network of a configuration, ready to be used but not to be trained.
+
+    Its weights are a checkpoint's, or seeded random ones, with a warning.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = build_network(**asdict(config))
@@ -70,7 +79,27 @@ def prepare_network(config: ModelConfig, checkpoint: str | None) -> PicoPose:
         load_network(network, Path(checkpoint))
     else:
         LOG.warning("no checkpoint given: the weights are random (seeded), so the poses mean nothing")
-    return network
+    return fold_batch_norms(network).to(memory_format=torch.channels_last)
+
+
+def make_stage(
+    network: PicoPose, source: TemplateSource, config: Config, stopwatch: Stopwatch | None = None
+) -> PicoPoseStage:
+    """The network as a configuration's stage of a test run."""
+    test, runtime = config.test, config.runtime
+    batch = runtime.batch or automatic_batch(network.bytes_per_hypothesis, next(network.parameters()).device)
+    folder = Path(runtime.features_dir or Path(config.log_dir) / "features")
+    store = TemplateStore(folder, network, source, batch=batch)
+    return PicoPoseStage(
+        network,
+        TemplateBank(network, store, memory=runtime.template_memory * GIGABYTE, dense=test.stage == 3),
+        hypotheses=test.hypotheses,
+        stage=test.stage,
+        threshold_px=test.threshold_px,
+        batch=batch,
+        seed=test.seed,
+        stopwatch=stopwatch,
+    )
 
 
 def load_network(network: PicoPose, path: Path) -> None:

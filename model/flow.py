@@ -1,6 +1,7 @@
 """Stage 3: three offset blocks that refine, coarse to fine, where template cells lie in the real crop."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,8 +24,16 @@ class Flow(Record):
     certainty: Tensor  # (B, 1, s, s) logit: whether the cell is visible in the real crop
 
 
+@dataclass(frozen=True)
+class TemplateMaps(Record):
+    """What stage 3 reads of a template, which no photo changes; one entry per level, coarse to fine."""
+
+    features: tuple[Tensor, ...]  # (B, features, s, s)
+    context: tuple[Tensor, ...]  # (B, 4 * width, s, s), see `OffsetBlock.context`
+
+
 class FlowDecoder(nn.Module):
-    """DPT maps of both crops and a start -> the flow after each level, coarse to fine.
+    """Features of both crops and a start -> the flow after each level, coarse to fine.
 
     Args:
         size: the crops' side in px.
@@ -41,23 +50,33 @@ class FlowDecoder(nn.Module):
         self.half_cell = half_cell
         self.levels = nn.ModuleList(OffsetBlock(features, width, scales=level + 1) for level in range(3))
 
+    def project(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """The DPT maps (B, features, s, s) of a crop at three sizes s, coarse to fine -> its features."""
+        return tuple(level.project(m) for level, m in zip(self.levels, maps, strict=True))
+
+    def template_maps(self, maps: Sequence[Tensor]) -> TemplateMaps:
+        """The DPT maps of a template -> all that the levels read of it."""
+        features = self.project(maps)
+        context = tuple(level.context(m) for level, m in zip(self.levels, features, strict=True))
+        return TemplateMaps(features, context)
+
     def forward(
-        self, real: list[Tensor], template: list[Tensor], template_mask: Tensor, matrix: Tensor
+        self, real: Sequence[Tensor], template: TemplateMaps, template_mask: Tensor, matrix: Tensor
     ) -> list[Flow]:
         """The flow after each of the three levels.
 
         Args:
-            real, template: DPT maps (B, features, s, s) at three sizes s, coarse to fine.
+            real: features of the real crop, as `project` gives them.
             template_mask: (B, S, S) bool.
             matrix: (B, 3, 3) start, pixels of the template crop -> pixels of the real crop.
         """
-        cells, certainty = self._start(template_mask, matrix, template[0].shape[-1])
+        cells, certainty = self._start(template_mask, matrix, real[0].shape[-1])
         flows = []
-        for level, real_map, template_map in zip(self.levels, real, template, strict=True):
-            side = template_map.shape[-1]
+        for level, *maps in zip(self.levels, real, template.features, template.context, strict=True):
+            side = maps[0].shape[-1]
             if side != cells.shape[-1]:
                 cells, certainty = _upsample(2 * cells, side), _upsample(certainty, side)
-            cells, certainty = level(template_map, real_map, cells, certainty)
+            cells, certainty = level(*maps, cells, certainty)
             flows.append(Flow((cells - self.half_cell) * (self.size / side), certainty))
         return flows
 
@@ -74,28 +93,43 @@ class FlowDecoder(nn.Module):
 
 
 class OffsetBlock(nn.Module):
-    """One level: reads correlations at the current positions and adds a correction to flow and certainty."""
+    """One level: reads correlations at the current positions and adds a correction to flow and certainty.
+
+    Both heads begin with a convolution of the same maps: the template's features, the real crop's, and the
+    motion. They are computed as one; the template's share of it is a matter of the template alone.
+    """
 
     def __init__(self, features: int, width: int, *, scales: int):
         super().__init__()
-        self.scales = scales
+        self.scales, self.channels = scales, features
         self.project = nn.Sequential(nn.Conv2d(features, features, 1), nn.BatchNorm2d(features))
         self.motion = MotionEncoder(scales * (2 * RADIUS + 1) ** 2, width)
         joined = 2 * features + width // 2
         self.flow_head = _head(joined, width, nn.Conv2d(width, 2, 3, padding=1))
         self.certainty_head = _head(joined, width, nn.Conv2d(width, 1, 1))
 
+    def context(self, template: Tensor) -> Tensor:
+        """The template's share (B, 4 * width, s, s) of the heads' first convolution."""
+        weight, bias = self._first()
+        return F.conv2d(template, weight[:, : self.channels], bias, padding=1)
+
     def forward(
-        self, template: Tensor, real: Tensor, cells: Tensor, certainty: Tensor
+        self, real: Tensor, template: Tensor, context: Tensor, cells: Tensor, certainty: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Refines the flow `cells` (B, 2, s, s), in cells, and the logits `certainty` (B, 1, s, s)."""
-        template, real = self.project(template), self.project(real)
         side = cells.shape[-1]
         positions = cells + _cell_index(side, cells)
         correlation = lookup(template, real, positions, radius=RADIUS, scales=self.scales)
         warped = sample(real, positions.flatten(2).mT).unflatten(-1, (side, side))
-        joined = torch.cat([template, warped, self.motion(correlation, cells)], dim=1)
-        return cells + self.flow_head(joined), certainty + self.certainty_head(joined)
+        moving = torch.cat([warped, self.motion(correlation, cells)], dim=1)
+        hidden = context + F.conv2d(moving, self._first()[0][:, self.channels :], padding=1)
+        for_flow, for_certainty = hidden.chunk(2, dim=1)
+        return cells + self.flow_head[1:](for_flow), certainty + self.certainty_head[1:](for_certainty)
+
+    def _first(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of the first convolutions of both heads as one."""
+        first = self.flow_head[0], self.certainty_head[0]
+        return torch.cat([conv.weight for conv in first]), torch.cat([conv.bias for conv in first])
 
 
 class MotionEncoder(nn.Module):

@@ -1,73 +1,91 @@
-"""What is prepared once per object: its rendered views and the descriptors that crops are matched to."""
+"""The templates of the objects in use: descriptors of all, and all that the stages read of the chosen ones.
 
-from collections import OrderedDict
-from collections.abc import Callable
+Both stay on the device in half precision while there is room, and are read from disk otherwise.
+"""
+
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from model.flow import TemplateMaps
 from model.matching import descriptors
 from model.picopose import PicoPose
+from model.template_store import PreparedViews, TemplateStore, bytes_of
+from utils.lru import Lru
 from utils.structs import Record, View
+
+GIGABYTE = 1e9
 
 
 @dataclass(frozen=True)
-class Templates(Record):
-    """The templates of one object."""
+class Template(Record):
+    """Chosen templates, one for each hypothesis."""
 
-    views: View  # (V, ...) crops of known pose
+    view: View  # (H, ...)
+    descriptors: Tensor  # (H, n*n, C) unit length
+    maps: TemplateMaps | None  # None where stage 3 is not run
+
+
+@dataclass(frozen=True)
+class _Object(Record):
+    """An object at hand."""
+
+    file: PreparedViews
     descriptors: Tensor  # (V, n*n, C) unit length, half precision
 
 
 class TemplateBank:
-    """Templates by object, prepared when first asked for; the least recently used ones make room.
+    """Templates by object and view, prepared when first asked for; those used longest ago make room.
 
     Args:
-        load_views: object id -> its views on the CPU.
-        budget: bytes that prepared templates may take; at least one object is always kept.
+        memory: bytes that the templates at hand may take.
+        dense: whether to prepare what stage 3 reads.
     """
 
     def __init__(
-        self,
-        network: PicoPose,
-        load_views: Callable[[int], View],
-        *,
-        device: torch.device,
-        budget: float = 4e9,
-        batch: int = 16,
+        self, network: PicoPose, store: TemplateStore, *, memory: float = 4 * GIGABYTE, dense: bool = True
     ):
-        self._network, self._load_views = network, load_views
-        self._device, self._budget, self._batch = device, budget, batch
-        self._kept: OrderedDict[int, Templates] = OrderedDict()
+        self._network, self._store, self._dense = network, store, dense
+        self._device = next(network.parameters()).device
+        self._kept = Lru(memory, bytes_of)
 
-    def __getitem__(self, obj_id: int) -> Templates:
-        self.prepare(obj_id)
-        return self._kept[obj_id]
-
-    def prepare(self, obj_id: int) -> None:
-        """Makes sure that an object's templates are at hand."""
-        if obj_id not in self._kept:
-            self._kept[obj_id] = self._compute(self._load_views(obj_id))
-            while len(self._kept) > 1 and sum(map(_bytes, self._kept.values())) > self._budget:
-                self._kept.popitem(last=False)
-        self._kept.move_to_end(obj_id)
+    def descriptors(self, obj_id: int) -> Tensor:
+        """Of all templates of an object: (V, n*n, C) unit length, half precision."""
+        return self._object(obj_id).descriptors
 
     @torch.inference_mode()
-    def _compute(self, views: View) -> Templates:
-        features = [
-            descriptors(self._network.backbone(rgb.to(self._device))[-1]).half()
-            for rgb in views.rgb.split(self._batch)
+    def templates(self, obj_ids: list[int], views: list[int]) -> Template:
+        """The templates with these indices, on the device, in single precision."""
+        keys = list(zip(obj_ids, views, strict=True))
+        missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
+        made = dict(zip(missing, self._make(missing), strict=True)) if missing else {}
+        found = [self._kept.get(key, lambda key: made.get(key) or self._make([key])[0]) for key in keys]
+        return Template.stack(found).map(_single)
+
+    def _object(self, obj_id: int) -> _Object:
+        return self._kept.get(obj_id, self._load)
+
+    @torch.inference_mode()
+    def _load(self, obj_id: int) -> _Object:
+        file = self._store.open(obj_id)
+        rows = [descriptors(maps.to(self._device).float()).half() for maps in file.last_maps().split(16)]
+        return _Object(file, torch.cat(rows))
+
+    def _make(self, keys: list[tuple[int, int]]) -> list[Template]:
+        """Templates, unbatched, in half precision but for their depth and camera."""
+        files = [self._object(obj_id).file for obj_id, _ in keys]
+        views = [file.view(view).to(self._device) for file, (_, view) in zip(files, keys, strict=True)]
+        maps = [file.maps(view) for file, (_, view) in zip(files, keys, strict=True)]
+        stacked = [torch.stack(parts).to(self._device).float() for parts in zip(*maps, strict=True)]
+        rows = descriptors(stacked[-1]).half()
+        dense = self._network.template_maps(stacked).map(Tensor.half) if self._dense else None
+        return [
+            # Copies, for a part of a larger tensor would keep all of it in memory.
+            Template(view, row, dense[i].map(Tensor.clone) if dense else None)
+            for i, (view, row) in enumerate(zip(views, rows.unbind(), strict=True))
         ]
-        return Templates(views=views.to(self._device), descriptors=torch.cat(features))
 
 
-def _bytes(templates: Templates) -> int:
-    sizes: list[int] = []
-
-    def count(tensor: Tensor) -> Tensor:
-        sizes.append(tensor.numel() * tensor.element_size())
-        return tensor
-
-    templates.map(count)
-    return sum(sizes)
+def _single(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from model import matching
 from model.affine import AffineRegressor, Similarity
 from model.dpt import DPT
-from model.flow import Flow, FlowDecoder
-from utils.structs import View
+from model.flow import Flow, FlowDecoder, TemplateMaps
 
 
 class PicoPose(nn.Module):
@@ -44,17 +43,30 @@ class PicoPose(nn.Module):
         self.dpt = DPT(backbone.channels, backbone.sides, channels=dpt_channels, features=features)
         self.flow = FlowDecoder(size=size, features=features, width=width, half_cell=half_cell)
 
+    @property
+    def bytes_per_hypothesis(self) -> int:
+        """About what one hypothesis takes at the finest level: the maps of both crops and of the heads."""
+        side = 4 * self.backbone.cells
+        return 8 * side**2 * sum(p.shape[0] for p in self.flow.levels[-1].parameters() if p.dim() == 4)
+
     def mask_patches(self, mask: Tensor) -> Tensor:
         """Foreground patches (B, n*n) bool of masks (B, S, S) bool."""
         return matching.mask_cells(mask, self.backbone.cells).flatten(1)
 
     def regress(self, real: Tensor, template: Tensor, template_mask: Tensor) -> Similarity:
-        """Stage 2: last feature maps (B, C, n, n) of both crops, template masks (B, S, S) -> 2D transform."""
-        volume = matching.similarity_volume(
-            matching.descriptors(real), matching.descriptors(template), self.mask_patches(template_mask)
-        )
-        return self.affine(volume)
+        """Stage 2: descriptors (B, n*n, C) of both crops, template masks (B, S, S) -> 2D transform."""
+        return self.affine(matching.similarity_volume(real, template, self.mask_patches(template_mask)))
 
-    def refine(self, real: list[Tensor], template: list[Tensor], views: View, matrix: Tensor) -> list[Flow]:
-        """Stage 3: the feature maps of both crops and a start (B, 3, 3) -> flow after each level."""
-        return self.flow(self.dpt(real), self.dpt(template), views.mask, matrix)
+    def dense(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What stage 3 reads of a real crop, from its feature maps."""
+        return self.flow.project(self.dpt(maps))
+
+    def template_maps(self, maps: Sequence[Tensor]) -> TemplateMaps:
+        """What stage 3 reads of a template, from its feature maps."""
+        return self.flow.template_maps(self.dpt(maps))
+
+    def refine(
+        self, real: Sequence[Tensor], template: TemplateMaps, template_mask: Tensor, matrix: Tensor
+    ) -> list[Flow]:
+        """Stage 3: the dense maps of both crops and a start (B, 3, 3) -> flow after each level."""
+        return self.flow(real, template, template_mask, matrix)

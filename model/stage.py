@@ -3,7 +3,8 @@
 A test run is a list of stages that share `Stage`; a refiner takes the poses of the stage before it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -14,9 +15,11 @@ from model.flow import correspondences, sample_matches
 from model.matching import descriptors, rank
 from model.onboarding import TemplateBank
 from model.picopose import PicoPose
+from utils.batches import Batches
 from utils.crop import crop_image, mask_boxes, square_boxes
 from utils.pnp import solve_pnp
-from utils.structs import Correspondences, Crop, Observation, Poses, View
+from utils.stopwatch import Stopwatch
+from utils.structs import Correspondences, Crop, Observation, Poses, Record
 
 
 class Stage(Protocol):
@@ -29,40 +32,51 @@ class Stage(Protocol):
         """Poses of the detections of one photo, given those of the stage before."""
 
 
+@dataclass(frozen=True)
+class Hypotheses(Record):
+    """Templates that are followed, k for each detection."""
+
+    owner: Tensor  # (H,) long, the detection
+    obj_id: Tensor  # (H,) long
+    template: Tensor  # (H,) long, index among the object's views
+
+
 class PicoPoseStage:
     """The three stages of the paper, then PnP with RANSAC on the correspondences of the last.
 
     Args:
-        load_views: object id -> its rendered views on the CPU.
+        templates: of the objects; prepared for stage 3 if it is run.
         hypotheses: templates followed for each detection; the best supported pose wins.
         stage: the stage that the pose is read off after: 1 takes the best template as it is, 2 its 2D
             transform, 3 the dense correspondences.
         threshold_px: inlier threshold in pixels of the photo.
-        batch: hypotheses that go through the network at once.
+        batch: hypotheses that go through the network at once; halved whenever memory does not suffice.
         seed: of RANSAC.
+        stopwatch: tells where the time goes.
     """
 
     def __init__(
         self,
         network: PicoPose,
-        load_views: Callable[[int], View],
+        templates: TemplateBank,
         *,
         hypotheses: int = 5,
         stage: int = 3,
         threshold_px: float = 2.0,
         batch: int = 16,
         seed: int = 0,
+        stopwatch: Stopwatch | None = None,
     ):
-        self.network = network.eval()
+        self.network, self.templates = network.eval(), templates
         self.device = next(network.parameters()).device
-        self.hypotheses, self.stage, self.batch = hypotheses, stage, batch
+        self.hypotheses, self.stage, self.batches = hypotheses, stage, Batches(batch)
         self.threshold_px, self.seed = threshold_px, seed
-        self.templates = TemplateBank(self.network, load_views, device=self.device, batch=batch)
+        self.stopwatch = stopwatch or Stopwatch(running=False)
 
     def onboard(self, obj_ids: Iterable[int]) -> None:
-        """Prepares the templates of these objects; the least recently used ones may be dropped for them."""
+        """Prepares the templates of these objects; those used longest ago may be dropped for them."""
         for obj_id in obj_ids:
-            self.templates.prepare(obj_id)
+            self.templates.descriptors(obj_id)
 
     @torch.inference_mode()
     def predict(self, observation: Observation, poses: Poses | None = None) -> Poses:
@@ -70,73 +84,99 @@ class PicoPoseStage:
         observation = observation.to(self.device)
         if len(observation.obj_ids) == 0:
             return no_poses(self.device)
-        crops = self._crop(observation)
-        real = self.network.backbone(crops.rgb)
-        match_scores, chosen = self._rank(real[-1], crops.mask, observation.obj_ids)  # (B, k)
+        with self.stopwatch("crop"):
+            crops = self._crop(observation)
+        with self.stopwatch("backbone"):
+            maps = self._features(crops.rgb)
+        with self.stopwatch("match"):
+            match_scores, chosen = self._rank(maps[-1], crops.mask, observation.obj_ids)  # (B, k)
         owner = torch.arange(len(chosen), device=self.device).repeat_interleave(chosen.shape[1])
-        views = self._views(observation.obj_ids[owner], chosen.flatten())  # B * k hypotheses from here on
-        coarse, matches = self._follow(real, crops.K, owner, views)
-        support, shown = torch.zeros_like(match_scores.flatten()), None
+        hypotheses = Hypotheses(owner, observation.obj_ids[owner], chosen.flatten())
+        coarse, matches = self._follow(maps, crops.K, hypotheses)
         if self.stage == 3:
-            zoom = crops.K[owner, 0, 0] / observation.K[0, 0]
-            solution = solve_pnp(
-                matches, crops.K[owner], threshold_px=self.threshold_px * zoom, seed=self.seed
-            )
-            solved = solution.solved[:, None, None]
-            coarse = torch.where(solved, solution.cam_from_obj.to(coarse.dtype), coarse)
-            support = (solution.inlier_ratio * solution.solved).to(support.dtype)
-            photo_from_crop = observation.K.to(crops.K.dtype) @ torch.linalg.inv(crops.K[owner])
-            shown = sample_matches(matches, solution.inliers, photo_from_crop, size=self.network.size)
-        hypotheses = Poses(
-            cam_from_obj=coarse,
-            score=observation.scores[owner] * (support if self.stage == 3 else match_scores.flatten()),
-            inlier_ratio=support,
-            template=chosen.flatten(),
-            matches=shown,
-        )
-        return best_hypotheses(hypotheses, chosen.shape[1])
+            with self.stopwatch("pose"):
+                found = self._solve(coarse, matches, hypotheses, crops.K, observation)
+        else:
+            score = observation.scores[owner] * match_scores.flatten()
+            found = Poses(coarse, score, torch.zeros_like(score), hypotheses.template)
+        return best_hypotheses(found, chosen.shape[1])
 
     def _crop(self, observation: Observation) -> Crop:
         windows = square_boxes(mask_boxes(observation.masks), *observation.image.shape[-2:])
         return crop_image(observation.image, observation.masks, windows, observation.K, self.network.size)
+
+    def _features(self, rgb: Tensor) -> list[Tensor]:
+        """The backbone's maps of all crops."""
+        parts = self.batches.run(lambda part: self.network.backbone(rgb[part]), len(rgb))
+        return [torch.cat(maps) for maps in zip(*parts, strict=True)]
 
     def _rank(self, real: Tensor, masks: Tensor, obj_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and indices (B, k) of the templates that each crop is most like, best first."""
         real, foreground = descriptors(real), self.network.mask_patches(masks)
         foreground = foreground | ~foreground.any(dim=1, keepdim=True)  # a mask may miss all patch centres
         ranked = [
-            rank(real[i : i + 1], foreground[i : i + 1], self.templates[obj_id].descriptors, self.hypotheses)
-            for i, obj_id in enumerate(obj_ids.tolist())
+            rank(r[None], mask[None], self.templates.descriptors(obj_id), self.hypotheses)
+            for r, mask, obj_id in zip(real, foreground, obj_ids.tolist(), strict=True)
         ]
         scores, chosen = zip(*ranked, strict=True)
         return torch.cat(scores), torch.cat(chosen)
 
-    def _views(self, obj_ids: Tensor, chosen: Tensor) -> View:
-        """The chosen template of each hypothesis."""
-        pairs = zip(obj_ids.tolist(), chosen.tolist(), strict=True)
-        return View.stack([self.templates[obj_id].views[view] for obj_id, view in pairs])
-
     def _follow(
-        self, real: list[Tensor], K: Tensor, owner: Tensor, views: View
+        self, maps: list[Tensor], K: Tensor, hypotheses: Hypotheses
     ) -> tuple[Tensor, Correspondences | None]:
-        """Coarse poses (H, 4, 4) and, after stage 3, correspondences of H hypotheses, `batch` at a time."""
-        dense = self.network.dpt(real) if self.stage == 3 else []
-        coarse, matches = [], []
-        for part in torch.arange(len(owner), device=self.device).split(self.batch):
-            template, features = views[part], self.network.backbone(views.rgb[part])
-            if self.stage == 1:
-                similarity = no_motion(len(part), like=K)
-            else:
-                similarity = self.network.regress(real[-1][owner[part]], features[-1], template.mask)
-            ray = self.network.viewing_ray
-            coarse.append(pose_from_similarity(similarity, template, K[owner[part]], viewing_ray=ray))
-            if self.stage == 3:
-                maps = [m[owner[part]] for m in dense]
-                flows = self.network.flow(
-                    maps, self.network.dpt(features), template.mask, similarity.matrix(template)
-                )
-                matches.append(correspondences(flows[-1], template))
-        return torch.cat(coarse), Correspondences.cat(matches) if matches else None
+        """Coarse poses (H, 4, 4) and, after stage 3, the correspondences of all hypotheses."""
+        with self.stopwatch("dense maps of the photo"):
+            real = descriptors(maps[-1])
+            dense = self.network.dense(maps) if self.stage == 3 else ()
+        parts = self.batches.run(
+            lambda part: self._follow_part(real, dense, K, hypotheses[part]), len(hypotheses.owner)
+        )
+        coarse, matches = zip(*parts, strict=True)
+        return torch.cat(coarse), Correspondences.cat(matches) if self.stage == 3 else None
+
+    def _follow_part(
+        self, real: Tensor, dense: tuple[Tensor, ...], K: Tensor, hypotheses: Hypotheses
+    ) -> tuple[Tensor, Correspondences | None]:
+        owner, network = hypotheses.owner, self.network
+        with self.stopwatch("templates"):
+            template = self.templates.templates(hypotheses.obj_id.tolist(), hypotheses.template.tolist())
+        with self.stopwatch("affine"):
+            similarity = (
+                no_motion(len(owner), like=K)
+                if self.stage == 1
+                else network.regress(real[owner], template.descriptors, template.view.mask)
+            )
+            ray = network.viewing_ray
+            coarse = pose_from_similarity(similarity, template.view, K[owner], viewing_ray=ray)
+        if self.stage < 3:
+            return coarse, None
+        with self.stopwatch("flow"):
+            start = similarity.matrix(template.view)
+            flows = network.refine([m[owner] for m in dense], template.maps, template.view.mask, start)
+            return coarse, correspondences(flows[-1], template.view)
+
+    def _solve(
+        self,
+        coarse: Tensor,
+        matches: Correspondences,
+        hypotheses: Hypotheses,
+        K: Tensor,
+        observation: Observation,
+    ) -> Poses:
+        """The pose that a hypothesis' correspondences support best, or its coarse pose if none is found."""
+        K = K[hypotheses.owner]
+        zoom = K[:, 0, 0] / observation.K[0, 0]
+        solution = solve_pnp(matches, K, threshold_px=self.threshold_px * zoom, seed=self.seed)
+        pose = solution.cam_from_obj.to(coarse.dtype)
+        support = (solution.inlier_ratio * solution.solved).to(coarse.dtype)
+        photo_from_crop = observation.K.to(K.dtype) @ torch.linalg.inv(K)
+        return Poses(
+            cam_from_obj=torch.where(solution.solved[:, None, None], pose, coarse),
+            score=observation.scores[hypotheses.owner] * support,
+            inlier_ratio=support,
+            template=hypotheses.template,
+            matches=sample_matches(matches, solution.inliers, photo_from_crop, size=self.network.size),
+        )
 
 
 def best_hypotheses(hypotheses: Poses, count: int) -> Poses:

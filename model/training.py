@@ -51,10 +51,12 @@ class TrainingPass(nn.Module):
         real, template = features(self.network, pair, bf16=self.bf16)
         with torch.autocast(pair.real.rgb.device.type, enabled=False):
             truth = true_answers(self.network, pair)
-            similarity = self.network.regress(real[-1], template[-1], pair.template.mask)
+            patches = descriptors(real[-1]), descriptors(template[-1])
+            similarity = self.network.regress(*patches, pair.template.mask)
             start = disturb(truth.similarity, noise).matrix(pair.template)
-            flows = self.network.refine(real, template, pair.template, start)
-            return self._losses(real[-1], template[-1], similarity, flows, truth)
+            dense, template_maps = self.network.dense(real), self.network.template_maps(template)
+            flows = self.network.refine(dense, template_maps, pair.template.mask, start)
+            return self._losses(*patches, similarity, flows, truth)
 
     def _losses(
         self, real: Tensor, template: Tensor, similarity: Similarity, flows: list[Flow], truth: Truth
@@ -63,7 +65,7 @@ class TrainingPass(nn.Module):
         coarse = truth.positions[0]
         patch = patch_of(coarse.xy, cells=cells, size=size)
         return losses.Losses(
-            matching=losses.info_nce(descriptors(real), descriptors(template), patch, coarse.visible),
+            matching=losses.info_nce(real, template, patch, coarse.visible),
             translation=losses.translation_loss(similarity, truth.similarity, patch=size / cells),
             scale=losses.scale_loss(similarity, truth.similarity),
             angle=losses.angle_loss(similarity, truth.similarity),

@@ -43,9 +43,11 @@ class Answers:
 
 def answer(network: PicoPose, pair: Pair, *, bf16: bool) -> Answers:
     real, template = features(network, pair, bf16=bf16)
-    similarity = network.regress(real[-1], template[-1], pair.template.mask)
-    flows = network.refine(real, template, pair.template, similarity.matrix(pair.template))
-    likeness = descriptors(template[-1]) @ descriptors(real[-1]).mT
+    patches = descriptors(real[-1]), descriptors(template[-1])
+    similarity = network.regress(*patches, pair.template.mask)
+    start = similarity.matrix(pair.template)
+    flows = network.refine(network.dense(real), network.template_maps(template), pair.template.mask, start)
+    likeness = patches[1] @ patches[0].mT
     centres = cell_centres(network.backbone.cells, network.size, likeness.device)
     return Answers(similarity, flows, centres[likeness.argmax(dim=-1)], true_answers(network, pair))
 

@@ -7,7 +7,9 @@ import hashlib
 import re
 from pathlib import Path
 
-from rendering.mesh import FilesBeside
+import numpy as np
+
+from rendering.mesh import FilesBeside, Mesh
 
 # PLY's and OBJ's ways to name a texture or a library of materials, and glTF's.
 _NAMED = re.compile(
@@ -23,6 +25,16 @@ def mesh_digest(path: Path, *parameters: object) -> str:
     digest = hashlib.sha256(repr(parameters).encode())
     for file in files_of(path):
         digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def content_digest(mesh: Mesh, *parameters: object) -> str:
+    """SHA-256 of a mesh as it was read, and `parameters`."""
+    digest = hashlib.sha256(repr(parameters).encode())
+    for name, values in vars(mesh).items():
+        if values is not None:
+            digest.update(f"{name} {values.shape}".encode())
+            digest.update(np.ascontiguousarray(values).tobytes())
     return digest.hexdigest()
 
 

@@ -10,6 +10,7 @@ from model import matching
 from model.affine import Similarity, pose_from_similarity
 from model.backbone import Dinov2
 from model.flow import Flow
+from model.folding import fold_batch_norms
 from model.picopose import PicoPose
 from model.released import RELEASED_MEAN, RELEASED_STD, convert
 from tests.golden import arrays, write_released_checkpoint
@@ -52,14 +53,18 @@ class Run:
     views: list[View]
 
 
-@pytest.fixture(scope="module", params=["vits14", "vitl14"])
+@pytest.fixture(scope="module", params=["vits14", "vits14-inference", "vitl14-inference"])
 def run(request, tmp_path_factory) -> Run:
-    path = write_released_checkpoint(request.param, tmp_path_factory.mktemp("golden") / "released.ckpt")
-    size = {"vits14": "small", "vitl14": "large"}[request.param]
+    """The network's answers, as it is trained or as it is used, with batch norms folded."""
+    name, _, use = request.param.partition("-")
+    path = write_released_checkpoint(name, tmp_path_factory.mktemp("golden") / "released.ckpt")
+    size = {"vits14": "small", "vitl14": "large"}[name]
     network = PicoPose(Dinov2(f"vit_{size}_patch14_dinov2"), half_cell=0.5, viewing_ray=False).eval()
     fit(network, convert(read_checkpoint(path), network.state_dict(), path), path)
     path.unlink()
-    return compute(network, arrays("golden_inputs"), arrays(f"golden_{request.param}"))
+    if use:
+        network = fold_batch_norms(network).to(memory_format=torch.channels_last)
+    return compute(network, arrays("golden_inputs"), arrays(f"golden_{name}"))
 
 
 @torch.inference_mode()
@@ -81,8 +86,10 @@ def compute(network: PicoPose, inputs: dict[str, Tensor], golden: dict[str, Tens
         chosen = golden["match_ids"][:, hypothesis]
         views.append(templates[chosen])
         maps = [m[chosen] for m in template]
-        similarity.append(network.regress(real[-1], maps[-1], views[-1].mask))
-        flows.append(network.refine(real, maps, views[-1], to_centres(golden[f"h{hypothesis}_M"])))
+        patches = matching.descriptors(real[-1]), matching.descriptors(maps[-1])
+        similarity.append(network.regress(*patches, views[-1].mask))
+        dense, start = network.template_maps(maps), to_centres(golden[f"h{hypothesis}_M"])
+        flows.append(network.refine(network.dense(real), dense, views[-1].mask, start))
     best = [m[golden["match_ids"][:, 0]] for m in template]
     scores = scores * foreground.sum(dim=1, keepdim=True) / 256  # the original's constant factor
     return Run(golden, inputs, real, template, scores, ids, similarity, network.dpt(best), flows, views)

@@ -47,12 +47,13 @@ class TrainDatasetConfig:
     synthetic: float = 1.0  # share of the pairs that are rendered online; the rest is MegaPose's
     meshes: str | None = None  # folder with meshes to render
     shapes: float = 1.0  # share of procedural shapes among the rendered objects
+    resting: float = 0.0  # share of the rendered scenes in which the object lies on a table as gravity has it
     backgrounds: str | None = None  # folder with photos to show behind the rendered objects
     augment: float = 0.8  # share of the real views whose colours are changed
     validation_meshes: str | None = None  # folder with meshes to validate on; None: as in training
 
     def __post_init__(self):
-        for name in ("synthetic", "shapes", "augment"):
+        for name in ("synthetic", "shapes", "resting", "augment"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"train_dataset.{name} is {getattr(self, name)}; it must lie in 0 to 1")
         if unknown := set(self.megapose) - {"gso", "shapenet"}:
@@ -142,6 +143,22 @@ class TestConfig:
 
 
 @dataclass
+class RuntimeConfig:
+    """What a test run may use; the poses do not depend on it."""
+
+    batch: int | None = None  # hypotheses that go through the network at once; None: by the free memory
+    template_memory: float = 4.0  # GB of the device for the templates at hand
+    features_dir: str | None = None  # where prepared templates are kept; None: features below log_dir
+    compile: bool = False  # by torch.compile: slow to start
+
+    def __post_init__(self):
+        if self.batch is not None and self.batch < 1:
+            raise ValueError(f"runtime.batch is {self.batch}; it must be at least 1")
+        if self.template_memory < 0:
+            raise ValueError(f"runtime.template_memory is {self.template_memory}; it must not be negative")
+
+
+@dataclass
 class Config:
     """Everything that a YAML file may set."""
 
@@ -150,6 +167,7 @@ class Config:
     train: TrainConfig = field(default_factory=TrainConfig)
     test_dataset: TestDatasetConfig = field(default_factory=TestDatasetConfig)
     test: TestConfig = field(default_factory=TestConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     checkpoint: str | None = None
     log_dir: str = "log"
 

@@ -18,7 +18,7 @@ class Record:
     """Base of the records: what is done to a record is done to every tensor in it."""
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """A copy with `function` applied to every tensor, in nested records too; other values stay."""
+        """A copy with `function` applied to every tensor, in records and tuples within too; else as is."""
         return type(self)(**{f.name: _map(getattr(self, f.name), function) for f in fields(self)})
 
     def to(self, *args, **kwargs) -> Self:
@@ -49,12 +49,16 @@ class Record:
 def _map(value, function):
     if isinstance(value, Tensor):
         return function(value)
+    if isinstance(value, tuple):
+        return tuple(_map(item, function) for item in value)
     return value.map(function) if isinstance(value, Record) else value
 
 
 def _join(values: list, join: Callable):
     if isinstance(values[0], Tensor):
         return join(values)
+    if isinstance(values[0], tuple):
+        return tuple(_join(items, join) for items in zip(*values, strict=True))
     return values[0]._join(values, join) if isinstance(values[0], Record) else values[0]
 
 

@@ -1,0 +1,119 @@
+"""What the backbone makes of an object's templates, computed once and kept on disk in half precision.
+
+One safetensors file an object, named by all that it depends on; single views are read without the rest.
+"""
+
+import hashlib
+import inspect
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import timm
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from model import backbone
+from model.picopose import PicoPose
+from utils import crop
+from utils.files import write_atomically
+from utils.structs import Record, View
+
+LOG = logging.getLogger(__name__)
+MAPS = ("map0", "map1", "map2")  # of the backbone, shallow to deep
+VIEW = ("rgb", "mask", "K", "depth", "cam_from_obj")
+
+
+class TemplateSource(Protocol):
+    """Where templates come from."""
+
+    def digest(self, obj_id: int) -> str:
+        """Tells templates apart that differ in anything: mesh, number of views, way of rendering."""
+
+    def views(self, obj_id: int) -> Iterable[View]:
+        """The rendered views (V, ...) of an object on the CPU, a part at a time."""
+
+
+class PreparedViews:
+    """The templates of one object in an open file; maps and views are read when asked for."""
+
+    def __init__(self, path: Path):
+        self._file = safe_open(path, framework="pt")
+        self._slices = {name: self._file.get_slice(name) for name in (*MAPS, *VIEW)}
+        self.count = self._slices["K"].get_shape()[0]
+
+    def last_maps(self) -> Tensor:
+        """(V, C, n, n) half: the maps that templates are matched by."""
+        return self._file.get_tensor(MAPS[-1])
+
+    def maps(self, view: int) -> tuple[Tensor, ...]:
+        """The backbone's maps (C_i, s_i, s_i) of one view, half precision."""
+        return tuple(self._slices[name][view] for name in MAPS)
+
+    def view(self, view: int) -> View:
+        """One view, unbatched; its colours are rounded to 8 bits."""
+        parts = {name: self._slices[name][view] for name in VIEW}
+        return View(**parts | {"rgb": parts["rgb"] / 255, "mask": parts["mask"] > 0})
+
+
+class TemplateStore:
+    """Prepared templates in a folder; what is missing there, or damaged, is computed and written.
+
+    Args:
+        folder: is made when the first file is written; it may be deleted at any time between runs.
+        batch: views that go through the backbone at once.
+    """
+
+    def __init__(self, folder: Path, network: PicoPose, source: TemplateSource, *, batch: int = 16):
+        self._folder, self._network, self._source, self._batch = folder, network, source, batch
+        self._made_with = digest_of(network)
+
+    def open(self, obj_id: int) -> PreparedViews:
+        key = hashlib.sha256(f"{self._source.digest(obj_id)} {self._made_with}".encode()).hexdigest()[:20]
+        path = self._folder / f"{key}.safetensors"
+        try:
+            return PreparedViews(path)
+        except FileNotFoundError:
+            LOG.info("preparing the templates of object %s, once: %s", obj_id, path)
+        except SafetensorError as error:
+            LOG.warning("%s is damaged (%s) and is written again", path, error)
+        parts = [self._compute(part) for views in self._source.views(obj_id) for part in self._split(views)]
+        with write_atomically(path) as temporary:
+            save_file({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, temporary)
+        return PreparedViews(path)
+
+    def _split(self, views: View) -> Iterable[View]:
+        return (views[i] for i in torch.arange(len(views.rgb)).split(self._batch))
+
+    @torch.inference_mode()
+    def _compute(self, views: View) -> dict[str, Tensor]:
+        device = next(self._network.parameters()).device
+        maps = [m.half().cpu().contiguous() for m in self._network.backbone(views.rgb.to(device))]
+        stored = vars(views) | {"rgb": (views.rgb * 255).round().byte(), "mask": views.mask.byte()}
+        return dict(zip(MAPS, maps, strict=True)) | {name: stored[name].contiguous() for name in VIEW}
+
+
+def digest_of(network: PicoPose) -> str:
+    """Of all but the templates that prepared ones depend on: the backbone's weights and the code."""
+    digest = hashlib.sha256(f"{network.size} {timm.__version__}".encode())
+    for module in (backbone, crop, inspect.getmodule(digest_of)):
+        digest.update(inspect.getsource(module).encode())
+    for name, tensor in network.backbone.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def bytes_of(record: Record) -> int:
+    """Memory that the tensors of a record take."""
+    sizes: list[int] = []
+
+    def count(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.nbytes)
+        return tensor
+
+    record.map(count)
+    return sum(sizes)
