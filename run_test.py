@@ -21,6 +21,7 @@ from datasets.results import ImageResult, csv_name, write_csv, write_details
 from datasets.templates import Templates, TemplateSet
 from evaluation.after_run import check_truth, score_run
 from evaluation.cases import TestedSet
+from model.compiling import compile_network
 from model.factory import make_stage, prepare_network
 from model.picopose import PicoPose
 from model.stage import Stage
@@ -80,6 +81,8 @@ def main() -> None:
     world = join()
     device = choose_device(arguments.gpus, world.local_rank)
     network = prepare_network(config.model, config.checkpoint).to(device)
+    if config.runtime.compile:
+        compile_network(network)
     run_dir = (
         Path(config.log_dir) / f"{arguments.model}_{Path(arguments.config).stem}_id{arguments.version_id}"
     )

@@ -7,8 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Cells of a real map up to which one matrix product of all pairs is cheaper than gathering the pairs read.
-ALL_PAIRS = 1024
+# Cells of a real map up to which one matrix product of all pairs is cheaper than gathering the pairs read: it
+# does 114 times the arithmetic at 64 x 64 cells, but reads each cell once; see docs/performance.md.
+ALL_PAIRS = 4096
 
 
 def lookup(template: Tensor, real: Tensor, positions: Tensor, *, radius: int, scales: int) -> Tensor:

@@ -89,7 +89,7 @@ def make_stage(
     test, runtime = config.test, config.runtime
     batch = runtime.batch or automatic_batch(network.bytes_per_hypothesis, next(network.parameters()).device)
     folder = Path(runtime.features_dir or Path(config.log_dir) / "features")
-    store = TemplateStore(folder, network, source, batch=batch)
+    store = TemplateStore(folder, network, source, batch=batch, bf16=test.bf16)
     return PicoPoseStage(
         network,
         TemplateBank(network, store, memory=runtime.template_memory * GIGABYTE, dense=test.stage == 3),
@@ -98,6 +98,7 @@ def make_stage(
         threshold_px=test.threshold_px,
         batch=batch,
         seed=test.seed,
+        bf16=test.bf16,
         stopwatch=stopwatch,
     )
 

@@ -5,6 +5,7 @@ Match the crop against the templates, regress the 2D transform to the best ones,
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from model import matching
@@ -48,6 +49,12 @@ class PicoPose(nn.Module):
         """About what one hypothesis takes at the finest level: the maps of both crops and of the heads."""
         side = 4 * self.backbone.cells
         return 8 * side**2 * sum(p.shape[0] for p in self.flow.levels[-1].parameters() if p.dim() == 4)
+
+    def features(self, rgb: Tensor, *, bf16: bool = False) -> list[Tensor]:
+        """The backbone's maps of crops (B, 3, S, S), in the crops' precision; bf16 is faster but coarser."""
+        with torch.autocast(rgb.device.type, torch.bfloat16, enabled=bf16):
+            maps = self.backbone(rgb)
+        return [m.to(rgb.dtype) for m in maps]
 
     def mask_patches(self, mask: Tensor) -> Tensor:
         """Foreground patches (B, n*n) bool of masks (B, S, S) bool."""

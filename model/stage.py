@@ -52,6 +52,7 @@ class PicoPoseStage:
         threshold_px: inlier threshold in pixels of the photo.
         batch: hypotheses that go through the network at once; halved whenever memory does not suffice.
         seed: of RANSAC.
+        bf16: whether the backbone computes in bfloat16.
         stopwatch: tells where the time goes.
     """
 
@@ -65,12 +66,13 @@ class PicoPoseStage:
         threshold_px: float = 2.0,
         batch: int = 16,
         seed: int = 0,
+        bf16: bool = False,
         stopwatch: Stopwatch | None = None,
     ):
         self.network, self.templates = network.eval(), templates
         self.device = next(network.parameters()).device
         self.hypotheses, self.stage, self.batches = hypotheses, stage, Batches(batch)
-        self.threshold_px, self.seed = threshold_px, seed
+        self.threshold_px, self.seed, self.bf16 = threshold_px, seed, bf16
         self.stopwatch = stopwatch or Stopwatch(running=False)
 
     def onboard(self, obj_ids: Iterable[int]) -> None:
@@ -107,7 +109,7 @@ class PicoPoseStage:
 
     def _features(self, rgb: Tensor) -> list[Tensor]:
         """The backbone's maps of all crops."""
-        parts = self.batches.run(lambda part: self.network.backbone(rgb[part]), len(rgb))
+        parts = self.batches.run(lambda part: self.network.features(rgb[part], bf16=self.bf16), len(rgb))
         return [torch.cat(maps) for maps in zip(*parts, strict=True)]
 
     def _rank(self, real: Tensor, masks: Tensor, obj_ids: Tensor) -> tuple[Tensor, Tensor]:

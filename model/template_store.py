@@ -64,12 +64,21 @@ class TemplateStore:
 
     Args:
         folder: is made when the first file is written; it may be deleted at any time between runs.
-        batch: views that go through the backbone at once.
+        batch: views that go through the backbone at once; bf16: whether it computes in bfloat16.
     """
 
-    def __init__(self, folder: Path, network: PicoPose, source: TemplateSource, *, batch: int = 16):
-        self._folder, self._network, self._source, self._batch = folder, network, source, batch
-        self._made_with = digest_of(network)
+    def __init__(
+        self,
+        folder: Path,
+        network: PicoPose,
+        source: TemplateSource,
+        *,
+        batch: int = 16,
+        bf16: bool = False,
+    ):
+        self._folder, self._network, self._source = folder, network, source
+        self._batch, self._bf16 = batch, bf16
+        self._made_with = f"{digest_of(network)} {bf16}"
 
     def open(self, obj_id: int) -> PreparedViews:
         key = hashlib.sha256(f"{self._source.digest(obj_id)} {self._made_with}".encode()).hexdigest()[:20]
@@ -91,7 +100,8 @@ class TemplateStore:
     @torch.inference_mode()
     def _compute(self, views: View) -> dict[str, Tensor]:
         device = next(self._network.parameters()).device
-        maps = [m.half().cpu().contiguous() for m in self._network.backbone(views.rgb.to(device))]
+        maps = self._network.features(views.rgb.to(device), bf16=self._bf16)
+        maps = [m.half().cpu().contiguous() for m in maps]
         stored = vars(views) | {"rgb": (views.rgb * 255).round().byte(), "mask": views.mask.byte()}
         return dict(zip(MAPS, maps, strict=True)) | {name: stored[name].contiguous() for name in VIEW}
 

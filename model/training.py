@@ -76,10 +76,8 @@ class TrainingPass(nn.Module):
 
 def features(network: PicoPose, pair: Pair, *, bf16: bool) -> tuple[list[Tensor], list[Tensor]]:
     """The backbone's maps of the real and of the template crops, computed in one batch; float32."""
-    rgb = torch.cat([pair.real.rgb, pair.template.rgb])
-    with torch.autocast(rgb.device.type, torch.bfloat16, enabled=bf16):
-        maps = network.backbone(rgb)
-    halves = [m.to(rgb.dtype).chunk(2) for m in maps]
+    maps = network.features(torch.cat([pair.real.rgb, pair.template.rgb]), bf16=bf16)
+    halves = [m.chunk(2) for m in maps]
     return [real for real, _ in halves], [template for _, template in halves]
 
 

@@ -20,6 +20,9 @@ class Lru:
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_values": {}, "_sizes": {}}
 
+    def __len__(self) -> int:
+        return len(self._values)
+
     def __contains__(self, key: Any) -> bool:
         return key in self._values
 

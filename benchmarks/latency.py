@@ -1,0 +1,224 @@
+"""What a pose costs, phase by phase: `python -m benchmarks.latency --backbone vitl14 --hypotheses 5`.
+
+Cost is told in seconds and in *backbone passes*: the time that the same machine takes, in the same run, for
+the backbone on one crop. Several values make a table of all combinations; --json keeps it. The weights are
+random, so no pose is found and RANSAC never ends early: its cost is an upper bound.
+"""
+
+import argparse
+import json
+import logging
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.factory import make_stage, prepare_network
+from model.picopose import PicoPose
+from model.stage import PicoPoseStage
+from rendering.mesh import Mesh, diameter
+from rendering.renderer import Renderer
+from rendering.shapes import random_shape
+from run_demo import MeshTemplates
+from utils.config import Config, load_config
+from utils.device import choose_device
+from utils.errors import exits_cleanly
+from utils.files import write_atomically
+from utils.stopwatch import Stopwatch
+from utils.structs import Observation
+
+BACKBONES = {
+    "small": ("config/small.yaml", None),
+    "vits14": ("config/base.yaml", "vit_small_patch14_dinov2"),
+    "vitb14": ("config/base.yaml", "vit_base_patch14_dinov2"),
+    "vitl14": ("config/base.yaml", "vit_large_patch14_dinov2"),
+}
+WIDTH, HEIGHT, FOCAL = 640, 480, 600.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one combination."""
+
+    backbone: str
+    device: str
+    threads: int
+    hypotheses: int
+    detections: int
+    backbone_seconds: float  # of one crop
+    seconds_first_photo: float  # templates prepared on disk, none of those chosen in memory
+    seconds: float  # the chosen templates in memory
+    phases: dict[str, float]  # seconds, of the latter
+    peak_gigabytes: float  # of the process on CPUs, of PyTorch on GPUs
+
+    @property
+    def backbone_passes_per_detection(self) -> float:
+        return self.seconds / self.backbone_seconds / self.detections
+
+    @property
+    def first_passes_per_detection(self) -> float:
+        return self.seconds_first_photo / self.backbone_seconds / self.detections
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--backbone", nargs="+", choices=BACKBONES, default=["vitl14"])
+    parser.add_argument("--hypotheses", nargs="+", type=int, default=[5])
+    parser.add_argument("--detections", nargs="+", type=int, default=[1])
+    parser.add_argument("--device", help="cpu or the index of a GPU")
+    parser.add_argument("--views", type=int, default=162)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--features_dir", help="keeps prepared templates (default: a temporary folder)")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="entries of the config")
+    return parser.parse_intermixed_args()
+
+
+@exits_cleanly
+def main() -> None:
+    arguments = parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    device = choose_device(arguments.device)
+    costs = []
+    with tempfile.TemporaryDirectory() as temporary, Renderer() as renderer:
+        mesh = random_shape(np.random.default_rng(0))
+        for backbone in arguments.backbone:
+            config = config_of(backbone, arguments, arguments.features_dir or temporary)
+            network = prepare_network(config.model, None).to(device)
+            for hypotheses in arguments.hypotheses:
+                for detections in arguments.detections:
+                    config.test.hypotheses = hypotheses
+                    observation = photo(renderer, mesh, detections)
+                    source = MeshTemplates(renderer, mesh, arguments.views, network.size)
+                    stopwatch = Stopwatch(running=False)
+                    stage = make_stage(network, source, config, stopwatch)
+                    costs.append(cost_of(backbone, stage, stopwatch, observation, arguments.repeats))
+                    print_phases(costs[-1])
+    print_table(costs)
+    if arguments.json:
+        with write_atomically(arguments.json) as temporary:
+            temporary.write_text(json.dumps([as_json(cost) for cost in costs], indent=1), encoding="utf-8")
+
+
+def config_of(backbone: str, arguments: argparse.Namespace, features: str) -> Config:
+    file, name = BACKBONES[backbone]
+    overrides = [*([f"model.backbone={name}"] if name else []), *arguments.overrides]
+    return load_config(file, overrides, {"runtime.features_dir": features, "test.views": arguments.views})
+
+
+def photo(renderer: Renderer, mesh: Mesh, detections: int) -> Observation:
+    """A photo that shows the mesh so many times side by side, with true masks."""
+    columns = int(np.ceil(np.sqrt(detections * WIDTH / HEIGHT)))
+    rows = -(-detections // columns)
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    K = np.array([[FOCAL, 0, WIDTH / 2], [0, FOCAL, HEIGHT / 2], [0, 0, 1.0]])
+    masks = []
+    distance = 1.5 * diameter(mesh.vertices) * FOCAL / min(WIDTH / columns, HEIGHT / rows)
+    for i in range(detections):
+        pose = np.eye(4)
+        pose[:3, :3] = np.linalg.qr(rng.normal(size=(3, 3)))[0]
+        pose[:3, :3] *= np.linalg.det(pose[:3, :3])
+        centre = [(i % columns + 0.5) * WIDTH / columns, (i // columns + 0.5) * HEIGHT / rows, 1]
+        pose[:3, 3] = np.linalg.inv(K) @ centre * distance
+        drawn = renderer.render([(mesh, pose)], K, WIDTH, HEIGHT)
+        image = np.where(drawn.mask[..., None], drawn.rgb, image)
+        masks.append(torch.from_numpy(drawn.mask))
+    return Observation(
+        image=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
+        K=torch.from_numpy(K).float(),
+        obj_ids=torch.zeros(detections, dtype=torch.long),
+        masks=torch.stack(masks),
+        boxes=torch.zeros(detections, 4),
+        scores=torch.ones(detections),
+        scene_id=0,
+        im_id=0,
+        seconds=0.0,
+    )
+
+
+def cost_of(
+    backbone: str, stage: PicoPoseStage, stopwatch: Stopwatch, observation: Observation, repeats: int
+) -> Cost:
+    stage.onboard([0])
+    timed(lambda: stage.network.backbone(one_crop(stage.network)), stage.device)  # warm up
+    reset_peak(stage.device)
+    first = timed(lambda: stage.predict(observation), stage.device)
+    passes, seconds = [], []
+    stopwatch.running = True
+    for _ in range(repeats):  # alternately, so that both see the same machine
+        passes.append(timed(lambda: stage.network.backbone(one_crop(stage.network)), stage.device))
+        seconds.append(timed(lambda: stage.predict(observation), stage.device))
+    return Cost(
+        backbone=backbone,
+        device=str(stage.device),
+        threads=torch.get_num_threads(),
+        hypotheses=stage.hypotheses,
+        detections=len(observation.obj_ids),
+        backbone_seconds=statistics.median(passes),
+        seconds_first_photo=first,
+        seconds=statistics.median(seconds),
+        phases={name: value / repeats for name, value in stopwatch.seconds.items()},
+        peak_gigabytes=peak(stage.device),
+    )
+
+
+def one_crop(network: PicoPose) -> torch.Tensor:
+    return torch.rand(1, 3, network.size, network.size, device=next(network.parameters()).device)
+
+
+@torch.inference_mode()
+def timed(function: Callable[[], object], device: torch.device) -> float:
+    """Seconds until the device has done what the function asks for."""
+    start = time.perf_counter()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def reset_peak(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+
+
+def print_phases(cost: Cost) -> None:
+    print(f"{cost.backbone}, {cost.hypotheses} hypotheses, {cost.detections} detections:")
+    for name, seconds in cost.phases.items():
+        print(f"  {name:<24}{1000 * seconds:10.1f} ms{seconds / cost.backbone_seconds:8.2f} passes")
+
+
+def print_table(costs: list[Cost]) -> None:
+    print(
+        "| network | device | hypotheses | detections | backbone pass | photo | passes per detection | "
+        "of a first photo | peak memory |"
+    )
+    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for cost in costs:
+        print(
+            f"| {cost.backbone} | {cost.device} | {cost.hypotheses} | {cost.detections} | "
+            f"{1000 * cost.backbone_seconds:.1f} ms | {1000 * cost.seconds:.0f} ms | "
+            f"{cost.backbone_passes_per_detection:.2f} | {cost.first_passes_per_detection:.2f} | "
+            f"{cost.peak_gigabytes:.2f} GB |"
+        )
+
+
+def as_json(cost: Cost) -> dict:
+    ratios = ("backbone_passes_per_detection", "first_passes_per_detection")
+    return asdict(cost) | {name: getattr(cost, name) for name in ratios}
+
+
+if __name__ == "__main__":
+    main()

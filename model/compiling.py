@@ -1,0 +1,36 @@
+"""torch.compile for the parts of the network that a photo goes through, where it works."""
+
+import logging
+
+import torch
+
+from model.picopose import PicoPose
+
+LOG = logging.getLogger(__name__)
+
+
+@torch.inference_mode()
+def compile_network(network: PicoPose) -> None:
+    """Compiles backbone, dense head and flow decoder in place; where that fails they stay as they are.
+
+    The compiler works when a part is first used, so all are used once here.
+    """
+    LOG.info("compiling the network, once for this run")
+    for part in (network.backbone, network.dpt, network.flow):
+        part.compile(dynamic=True)
+    try:
+        _use_all(network)
+    except Exception as error:  # whatever a missing C++ compiler, driver or kernel makes of it
+        torch.compiler.set_stance("force_eager")
+        _use_all(network)
+        reason = str(error).strip().splitlines()[0]
+        LOG.warning("--compile: torch.compile fails here (%s); going on without it", reason)
+
+
+def _use_all(network: PicoPose) -> None:
+    device, size = next(network.parameters()).device, network.size
+    for count in (2, 3):
+        maps = network.features(torch.zeros(count, 3, size, size, device=device))
+        matrix = torch.eye(3, device=device).expand(count, 3, 3)
+        mask = torch.ones(count, size, size, dtype=torch.bool, device=device)
+        network.refine(network.dense(maps), network.template_maps(maps), mask, matrix)

@@ -1,0 +1,98 @@
+"""The parts that make a test run fast change none of its numbers."""
+
+from types import SimpleNamespace
+
+import pytest
+import timm
+import torch
+
+from model import compiling
+from model.folding import fold_batch_norms
+from utils.batches import Batches
+from utils.errors import InputError
+from utils.lru import Lru
+from utils.stopwatch import Stopwatch
+
+
+@pytest.mark.parametrize("name", ["resnet10t", "resnet18", "repvit_m1", "mobilenetv4_conv_small"])
+def test_folded_batch_norms_give_equal_maps(name):
+    generator = torch.Generator().manual_seed(0)
+    network = timm.create_model(name, features_only=True).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+    image = torch.randn(1, 3, 64, 64, generator=generator)
+    with torch.inference_mode():
+        before, after = network(image), fold_batch_norms(network)(image)
+    for expected, found in zip(before, after, strict=True):
+        assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+    plain = [module for module in network.modules() if type(module) is torch.nn.BatchNorm2d]
+    assert len(plain) <= 1  # a deep stem's convolution stands in a group of its own
+
+
+def test_parts_that_do_not_fit_are_halved_and_tried_again():
+    tried = []
+
+    def work(part: slice) -> range:
+        tried.append(part.stop - part.start)
+        if tried[-1] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return range(part.start, part.stop)
+
+    batches = Batches(8)
+    assert [i for part in batches.run(work, 10) for i in part] == list(range(10))
+    assert tried == [8, 4, 2, 2, 2, 2, 2] and batches.size == 2
+
+
+def test_what_never_fits_is_one_line():
+    def work(part: slice):
+        raise torch.OutOfMemoryError("CUDA out of memory\nmore")
+
+    with pytest.raises(InputError, match=r"--batch 1.*--template_memory"):
+        Batches(4).run(work, 2)
+
+
+def test_the_cache_forgets_what_was_used_longest_ago():
+    made = []
+
+    def make(key: str) -> str:
+        made.append(key)
+        return key
+
+    cache = Lru(5, len)
+    for key in ("aa", "bb", "aa", "cc", "aa", "bb"):
+        assert cache.get(key, make) == key
+    assert made == ["aa", "bb", "cc", "bb"]
+    assert cache.get("longer than all", make) == "longer than all" and len(cache) == 1
+
+
+def test_the_stopwatch_counts_only_while_it_runs():
+    stopwatch = Stopwatch(running=False)
+    with stopwatch("a"):
+        pass
+    assert not stopwatch.seconds
+    stopwatch.running = True
+    assert list(stopwatch.over("wait", [1, 2])) == [1, 2]
+    with stopwatch("a"):
+        pass
+    assert set(stopwatch.seconds) == {"wait", "a"} and "together" in stopwatch.table()
+
+
+def test_a_compiler_that_fails_is_told_and_done_without(monkeypatch, caplog):
+    calls = []
+
+    def use_all(network):
+        calls.append(network)
+        if len(calls) == 1:
+            raise RuntimeError("no C++ compiler\nmore")
+
+    monkeypatch.setattr(compiling, "_use_all", use_all)
+    network = torch.nn.ModuleDict({name: torch.nn.Identity() for name in ("backbone", "dpt", "flow")})
+    try:
+        with caplog.at_level("WARNING"):
+            compiling.compile_network(SimpleNamespace(**network))
+        assert len(calls) == 2 and "no C++ compiler); going on without it" in caplog.text
+        assert network["flow"](torch.ones(1)).item() == 1
+    finally:
+        torch.compiler.set_stance("default")

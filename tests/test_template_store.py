@@ -1,0 +1,115 @@
+"""Prepared templates: the same as computed anew, found again, and made again where they cannot be trusted."""
+
+import copy
+
+import pytest
+import torch
+
+from model.factory import build_network
+from model.matching import descriptors
+from model.onboarding import TemplateBank
+from model.picopose import PicoPose
+from model.template_store import TemplateStore, bytes_of
+from utils.structs import View
+
+SIZE, VIEWS = 64, 5
+
+
+@pytest.fixture(scope="module")
+def network() -> PicoPose:
+    torch.manual_seed(0)
+    return build_network(
+        backbone="resnet10t",
+        pretrained=None,
+        stride=16,
+        size=SIZE,
+        dpt_channels=[16, 16, 16],
+        features=16,
+        width=32,
+        half_cell=0.0,
+        viewing_ray=True,
+    ).eval()
+
+
+class Source:
+    """Random views; counts how often they are asked for."""
+
+    def __init__(self):
+        self.calls = 0
+        self.name = "first"
+
+    def digest(self, obj_id: int) -> str:
+        return f"{self.name} {obj_id}"
+
+    def views(self, obj_id: int):
+        self.calls += 1
+        generator = torch.Generator().manual_seed(obj_id)
+        for count in (3, VIEWS - 3):
+            yield View(
+                rgb=torch.rand(count, 3, SIZE, SIZE, generator=generator),
+                mask=torch.rand(count, SIZE, SIZE, generator=generator) > 0.5,
+                K=torch.rand(count, 3, 3, generator=generator),
+                depth=torch.rand(count, SIZE, SIZE, generator=generator),
+                cam_from_obj=torch.rand(count, 4, 4, generator=generator),
+            )
+
+
+def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+@torch.inference_mode()
+def test_what_is_read_is_what_the_network_computes_up_to_half_precision(network, tmp_path):
+    source = Source()
+    bank = TemplateBank(network, TemplateStore(tmp_path, network, source, batch=2))
+    found = bank.templates([7, 7], [4, 1])
+    views = View.cat(list(source.views(7)))[torch.tensor([4, 1])]
+    maps = network.features(views.rgb)
+    expected = network.template_maps(maps)
+    assert torch.equal(found.view.depth, views.depth) and torch.equal(found.view.mask, views.mask)
+    assert (found.view.rgb - views.rgb).abs().max() <= 0.5 / 255 + 1e-6
+    assert relative(found.descriptors, descriptors(maps[-1])) < 2e-3
+    for ours, theirs in zip(
+        (*found.maps.features, *found.maps.context), (*expected.features, *expected.context), strict=True
+    ):
+        assert relative(ours, theirs) < 5e-3
+    assert relative(bank.descriptors(7)[[4, 1]].float(), descriptors(maps[-1])) < 2e-3
+
+
+def test_a_second_run_computes_nothing(network, tmp_path):
+    source = Source()
+    first = TemplateBank(network, TemplateStore(tmp_path, network, source)).templates([1], [2])
+    again = TemplateBank(network, TemplateStore(tmp_path, network, source)).templates([1], [2])
+    assert source.calls == 1
+    assert torch.equal(first.maps.context[2], again.maps.context[2])
+
+
+def test_another_mesh_other_weights_and_a_damaged_file_are_computed_anew(network, tmp_path):
+    source = Source()
+    TemplateStore(tmp_path, network, source).open(1)
+    source.name = "second"
+    TemplateStore(tmp_path, network, source).open(1)
+    assert source.calls == 2
+    other = copy.deepcopy(network)
+    with torch.no_grad():
+        other.backbone.join.bias += 1
+    TemplateStore(tmp_path, other, source).open(1)
+    assert source.calls == 3
+    for path in tmp_path.iterdir():
+        path.write_bytes(path.read_bytes()[:-100])
+    TemplateStore(tmp_path, network, source).open(1)
+    assert source.calls == 4
+    assert not [path for path in tmp_path.iterdir() if "tmp" in path.name]
+
+
+def test_little_memory_changes_nothing_but_the_time(network, tmp_path):
+    source = Source()
+    store = TemplateStore(tmp_path, network, source)
+    asked = ([1, 2, 1, 2, 1], [0, 0, 3, 1, 0])
+    rich, poor = TemplateBank(network, store), TemplateBank(network, store, memory=0)
+    for ours, theirs in zip(
+        rich.templates(*asked).maps.features, poor.templates(*asked).maps.features, strict=True
+    ):
+        assert torch.allclose(ours, theirs, atol=1e-2)
+    assert bytes_of(rich.templates(*asked)) == bytes_of(poor.templates(*asked))
+    assert len(rich._kept) == 2 + 4 and len(poor._kept) == 1
