@@ -1,5 +1,6 @@
 """The objects of a BOP data set: size and symmetries from `models_info.json`, in metres."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from torch import Tensor
 from utils.errors import InputError
 from utils.files import finite_numbers, read_json
 from utils.geometry import rigid
+from utils.symmetry import Symmetry
 
 _METRES_PER_MM = 1e-3
 _SMALLEST_MM, _LARGEST_MM = 1.0, 10_000.0
@@ -44,6 +46,21 @@ def read_objects(models: Path | str) -> dict[int, ObjectInfo]:
     if not isinstance(table, dict) or not table or not all(key.isdecimal() for key in table):
         raise InputError(f"{path} is no table of objects by id: download the models of the data set again")
     return {int(key): _object(int(key), table[key], path) for key in sorted(table, key=int)}
+
+
+def read_symmetry(mesh: Path) -> Symmetry | None:
+    """The symmetry of a mesh file, if a `models_info.json` beside it lists the number that ends its name.
+
+    None where there is no such file, or none that lists the mesh.
+    """
+    number = re.search(r"(\d+)$", mesh.stem)
+    if number is None or not mesh.with_name("models_info.json").is_file():
+        return None
+    info = read_objects(mesh.parent).get(int(number[1]))
+    if info is None or not (len(info.symmetries_discrete) or info.symmetries_continuous):
+        return None
+    axes = tuple((turn.axis.numpy(), turn.offset.numpy()) for turn in info.symmetries_continuous)
+    return Symmetry(info.symmetries_discrete.numpy(), axes)
 
 
 def _object(obj_id: int, entry: Any, path: Path) -> ObjectInfo:

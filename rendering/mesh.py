@@ -6,7 +6,7 @@ The renderer draws them, and the evaluation takes its vertices and diameters fro
 import io
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -18,9 +18,9 @@ from scipy.spatial.distance import cdist
 from trimesh.resolvers import FilePathResolver
 
 from utils.errors import InputError
+from utils.units import UNITS
 
 GREY = 180  # of models that bring no colour
-UNITS = {"mm": 1e-3, "m": 1.0}
 SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl", ".off")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tga", ".tif", ".tiff", ".webp")
 TEXTURE_FOLDERS = (
@@ -70,22 +70,33 @@ class Mesh:
 def load_mesh(path: Path | str, *, unit: str | float = "mm") -> Mesh:
     """Reads a mesh file, with the nodes of a scene merged.
 
-    unit: "mm" (BOP), "m" or the metres of one unit of the file. Textures are looked up beside the file only.
+    unit: "mm" (BOP), "cm", "m" or the metres of one unit of the file. Textures lie beside the file only.
     Raises `InputError` for what is missing, no mesh, damaged, or 1000 times too large or too small.
     """
+    return to_metres(read_mesh(path), unit, where=str(path))
+
+
+def read_mesh(path: Path | str) -> Mesh:
+    """The mesh as `load_mesh` reads it, but with lengths in the file's own unit, whatever that is."""
     path = Path(path)
-    if isinstance(unit, str) and unit not in UNITS:
-        raise InputError(f"unit {unit!r}: choose one of {', '.join(UNITS)}")
-    scale = UNITS[unit] if isinstance(unit, str) else unit
     parts = [_part(geometry, path) for geometry in _read(path).dump() if _has_faces(geometry)]
     if not parts:
         raise InputError(f"{path} has no faces: export the model as a triangle mesh")
-    mesh = _merge(parts, scale)
+    return _merge(parts)
+
+
+def to_metres(mesh: Mesh, unit: str | float, *, where: str) -> Mesh:
+    """A mesh whose lengths are in `unit`, see `load_mesh`; `where` begins the error of an unlikely size."""
+    if isinstance(unit, str) and unit not in UNITS:
+        raise InputError(f"unit {unit!r}: choose one of {', '.join(UNITS)}")
+    scale = UNITS[unit] if isinstance(unit, str) else unit
+    mesh = replace(mesh, vertices=mesh.vertices * np.float32(scale))
     size = diameter(mesh.vertices)
     if not MIN_DIAMETER <= size <= MAX_DIAMETER:
         raise InputError(
-            f"{path} is {size:.3g} m across if a unit of it is {scale:g} m; it looks like "
-            f"{'metres' if size < MIN_DIAMETER else 'millimetres'}: pass that unit or rescale the model"
+            f"{where} is {size:.3g} m across if a unit of it is {scale:g} m; it looks like "
+            f"{'metres: pass --unit m' if size < MIN_DIAMETER else 'millimetres: pass --unit mm'}"
+            " or rescale the model"
         )
     return mesh
 
@@ -233,8 +244,8 @@ def _appearance(visual, count: int, path: Path) -> dict[str, np.ndarray]:
     return look
 
 
-def _merge(parts: list[Mesh], scale: float) -> Mesh:
-    """One mesh of several, their textures stacked as layers; lengths times `scale`."""
+def _merge(parts: list[Mesh]) -> Mesh:
+    """One mesh of several, their textures stacked as layers."""
     offsets = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
     textures = [part.texture for part in parts if part.texture is not None]
     look = {}
@@ -244,7 +255,7 @@ def _merge(parts: list[Mesh], scale: float) -> Mesh:
     if any(part.colors is not None for part in parts) or 0 < len(textures) < len(parts):
         look["colors"] = np.concatenate([vertex_colors(part) for part in parts])
     return Mesh(
-        vertices=np.concatenate([part.vertices for part in parts]) * np.float32(scale),
+        vertices=np.concatenate([part.vertices for part in parts]),
         faces=np.concatenate(
             [part.faces + np.int32(offset) for part, offset in zip(parts, offsets, strict=True)]
         ),

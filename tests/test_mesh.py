@@ -253,7 +253,7 @@ def test_wrong_units_are_refused(tmp_path):
     assert diameter(load_mesh(path, unit=0.1).vertices) == pytest.approx(0.01, rel=1e-6)
     trimesh.creation.icosphere(radius=50).export(path)
     assert "looks like millimetres" in refused(path, unit="m")
-    with pytest.raises(InputError, match="choose one of mm, m"):
+    with pytest.raises(InputError, match="choose one of mm, cm, m"):
         load_mesh(path, unit="inch")
 
 

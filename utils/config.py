@@ -3,6 +3,7 @@
 A misspelt or mistyped key is an error that names the file or the option.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -179,11 +180,16 @@ class Config:
 
 
 def load_config(
-    path: Path | str, overrides: list[str] | None = None, flags: dict[str, Any] | None = None
+    path: Path | str,
+    overrides: Sequence[str] | None = None,
+    flags: dict[str, Any] | None = None,
+    *,
+    trained_with: str | None = None,
 ) -> Config:
     """The configuration of a YAML file with `key=value` overrides on top, and values of flags on those.
 
-    A flag that is None changes nothing.
+    A flag that is None changes nothing. trained_with: the YAML that a checkpoint carries, whose network
+    takes the place of the file's.
 
     Raises:
         InputError: the file is missing or no YAML; a key is unknown; a value has the wrong type.
@@ -196,6 +202,10 @@ def load_config(
     except (YAMLError, UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: not a YAML file ({_one_line(error)}); mend it") from error
     config = _merge(OmegaConf.structured(Config), loaded, f"{path}")
+    if trained_with is not None:
+        network = OmegaConf.create(trained_with).get("model") or {}
+        complete = {"pretrained": None}  # the checkpoint holds the backbone's weights too
+        config = _merge(config, {"model": {**network, **complete}}, "the checkpoint's own configuration")
     for override in overrides or []:
         if "=" not in override:
             raise InputError(f"option {override!r}: not of the form key=value; write e.g. test.hypotheses=1")

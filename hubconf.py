@@ -1,0 +1,14 @@
+"""What `torch.hub.load(REPOSITORY, "picopose")` offers; add `source="local"` for a folder."""
+
+dependencies = ["torch", "timm", "trimesh", "moderngl", "cv2", "omegaconf", "safetensors", "scipy", "PIL"]
+
+
+def picopose(weights=None, **options):
+    """A `model.estimator.PoseEstimator`.
+
+    weights: a checkpoint; by default the small network's that come with the repository. The options are
+    those of `PoseEstimator`: config, device, log_dir, overrides.
+    """
+    from model.estimator import SMALL_WEIGHTS, PoseEstimator  # the hub lists entries without their imports
+
+    return PoseEstimator(weights or SMALL_WEIGHTS, **options)

@@ -1,0 +1,57 @@
+"""Templates of meshes at hand, rendered when they are asked for: what the estimator prepares objects from."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import torch
+
+from rendering.mesh import Mesh
+from rendering.mesh_digest import content_digest
+from rendering.render_templates import render_view
+from rendering.renderer import Renderer
+from rendering.viewpoints import object_poses
+from utils import layouts
+from utils.crop import crop_views
+from utils.structs import View
+
+CHUNK = 8  # whole templates held at a time, 2 MB each
+
+# Told how many of how many templates are done.
+Progress = Callable[[int, int], None]
+
+
+class MeshTemplates:
+    """The templates of meshes by id, as `model.template_store` asks for them.
+
+    Args:
+        meshes: by id; may grow later.
+        size: side of the crops in px.
+        progress: is called after every few templates; may be set later.
+    """
+
+    def __init__(
+        self, meshes: Mapping[int, Mesh], n_views: int, size: int, *, progress: Progress | None = None
+    ):
+        self._meshes, self._n_views, self._size = meshes, n_views, size
+        self.progress = progress
+
+    def digest(self, obj_id: int) -> str:
+        return content_digest(self._meshes[obj_id], self._n_views)
+
+    def views(self, obj_id: int) -> Iterator[View]:
+        """Renders the templates and cuts them out, a few at a time."""
+        mesh = self._meshes[obj_id]
+        poses = object_poses(mesh.vertices, self._n_views)
+        K = torch.tensor(layouts.TEMPLATE_K, dtype=torch.float32)
+        done = 0
+        # A context of its own: it belongs to a thread, and where nothing is rendered none is needed.
+        with Renderer() as renderer:
+            for part in np.array_split(poses, -(-len(poses) // CHUNK)):
+                images = [render_view(renderer, mesh, pose) for pose in part]
+                rgb = torch.from_numpy(np.stack([image.rgb for image in images])).permute(0, 3, 1, 2) / 255
+                depth = torch.from_numpy(np.stack([image.depth for image in images]))
+                cam_from_obj = torch.from_numpy(part).float()
+                yield crop_views(rgb, depth, depth > 0, K.expand(len(part), 3, 3), cam_from_obj, self._size)
+                done += len(part)
+                if self.progress:
+                    self.progress(done, len(poses))
