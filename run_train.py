@@ -167,7 +167,7 @@ class Run:
             InputError: the loss was too often not finite.
         """
         options, health, log = self.options, Health(limit=self.options.max_skipped), self._open_log()
-        forward: nn.Module = TrainingPass(self.network, bf16=self.bf16)
+        forward: nn.Module = TrainingPass(self.network, bf16=self.bf16, scale_weight=options.scale_weight)
         if self.world.size > 1:
             forward = DistributedDataParallel(forward, broadcast_buffers=False)
         with log, StopRequest() as stop:

@@ -40,12 +40,13 @@ class TrainingPass(nn.Module):
     Args:
         network: the network to train.
         bf16: whether the backbone runs under autocast.
+        scale_weight: of the scale's loss; 1 in the paper.
     """
 
-    def __init__(self, network: PicoPose, *, bf16: bool = False):
+    def __init__(self, network: PicoPose, *, bf16: bool = False, scale_weight: float = 1.0):
         super().__init__()
         self.network = network
-        self.bf16 = bf16
+        self.bf16, self.scale_weight = bf16, scale_weight
 
     def forward(self, pair: Pair, noise: StartNoise) -> losses.Losses:
         real, template = features(self.network, pair, bf16=self.bf16)
@@ -67,7 +68,7 @@ class TrainingPass(nn.Module):
         return losses.Losses(
             matching=losses.info_nce(real, template, patch, coarse.visible),
             translation=losses.translation_loss(similarity, truth.similarity, patch=size / cells),
-            scale=losses.scale_loss(similarity, truth.similarity),
+            scale=self.scale_weight * losses.scale_loss(similarity, truth.similarity),
             angle=losses.angle_loss(similarity, truth.similarity),
             flow=losses.flow_loss(flows, truth.positions, size=size),
             certainty=losses.certainty_loss(flows, truth.positions),

@@ -78,6 +78,7 @@ class TrainConfig:
     eps: float = 1e-6
     weight_decay: float = 5e-4
     clip: float = 10.0  # norm that gradients are cut down to
+    scale_weight: float = 1.0  # of stage 2's scale in the loss
     bf16: bool = False  # for the backbone, where the processor or the GPU has instructions for it
     workers: int = 8  # processes per training process that make pairs
     threads: int | None = None  # of PyTorch on the CPU, per process; None: PyTorch's choice
@@ -101,7 +102,7 @@ class TrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("lr", "eps", "clip"):
+        for name in ("lr", "eps", "clip", "scale_weight"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must be positive")
         for name in ("seed", "warmup", "weight_decay", "workers", "validate_every", "validation_pairs"):
