@@ -1,65 +1,81 @@
-"""Finds an object of your own in a photo of your own: one mesh, one photo, a box or mask -> pose and overlay.
+"""Finds objects of your own in photos of your own: meshes, photos, boxes or masks -> poses and pictures.
 
-python run_demo.py --mesh mug.ply --image photo.jpg --camera 605.9,605.0,319.0,249.7 --box 384 234 522 455
+python run_demo.py --mesh mug.ply --image photo.jpg --camera camera.json --box 384 234 522 455 --out output
 """
 
 import argparse
+import itertools
 import json
 import logging
-import math
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from torch import Tensor
 
-from model.factory import make_stage, prepare_network
-from rendering.mesh import Mesh, diameter, load_mesh
-from rendering.mesh_digest import content_digest
-from rendering.overlay import draw_axes, draw_outline
-from rendering.render_templates import render_templates_of
+from datasets.places import Place, read_places
+from model.estimator import SMALL_WEIGHTS, ObjectPose, PoseEstimator
+from rendering.mesh import diameter, read_mesh
+from rendering.overlay import draw_matches, draw_pose
 from rendering.renderer import Renderer
-from utils.cameras import camera_matrix, check_camera
-from utils.config import load_config
-from utils.crop import crop_views
+from rendering.scene import scene_file
+from utils.cameras import camera_of_photo, camera_of_view, check_camera, pinhole, read_camera
+from utils.crop import mask_boxes
 from utils.device import choose_device
 from utils.errors import InputError, exits_cleanly
-from utils.files import read_json, write_atomically
-from utils.images import read_image, read_pixels
-from utils.stopwatch import Stopwatch
-from utils.structs import Observation, Poses, View
+from utils.files import write_atomically
+from utils.images import read_image
+from utils.regions import box_mask, read_mask
+from utils.units import apparent_distance, guess_unit
 
 LOG = logging.getLogger("run_demo")
-CHUNK = 8  # whole templates cropped at a time
+PHOTOS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+
+
+@dataclass(frozen=True, eq=False)
+class Shot:
+    """A photo and what is known of it."""
+
+    path: Path
+    image: np.ndarray  # (H, W, 3) uint8
+    K: np.ndarray  # (3, 3)
+    places: list[Place]  # empty: nothing is known
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--mesh", required=True, type=Path, help="PLY, OBJ, GLB or STL")
-    parser.add_argument("--image", required=True, type=Path, help="photo")
+    parser.add_argument("--mesh", required=True, type=Path, nargs="+", help="PLY, OBJ, GLB or STL files")
     parser.add_argument(
-        "--camera", required=True, help="fx,fy,cx,cy in px, or a JSON file with cam_K or these names"
+        "--image", required=True, type=Path, nargs="+", help="photos, or folders of them, in this order"
     )
-    parser.add_argument("--unit", choices=["auto", "mm", "m"], default="auto", help="of the mesh")
+    camera = parser.add_mutually_exclusive_group()
+    camera.add_argument("--camera", help="JSON file with cam_K, K or fx, fy, cx, cy; or fx,fy,cx,cy in px")
+    camera.add_argument("--K", nargs=4, metavar=("FX", "FY", "CX", "CY"), help="px")
+    camera.add_argument("--fov", type=float, metavar="DEG", help="width of the photo as an angle")
+    box = ("LEFT", "TOP", "RIGHT", "BOTTOM")
+    places = parser.add_argument_group("where the objects are; everywhere in the photo if nothing is given")
+    places.add_argument(
+        "--box", nargs=4, type=float, action="append", metavar=box, help="px; once for each instance"
+    )
+    places.add_argument(
+        "--mask", type=Path, action="append", help="image, not 0 on the object; once for each instance"
+    )
+    places.add_argument("--detections", type=Path, metavar="JSON", help="list as BOP, COCO or MegaPose have")
+    places.add_argument("--min_score", type=float, default=0.0, help="of detections that are used")
+    parser.add_argument("--unit", choices=["auto", "m", "cm", "mm"], default="auto", help="of the meshes")
     parser.add_argument(
-        "--box",
-        nargs=4,
-        type=float,
-        action="append",
-        metavar=("LEFT", "TOP", "RIGHT", "BOTTOM"),
-        help="where the object is, px; once for each instance",
+        "--symmetry", help="such as z (turns freely), z4 (quarter turns); or models_info.json beside the mesh"
     )
     parser.add_argument(
-        "--mask", type=Path, action="append", help="image, not 0 on the object; once per instance"
+        "--checkpoint_path", type=Path, help="weights; by default the small network's in data/weights"
     )
-    parser.add_argument("--config", default="config/base.yaml")
-    parser.add_argument("--checkpoint_path", help="weights")
+    parser.add_argument(
+        "--config", help="by default the one that the weights were trained with, or base.yaml"
+    )
     parser.add_argument("--gpus", help="index of the GPU, or cpu")
-    parser.add_argument(
-        "--out", type=Path, default=Path("output"), help="folder for pose.json and overlay.png"
-    )
+    parser.add_argument("--out", type=Path, default=Path("output"), help="folder for poses and pictures")
     parser.add_argument("--profile", action="store_true", help="tell the seconds that each phase takes")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="entries of the config")
     return parser.parse_intermixed_args()
@@ -69,24 +85,22 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    config = load_config(arguments.config, arguments.overrides, {"checkpoint": arguments.checkpoint_path})
     make_folder(arguments.out)
-    observation = observe(arguments)
-    mesh = load_mesh(
-        arguments.mesh, unit=unit_of(arguments.mesh) if arguments.unit == "auto" else arguments.unit
-    )
-    network = prepare_network(config.model, config.checkpoint).to(choose_device(arguments.gpus))
+    names, photos = object_names(arguments.mesh), find_photos(arguments.image)
+    shots = (read_shot(path, arguments, names) for path in photos)
+    first = next(shots)
+    estimator = make_estimator(arguments)
+    for name, mesh in zip(names, arguments.mesh, strict=True):
+        unit = unit_of(mesh, name, first) if arguments.unit == "auto" else arguments.unit
+        estimator.add_object(mesh, name=name, unit=unit, symmetry=arguments.symmetry, progress=show_progress)
+    poses: list[ObjectPose] = []
     with Renderer() as renderer:
-        source = MeshTemplates(renderer, mesh, config.test.views, network.size)
-        stopwatch = Stopwatch(running=arguments.profile)
-        stage = make_stage(network, source, config, stopwatch)
-        with stopwatch("prepare the object"):
-            stage.onboard(observation.obj_ids.unique().tolist())
-        poses = stage.predict(observation).to("cpu")
-        picture = draw(renderer, mesh, observation, poses)
-    write(arguments.out, picture, poses)
+        for shot in itertools.chain([first], shots):
+            poses = estimate(estimator, shot, last=poses)
+            folder = arguments.out / shot.path.stem if len(photos) > 1 else arguments.out
+            write(folder, renderer, estimator, shot, poses)
     if arguments.profile:
-        LOG.info("%s", stopwatch.table())
+        LOG.info("%s", estimator.stopwatch.table())
 
 
 def make_folder(folder: Path) -> None:
@@ -97,134 +111,145 @@ def make_folder(folder: Path) -> None:
         raise InputError(f"--out {folder}: cannot be made ({error.strerror}); name another folder") from None
 
 
-def observe(arguments: argparse.Namespace) -> Observation:
-    """The photo with its camera and the places to look at."""
-    image = read_image(arguments.image)
-    height, width = image.shape[1:]
-    K = read_camera(arguments.camera)
-    check_camera(K, width, height, f"--camera {arguments.camera}")
-    masks = [read_mask(path, height, width) for path in arguments.mask or []]
-    masks += [box_mask(box, height, width) for box in arguments.box or []]
-    if not masks:
-        raise InputError("no --box and no --mask: say where in the photo the object is")
-    return Observation(
-        image=image,
-        K=K,
-        obj_ids=torch.zeros(len(masks), dtype=torch.long),
-        masks=torch.stack(masks),
-        boxes=torch.zeros(len(masks), 4),
-        scores=torch.ones(len(masks)),
-        scene_id=0,
-        im_id=0,
-        seconds=0.0,
+def make_estimator(arguments: argparse.Namespace) -> PoseEstimator:
+    """With the weights that are given, or those in the repository; random ones for a config alone."""
+    weights = arguments.checkpoint_path or (None if arguments.config else SMALL_WEIGHTS)
+    estimator = PoseEstimator(
+        weights,
+        config=arguments.config,
+        device=choose_device(arguments.gpus),
+        overrides=arguments.overrides,
     )
+    estimator.stopwatch.running = arguments.profile
+    return estimator
 
 
-def read_camera(given: str) -> Tensor:
-    """K (3, 3) of `fx,fy,cx,cy` or of a JSON file."""
-    where = f"--camera {given}"
-    if not given.endswith(".json"):
-        values = given.split(",")
+def object_names(meshes: Sequence[Path]) -> list[str]:
+    """The files' names; with their folders' where they are alike."""
+    names = [mesh.stem for mesh in meshes]
+    if len(set(names)) < len(names):
+        names = [f"{mesh.resolve().parent.name}/{mesh.stem}" for mesh in meshes]
+    if len(set(names)) < len(names):
+        raise InputError(f"--mesh {' '.join(map(str, meshes))}: one is given twice; name each once")
+    return names
+
+
+def find_photos(given: Sequence[Path]) -> list[Path]:
+    """The files, and those in the folders, sorted by name."""
+    photos = []
+    for path in given:
+        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTOS) if path.is_dir() else [path]
+        if not inside:
+            raise InputError(f"--image {path}: no photo ({' '.join(PHOTOS)}) in this folder")
+        photos += inside
+    if len({photo.stem for photo in photos}) < len(photos):
+        raise InputError(
+            "--image: two photos of the same name, so their results would have one too; rename one"
+        )
+    return photos
+
+
+def read_shot(path: Path, arguments: argparse.Namespace, names: Sequence[str]) -> Shot:
+    image = read_image(path)
+    height, width = image.shape[1:]
+    places = [Place(read_mask(mask, height, width)) for mask in arguments.mask or []]
+    places += [Place(box_mask(box, height, width)) for box in arguments.box or []]
+    if arguments.detections:
+        places += read_places(
+            arguments.detections, path, (height, width), names, min_score=arguments.min_score
+        )
+    K = camera_of(path, arguments, width, height)
+    return Shot(path, image.permute(1, 2, 0).numpy(), K.double().numpy(), places)
+
+
+def camera_of(path: Path, arguments: argparse.Namespace, width: int, height: int) -> Tensor:
+    """K (3, 3) as the options or else the photo itself say."""
+    if arguments.camera:
+        K, where = read_camera(arguments.camera, width, height), f"--camera {arguments.camera}"
+    elif arguments.K:
+        K, where = pinhole(arguments.K, "--K"), f"--K {' '.join(arguments.K)}"
+    elif arguments.fov is not None:
+        K, where = camera_of_view(arguments.fov, width, height), f"--fov {arguments.fov:g}"
     else:
-        content = read_json(Path(given), remedy="write cam_K or fx, fy, cx, cy into it")
-        if isinstance(content, dict) and "cam_K" in content:
-            return camera_matrix(content["cam_K"], where)
-        values = [content.get(key) for key in ("fx", "fy", "cx", "cy")] if isinstance(content, dict) else []
-    try:
-        fx, fy, cx, cy = map(float, values)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"{where}: give four numbers fx,fy,cx,cy or a JSON file with them or cam_K"
-        ) from None
-    return camera_matrix([fx, 0, cx, 0, fy, cy, 0, 0, 1], where)
+        K, where = camera_of_photo(path, width, height), f"EXIF of {path}"
+    check_camera(K, width, height, where)
+    return K
 
 
-def read_mask(path: Path, height: int, width: int) -> Tensor:
-    pixels = read_pixels(path)
-    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
-    has_alpha = pixels.shape[-1] in (2, 4)
-    # Of a cut-out the alpha channel is the mask, unless it says nothing.
-    cut_out = has_alpha and pixels[..., -1].min() != pixels[..., -1].max()
-    colours = pixels[..., -1:] if cut_out else pixels[..., : pixels.shape[-1] - has_alpha]
-    mask = torch.from_numpy(colours.max(axis=-1).astype(np.int32))
-    if mask.shape != (height, width):
-        size = f"{mask.shape[1]}x{mask.shape[0]}"
-        raise InputError(
-            f"--mask {path}: {size} px for a photo of {width}x{height} px; give one of the same size"
+def unit_of(mesh: Path, name: str, shot: Shot) -> str:
+    """The unit in which a mesh is of a likely size at the distance at which a photo shows it."""
+    size = diameter(read_mesh(mesh).vertices)
+    place = next((place.mask for place in shot.places if place.name in (None, name)), None)
+    if place is None:
+        return guess_unit(size)
+    return guess_unit(size, apparent_distance(size, mask_boxes(place[None])[0].tolist(), shot.K))
+
+
+def show_progress(done: int, total: int) -> None:
+    if done == total or done % 40 == 0:
+        LOG.info("%d of %d templates", done, total)
+
+
+def estimate(estimator: PoseEstimator, shot: Shot, last: Sequence[ObjectPose]) -> list[ObjectPose]:
+    """The poses at all places; where a place may hold any object, of the one that fits best."""
+    if not shot.places:
+        return estimator.estimate(shot.image, shot.K, last=last)
+    names = [place.name for place in shot.places]
+    poses = {}
+    for name in dict.fromkeys(names):  # at most two calls with one mesh; one for every object otherwise
+        chosen = [i for i, other in enumerate(names) if other == name]
+        found = estimator.estimate(
+            shot.image,
+            shot.K,
+            masks=[shot.places[i].mask for i in chosen],
+            objects=None if name is None else [name] * len(chosen),
+            last=last,
         )
-    if not mask.any():
-        raise InputError(f"--mask {path}: empty; it must be other than 0 on the object")
-    return mask > 0
+        poses |= dict(zip(chosen, found, strict=True))
+    return [poses[i] for i in range(len(names))]
 
 
-def box_mask(box: list[float], height: int, width: int) -> Tensor:
-    if not all(map(math.isfinite, box)):
-        raise InputError(
-            f"--box {' '.join(map(str, box))}: not four numbers; give left top right bottom in px"
+def write(
+    folder: Path, renderer: Renderer, estimator: PoseEstimator, shot: Shot, poses: Sequence[ObjectPose]
+) -> None:
+    """Writes the poses and the pictures of one photo."""
+    overlay, objects = shot.image, estimator.objects
+    for index, pose in enumerate(poses):
+        label = f"{pose.name} {100 * pose.inlier_ratio:.0f} %"
+        overlay = draw_pose(renderer, overlay, objects[pose.name].mesh, pose.cam_from_obj, shot.K, label)
+        matches = draw_matches(shot.image, estimator.template_picture(pose), pose.matches, pose.box)
+        write_picture(folder / f"matches_{index}.png", matches)
+        x, y, z = pose.cam_from_obj[:3, 3]
+        LOG.info(
+            "%s: %s at %.3f %.3f %.3f m, %.0f %% of the matches agree",
+            *(shot.path.name, pose.name, x, y, z, 100 * pose.inlier_ratio),
         )
-    left, top, right, bottom = (round(value) for value in box)
-    mask = torch.zeros(height, width, dtype=torch.bool)
-    mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
-    if not mask.any():
-        raise InputError(f"--box {left} {top} {right} {bottom}: not within {width}x{height} px; give l t r b")
-    return mask
-
-
-def unit_of(path: Path) -> str:
-    """Guesses a mesh's unit, and says so: whatever is up to 5 units across is taken for metres."""
-    try:
-        size, unit = diameter(load_mesh(path, unit="mm").vertices), "mm"
-    except InputError:
-        size, unit = 0.0, "m"
-    if size < 0.005:
-        size, unit = diameter(load_mesh(path, unit="m").vertices), "m"
-    LOG.info("%s is %.3g m across if its unit is %s; if not, pass --unit", path, size, unit)
-    return unit
-
-
-class MeshTemplates:
-    """The templates of one mesh, whatever its id, as `model.template_store` asks for them."""
-
-    def __init__(self, renderer: Renderer, mesh: Mesh, n_views: int, size: int):
-        self._renderer, self._mesh, self._n_views, self._size = renderer, mesh, n_views, size
-
-    def digest(self, obj_id: int) -> str:
-        return content_digest(self._mesh, self._n_views)
-
-    def views(self, obj_id: int) -> Iterator[View]:
-        """Renders the templates and cuts them out, a few at a time."""
-        templates = render_templates_of(self._renderer, self._mesh, self._n_views)
-        K = torch.from_numpy(templates.K).float()
-        for part in np.array_split(np.arange(self._n_views), -(-self._n_views // CHUNK)):
-            depth = torch.from_numpy(templates.depth[part])
-            rgb = torch.from_numpy(templates.rgb[part]).permute(0, 3, 1, 2) / 255
-            poses = torch.from_numpy(templates.cam_from_obj[part]).float()
-            yield crop_views(rgb, depth, depth > 0, K.expand(len(part), 3, 3), poses, self._size)
-
-
-def draw(renderer: Renderer, mesh: Mesh, observation: Observation, poses: Poses) -> np.ndarray:
-    """The photo with the outline and the axes of every pose."""
-    picture, K = observation.image.permute(1, 2, 0).numpy(), observation.K.double().numpy()
-    height, width = picture.shape[:2]
-    for pose in poses.cam_from_obj.double().numpy():
-        mask = renderer.render_depth(mesh, pose, K, width, height) > 0
-        picture = draw_axes(draw_outline(picture, mask), K, pose, diameter(mesh.vertices) / 2)
-    return picture
-
-
-def write(folder: Path, picture: np.ndarray, poses: Poses) -> None:
-    found = [
-        {"cam_from_obj": pose.tolist(), "score": score.item(), "inlier_ratio": ratio.item()}
-        for pose, score, ratio in zip(poses.cam_from_obj, poses.score, poses.inlier_ratio, strict=True)
-    ]
+    write_picture(folder / "overlay.png", overlay)
+    instances = [(pose.name, objects[pose.name].mesh, pose.cam_from_obj) for pose in poses]
+    with write_atomically(folder / "scene.glb") as temporary:
+        temporary.write_bytes(scene_file(instances, shot.image, shot.K))
+    content = {"image": shot.path.name, "unit": "m", "K": shot.K.tolist(), "poses": list(map(as_json, poses))}
     with write_atomically(folder / "pose.json") as temporary:
-        temporary.write_text(json.dumps({"unit": "m", "poses": found}, indent=1), encoding="utf-8")
-    with write_atomically(folder / "overlay.png") as temporary:
-        cv2.imwrite(str(temporary), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    for pose in found:
-        x, y, z = (row[3] for row in pose["cam_from_obj"][:3])
-        LOG.info("at %.3f %.3f %.3f m, %.0f %% of the matches agree", x, y, z, 100 * pose["inlier_ratio"])
-    LOG.info("%s, %s", folder / "pose.json", folder / "overlay.png")
+        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    LOG.info("%s: pose.json, overlay.png, matches_*.png, scene.glb", folder)
+
+
+def as_json(pose: ObjectPose) -> dict:
+    return {
+        "object": pose.name,
+        "cam_from_obj": pose.cam_from_obj.tolist(),
+        "quaternion_xyzw": pose.quaternion_xyzw.tolist(),
+        "translation": pose.cam_from_obj[:3, 3].tolist(),
+        "score": pose.score,
+        "inlier_ratio": pose.inlier_ratio,
+        "template": pose.template,
+        "box": pose.box.tolist(),
+    }
+
+
+def write_picture(path: Path, rgb: np.ndarray) -> None:
+    with write_atomically(path) as temporary:
+        cv2.imwrite(str(temporary), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
 
 
 if __name__ == "__main__":

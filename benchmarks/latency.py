@@ -23,9 +23,9 @@ from model.factory import make_stage, prepare_network
 from model.picopose import PicoPose
 from model.stage import PicoPoseStage
 from rendering.mesh import Mesh, diameter
+from rendering.mesh_templates import MeshTemplates
 from rendering.renderer import Renderer
 from rendering.shapes import random_shape
-from run_demo import MeshTemplates
 from utils.config import Config, load_config
 from utils.device import choose_device
 from utils.errors import exits_cleanly
@@ -95,7 +95,7 @@ def main() -> None:
                 for detections in arguments.detections:
                     config.test.hypotheses = hypotheses
                     observation = photo(renderer, mesh, detections)
-                    source = MeshTemplates(renderer, mesh, arguments.views, network.size)
+                    source = MeshTemplates({0: mesh}, arguments.views, network.size)
                     stopwatch = Stopwatch(running=False)
                     stage = make_stage(network, source, config, stopwatch)
                     costs.append(cost_of(backbone, stage, stopwatch, observation, arguments.repeats))

@@ -82,7 +82,7 @@ class PoseEstimator:
         config: YAML file of the network, also relative to the repository; None takes the network that the
             checkpoint says it was trained with, or the paper's.
         device: None for a GPU if there is one.
-        log_dir: below it prepared templates are kept; by default `log` in the repository.
+        log_dir: below it prepared templates are kept; relative to the repository, `log` by default.
         overrides: `key=value` entries of the configuration, such as `test.hypotheses=1`.
 
     Raises:
@@ -240,14 +240,15 @@ def _configuration(
     log_dir: Path | str | None,
     overrides: Sequence[str],
 ) -> Config:
-    flags = {"checkpoint": weights and str(weights), "log_dir": str(log_dir or ROOT / "log")}
-    if config is not None:
-        path = Path(config)
-        return load_config(path if path.is_file() else ROOT / path, overrides, flags)
-    if weights is None:
-        return load_config(ROOT / "config" / "small.yaml", overrides, flags)
-    trained_with = read_checkpoint(Path(weights)).get("config")
-    return load_config(ROOT / "config" / "base.yaml", overrides, flags, trained_with=trained_with)
+    flags = {"checkpoint": weights and str(weights), "log_dir": log_dir and str(log_dir)}
+    trained_with = None
+    if config is None:
+        trained_with = read_checkpoint(Path(weights)).get("config") if weights else None
+        config = "config/base.yaml" if weights else "config/small.yaml"
+    path = Path(config)
+    found = load_config(path if path.is_file() else ROOT / path, overrides, flags, trained_with=trained_with)
+    # What is prepared in one folder is found from any other.
+    return replace(found, log_dir=str(ROOT / found.log_dir))
 
 
 def _load(file: Path, unit: str | float) -> tuple[Mesh, str | float]:

@@ -43,15 +43,14 @@ class MeshTemplates:
         mesh = self._meshes[obj_id]
         poses = object_poses(mesh.vertices, self._n_views)
         K = torch.tensor(layouts.TEMPLATE_K, dtype=torch.float32)
-        done = 0
         # A context of its own: it belongs to a thread, and where nothing is rendered none is needed.
         with Renderer() as renderer:
-            for part in np.array_split(poses, -(-len(poses) // CHUNK)):
+            for start in range(0, len(poses), CHUNK):
+                part = poses[start : start + CHUNK]
                 images = [render_view(renderer, mesh, pose) for pose in part]
                 rgb = torch.from_numpy(np.stack([image.rgb for image in images])).permute(0, 3, 1, 2) / 255
                 depth = torch.from_numpy(np.stack([image.depth for image in images]))
                 cam_from_obj = torch.from_numpy(part).float()
                 yield crop_views(rgb, depth, depth > 0, K.expand(len(part), 3, 3), cam_from_obj, self._size)
-                done += len(part)
                 if self.progress:
-                    self.progress(done, len(poses))
+                    self.progress(start + len(part), len(poses))

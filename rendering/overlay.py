@@ -1,11 +1,94 @@
-"""Draws an estimated pose onto its photo, for people to look at."""
+"""Draws an estimated pose onto its photo, and the matches behind it, for people to look at."""
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
-GREEN = (60, 220, 80)
+from rendering.mesh import Mesh
+from rendering.renderer import Renderer
+
+GREEN, YELLOW = (60, 220, 80), (250, 210, 60)
+PANEL = 480  # px, height of the pictures of matches
+MARGIN = 0.1  # of the box's longer side, about it in the picture of matches
+
+
+def draw_pose(
+    renderer: Renderer, image: np.ndarray, mesh: Mesh, cam_from_obj: np.ndarray, K: np.ndarray, label: str
+) -> np.ndarray:
+    """The photo (H, W, 3) uint8 with the outline, the bounding box and the axes of a mesh at a pose."""
+    height, width = image.shape[:2]
+    mask = renderer.render_depth(mesh, cam_from_obj, K, width, height) > 0
+    low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
+    image = draw_bounding_box(draw_outline(image, mask), K, cam_from_obj, low, high)
+    image = draw_axes(image, K, cam_from_obj, float(np.linalg.norm(high - low)) / 2)
+    if mask.any():
+        left, top = np.argwhere(mask.T)[0][0], np.argwhere(mask)[0][0]
+        scale = width / 1300
+        place = int(left), max(int(top) - round(10 * scale), round(24 * scale))
+        for colour, weight in (((0, 0, 0), 4), (GREEN, 1.6)):  # dark rims keep it legible anywhere
+            thickness = max(1, round(weight * scale))
+            cv2.putText(image, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)
+    return image
+
+
+def draw_bounding_box(
+    image: np.ndarray, K: np.ndarray, cam_from_obj: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> np.ndarray:
+    """The image with the edges of a box from corner `low` (3,) to `high` (3,), m in the object's frame."""
+    picks = np.stack(np.meshgrid(*[[0, 1]] * 3, indexing="ij"), axis=-1).reshape(8, 3)
+    corners = np.where(picks, high, low) @ cam_from_obj[:3, :3].T + cam_from_obj[:3, 3]
+    if corners[:, 2].min() <= 0:
+        return image
+    xy = corners @ K.T
+    xy = np.round(xy[:, :2] / xy[:, 2:]).astype(int)
+    image = image.copy()
+    for first in range(8):
+        for second in range(first):
+            if np.abs(picks[first] - picks[second]).sum() == 1:
+                ends = xy[first].tolist(), xy[second].tolist()
+                cv2.line(image, *ends, YELLOW, max(1, image.shape[1] // 640), cv2.LINE_AA)
+    return image
+
+
+def draw_matches(
+    image: np.ndarray, template: np.ndarray, matches: np.ndarray, box: Sequence[float]
+) -> np.ndarray:
+    """The template (S, S, 3) beside the photo's part about a box (4,) px, matched points joined.
+
+    matches (M, 4) px: x, y in the photo (H, W, 3) uint8, x, y in the template.
+    """
+    left, top, right, bottom = _about(box, image.shape)
+    part = image[top:bottom, left:right]
+    scale, zoom = PANEL / len(part), PANEL / len(template)
+    size = max(1, round(scale * part.shape[1])), PANEL
+    photo = cv2.resize(part, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    canvas = np.hstack([cv2.resize(template, (PANEL, PANEL), interpolation=cv2.INTER_CUBIC), photo])
+    there = (matches[:, 2:] + 0.5) * zoom
+    here = (matches[:, :2] - [left, top] + 0.5) * scale + [PANEL, 0]
+    for start, end, colour in zip(there, here, _hues(there), strict=True):
+        points = np.round(start).astype(int).tolist(), np.round(end).astype(int).tolist()
+        cv2.line(canvas, *points, colour, 1, cv2.LINE_AA)
+        for point in points:
+            cv2.circle(canvas, point, 3, colour, -1, cv2.LINE_AA)
+    return canvas
+
+
+def _about(box: Sequence[float], shape: Sequence[int]) -> list[int]:
+    """The pixels left, top, right, bottom of a box with a margin, within an image of this shape."""
+    margin = MARGIN * max(box[2] - box[0], box[3] - box[1])
+    low = np.floor(np.maximum(np.subtract(box[:2], margin), 0)).astype(int)
+    high = np.ceil(np.minimum(np.add(box[2:], margin), shape[1::-1])).astype(int)
+    return [*low.tolist(), *high.tolist()]
+
+
+def _hues(xy: np.ndarray) -> list[tuple[int, ...]]:
+    """A colour for each point (M, 2) by its direction from their middle, so that neighbours are alike."""
+    offset = xy - xy.mean(axis=0) if len(xy) else xy
+    angle = np.degrees(np.arctan2(offset[:, 1], offset[:, 0])) % 360
+    hsv = np.stack([angle, np.full(len(xy), 0.8), np.ones(len(xy))], axis=-1).astype(np.float32)
+    rgb = cv2.cvtColor(hsv[None], cv2.COLOR_HSV2RGB)[0] if len(xy) else hsv
+    return [tuple(map(int, colour)) for colour in np.round(255 * rgb)]
 
 
 def draw_outline(
