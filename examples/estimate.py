@@ -1,0 +1,21 @@
+"""Finds the cereal box of the bundled mini set in one of its photos: `python -m examples.estimate`."""
+
+from pathlib import Path
+
+from model.estimator import SMALL_WEIGHTS, ObjectPose, PoseEstimator
+
+MINI = Path(__file__).resolve().parent.parent / "data" / "mini"
+K = [[612.3, 0, 319.6], [0, 611.8, 241.7], [0, 0, 1]]
+
+
+def main(weights: Path | str | None = SMALL_WEIGHTS, **options) -> ObjectPose:
+    """Prints the pose and returns it; the options are those of `PoseEstimator`."""
+    estimator = PoseEstimator(weights, **options).add_object(MINI / "models" / "obj_000002.ply")
+    photo = MINI / "test" / "000001" / "rgb" / "000000.jpg"
+    (pose,) = estimator.estimate(photo, K, boxes=[(333, 232, 485, 386)])
+    print(pose.cam_from_obj.round(4))  # metres
+    return pose
+
+
+if __name__ == "__main__":
+    main()
