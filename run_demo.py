@@ -41,7 +41,7 @@ class Shot:
     path: Path
     image: np.ndarray  # (H, W, 3) uint8
     K: np.ndarray  # (3, 3)
-    places: list[Place]  # empty: nothing is known
+    places: list[Place] | None  # None: nothing is known
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -94,11 +94,17 @@ def main() -> None:
         unit = unit_of(mesh, name, first) if arguments.unit == "auto" else arguments.unit
         estimator.add_object(mesh, name=name, unit=unit, symmetry=arguments.symmetry, progress=show_progress)
     poses: list[ObjectPose] = []
+    found = 0
     with Renderer() as renderer:
         for shot in itertools.chain([first], shots):
             poses = estimate(estimator, shot, last=poses)
             folder = arguments.out / shot.path.stem if len(photos) > 1 else arguments.out
             write(folder, renderer, estimator, shot, poses)
+            found += len(poses)
+    if not found:
+        raise InputError(
+            f"--detections {arguments.detections}: none in these photos of {', '.join(names)}; pass --box"
+        )
     if arguments.profile:
         LOG.info("%s", estimator.stopwatch.table())
 
@@ -158,8 +164,9 @@ def read_shot(path: Path, arguments: argparse.Namespace, names: Sequence[str]) -
         places += read_places(
             arguments.detections, path, (height, width), names, min_score=arguments.min_score
         )
+    given = arguments.mask or arguments.box or arguments.detections
     K = camera_of(path, arguments, width, height)
-    return Shot(path, image.permute(1, 2, 0).numpy(), K.double().numpy(), places)
+    return Shot(path, image.permute(1, 2, 0).numpy(), K.double().numpy(), places if given else None)
 
 
 def camera_of(path: Path, arguments: argparse.Namespace, width: int, height: int) -> Tensor:
@@ -179,7 +186,7 @@ def camera_of(path: Path, arguments: argparse.Namespace, width: int, height: int
 def unit_of(mesh: Path, name: str, shot: Shot) -> str:
     """The unit in which a mesh is of a likely size at the distance at which a photo shows it."""
     size = diameter(read_mesh(mesh).vertices)
-    place = next((place.mask for place in shot.places if place.name in (None, name)), None)
+    place = next((place.mask for place in shot.places or () if place.name in (None, name)), None)
     if place is None:
         return guess_unit(size)
     return guess_unit(size, apparent_distance(size, mask_boxes(place[None])[0].tolist(), shot.K))
@@ -192,7 +199,7 @@ def show_progress(done: int, total: int) -> None:
 
 def estimate(estimator: PoseEstimator, shot: Shot, last: Sequence[ObjectPose]) -> list[ObjectPose]:
     """The poses at all places; where a place may hold any object, of the one that fits best."""
-    if not shot.places:
+    if shot.places is None:
         return estimator.estimate(shot.image, shot.K, last=last)
     names = [place.name for place in shot.places]
     poses = {}

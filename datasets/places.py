@@ -30,9 +30,10 @@ def read_places(
 ) -> list[Place]:
     """The places of one photo of `size` (height, width) that hold one of the named objects.
 
-    Of each entry are read: `bbox` or `bbox_modal`; `segmentation` (run lengths); `score`; the photo by
-    `image` (file name) or `image_id` and `scene_id` (numbers in a path such as `000001/rgb/000004.png`),
-    all photos without; the object by `label` (its name) or `category_id` (number that ends its name), any object without.
+    Of each entry are read: `bbox` or `bbox_modal`; `segmentation` (run lengths); `score`; the object by
+    `label` (its name) or `category_id` (number that ends its name), any object without; the photo by `image`
+    (file name) or `image_id` and `scene_id` (numbers in a path such as `000001/rgb/000004.png`), all photos
+    without.
     """
     places = []
     for index, entry in enumerate(iterate_json(path, remedy=_REMEDY)):
@@ -43,10 +44,6 @@ def read_places(
         (score,) = finite_numbers(entry.get("score", 1.0), 1, f"{where}: score")
         if wanted and score >= min_score:
             places.append(Place(_mask(entry, size, where), name))
-    if not places:
-        raise InputError(
-            f"{path} has no detection in {photo.name} of {', '.join(names)}: pass --box or --mask"
-        )
     return places
 
 
