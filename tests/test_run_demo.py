@@ -87,13 +87,12 @@ def test_grey_photo_stl_in_millimetres_and_camera_file(monkeypatch, inputs, capl
         image="grey.png",
     )
     assert len(poses) == 1
-    assert "unit is mm" in caplog.text
+    assert "diameter 137 mm, read as mm" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        ([*CAMERA], "--box"),
         (["--camera", "300,300", "--box", "1", "1", "50", "50"], "--camera"),
         (["--camera", "0,300,80,60", "--box", "1", "1", "50", "50"], "--camera"),
         (["--camera", "3e9,3e9,80,60", "--box", "1", "1", "50", "50"], "--camera"),
