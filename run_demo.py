@@ -8,40 +8,20 @@ import itertools
 import json
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from torch import Tensor
 
-from datasets.places import Place, read_places
+from demo.results import Results, results_of
+from demo.shots import CameraHint, PlaceHint, Shot, find_photos, read_shot, unit_of
 from model.estimator import SMALL_WEIGHTS, ObjectPose, PoseEstimator
-from rendering.mesh import diameter, read_mesh
-from rendering.overlay import draw_matches, draw_pose
 from rendering.renderer import Renderer
-from rendering.scene import scene_file
-from utils.cameras import camera_of_photo, camera_of_view, check_camera, pinhole, read_camera
-from utils.crop import mask_boxes
 from utils.device import choose_device
 from utils.errors import InputError, exits_cleanly
 from utils.files import write_atomically
-from utils.images import read_image
-from utils.regions import box_mask, read_mask
-from utils.units import apparent_distance, guess_unit
 
 LOG = logging.getLogger("run_demo")
-PHOTOS = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
-
-
-@dataclass(frozen=True, eq=False)
-class Shot:
-    """A photo and what is known of it."""
-
-    path: Path
-    image: np.ndarray  # (H, W, 3) uint8
-    K: np.ndarray  # (3, 3)
-    places: list[Place] | None  # None: nothing is known
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -87,7 +67,11 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     make_folder(arguments.out)
     names, photos = object_names(arguments.mesh), find_photos(arguments.image)
-    shots = (read_shot(path, arguments, names) for path in photos)
+    camera = CameraHint(arguments.camera, arguments.K, arguments.fov)
+    where = PlaceHint(
+        arguments.box or [], arguments.mask or [], arguments.detections, min_score=arguments.min_score
+    )
+    shots = (read_shot(path, camera, where, names) for path in photos)
     first = next(shots)
     estimator = make_estimator(arguments)
     for name, mesh in zip(names, arguments.mesh, strict=True):
@@ -99,7 +83,8 @@ def main() -> None:
         for shot in itertools.chain([first], shots):
             poses = estimate(estimator, shot, last=poses)
             folder = arguments.out / shot.path.stem if len(photos) > 1 else arguments.out
-            write(folder, renderer, estimator, shot, poses)
+            write(folder, results_of(renderer, estimator, shot, poses))
+            tell(shot, poses)
             found += len(poses)
     if not found:
         raise InputError(
@@ -140,58 +125,6 @@ def object_names(meshes: Sequence[Path]) -> list[str]:
     return names
 
 
-def find_photos(given: Sequence[Path]) -> list[Path]:
-    """The files, and those in the folders, sorted by name."""
-    photos = []
-    for path in given:
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in PHOTOS) if path.is_dir() else [path]
-        if not inside:
-            raise InputError(f"--image {path}: no photo ({' '.join(PHOTOS)}) in this folder")
-        photos += inside
-    if len({photo.stem for photo in photos}) < len(photos):
-        raise InputError(
-            "--image: two photos of the same name, so their results would have one too; rename one"
-        )
-    return photos
-
-
-def read_shot(path: Path, arguments: argparse.Namespace, names: Sequence[str]) -> Shot:
-    image = read_image(path)
-    height, width = image.shape[1:]
-    places = [Place(read_mask(mask, height, width)) for mask in arguments.mask or []]
-    places += [Place(box_mask(box, height, width)) for box in arguments.box or []]
-    if arguments.detections:
-        places += read_places(
-            arguments.detections, path, (height, width), names, min_score=arguments.min_score
-        )
-    given = arguments.mask or arguments.box or arguments.detections
-    K = camera_of(path, arguments, width, height)
-    return Shot(path, image.permute(1, 2, 0).numpy(), K.double().numpy(), places if given else None)
-
-
-def camera_of(path: Path, arguments: argparse.Namespace, width: int, height: int) -> Tensor:
-    """K (3, 3) as the options or else the photo itself say."""
-    if arguments.camera:
-        K, where = read_camera(arguments.camera, width, height), f"--camera {arguments.camera}"
-    elif arguments.K:
-        K, where = pinhole(arguments.K, "--K"), f"--K {' '.join(arguments.K)}"
-    elif arguments.fov is not None:
-        K, where = camera_of_view(arguments.fov, width, height), f"--fov {arguments.fov:g}"
-    else:
-        K, where = camera_of_photo(path, width, height), f"EXIF of {path}"
-    check_camera(K, width, height, where)
-    return K
-
-
-def unit_of(mesh: Path, name: str, shot: Shot) -> str:
-    """The unit in which a mesh is of a likely size at the distance at which a photo shows it."""
-    size = diameter(read_mesh(mesh).vertices)
-    place = next((place.mask for place in shot.places or () if place.name in (None, name)), None)
-    if place is None:
-        return guess_unit(size)
-    return guess_unit(size, apparent_distance(size, mask_boxes(place[None])[0].tolist(), shot.K))
-
-
 def show_progress(done: int, total: int) -> None:
     if done == total or done % 40 == 0:
         LOG.info("%d of %d templates", done, total)
@@ -216,42 +149,25 @@ def estimate(estimator: PoseEstimator, shot: Shot, last: Sequence[ObjectPose]) -
     return [poses[i] for i in range(len(names))]
 
 
-def write(
-    folder: Path, renderer: Renderer, estimator: PoseEstimator, shot: Shot, poses: Sequence[ObjectPose]
-) -> None:
-    """Writes the poses and the pictures of one photo."""
-    overlay, objects = shot.image, estimator.objects
-    for index, pose in enumerate(poses):
-        label = f"{pose.name} {100 * pose.inlier_ratio:.0f} %"
-        overlay = draw_pose(renderer, overlay, objects[pose.name].mesh, pose.cam_from_obj, shot.K, label)
-        matches = draw_matches(shot.image, estimator.template_picture(pose), pose.matches, pose.box)
-        write_picture(folder / f"matches_{index}.png", matches)
+def tell(shot: Shot, poses: Sequence[ObjectPose]) -> None:
+    for pose in poses:
         x, y, z = pose.cam_from_obj[:3, 3]
         LOG.info(
             "%s: %s at %.3f %.3f %.3f m, %.0f %% of the matches agree",
             *(shot.path.name, pose.name, x, y, z, 100 * pose.inlier_ratio),
         )
-    write_picture(folder / "overlay.png", overlay)
-    instances = [(pose.name, objects[pose.name].mesh, pose.cam_from_obj) for pose in poses]
+
+
+def write(folder: Path, results: Results) -> None:
+    """Writes what there is to show of one photo."""
+    write_picture(folder / "overlay.png", results.overlay)
+    for index, matches in enumerate(results.matches):
+        write_picture(folder / f"matches_{index}.png", matches)
     with write_atomically(folder / "scene.glb") as temporary:
-        temporary.write_bytes(scene_file(instances, shot.image, shot.K))
-    content = {"image": shot.path.name, "unit": "m", "K": shot.K.tolist(), "poses": list(map(as_json, poses))}
+        temporary.write_bytes(results.scene)
     with write_atomically(folder / "pose.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+        temporary.write_text(json.dumps(results.numbers, indent=1), encoding="utf-8")
     LOG.info("%s: pose.json, overlay.png, matches_*.png, scene.glb", folder)
-
-
-def as_json(pose: ObjectPose) -> dict:
-    return {
-        "object": pose.name,
-        "cam_from_obj": pose.cam_from_obj.tolist(),
-        "quaternion_xyzw": pose.quaternion_xyzw.tolist(),
-        "translation": pose.cam_from_obj[:3, 3].tolist(),
-        "score": pose.score,
-        "inlier_ratio": pose.inlier_ratio,
-        "template": pose.template,
-        "box": pose.box.tolist(),
-    }
 
 
 def write_picture(path: Path, rgb: np.ndarray) -> None:

@@ -14,6 +14,7 @@ ALLOWED = {
     "rendering": {"utils", "rendering"},
     "evaluation": {"utils", "model", "datasets", "rendering", "evaluation"},
     "data": {"utils", "datasets", "rendering", "data"},
+    "demo": {"utils", "model", "datasets", "rendering", "demo"},
 }
 # The estimator is the program as a library: it joins the three layers that do not know one another, and none
 # of their other modules imports it.

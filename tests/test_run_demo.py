@@ -13,6 +13,7 @@ import run_demo
 from tests.shared import ROOT
 from tests.small_bop import dump, load
 from utils.images import read_image
+from utils.regions import read_mask
 
 SMALL = [
     "--config",
@@ -145,4 +146,4 @@ def test_masks_with_and_without_alpha(tmp_path, mode):
         "opaque": [expected, black, black, opaque],
     }[mode]
     Image.fromarray(np.squeeze(np.dstack(layers))).save(tmp_path / "mask.png")
-    assert np.array_equal(run_demo.read_mask(tmp_path / "mask.png", 40, 60).numpy(), expected > 0)
+    assert np.array_equal(read_mask(tmp_path / "mask.png", 40, 60).numpy(), expected > 0)

@@ -1,0 +1,62 @@
+"""What is made of the poses in a photo: numbers as JSON, pictures of how they fit and why, a scene in 3D.
+
+The last step of the demo program and of its page.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from demo.shots import Shot
+from model.estimator import ObjectPose, PoseEstimator
+from rendering.overlay import draw_matches, draw_pose
+from rendering.renderer import Renderer
+from rendering.scene import scene_file
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What there is to show of a photo."""
+
+    numbers: dict  # as JSON has them
+    overlay: np.ndarray  # (H, W, 3) uint8, the poses drawn onto the photo
+    matches: list[np.ndarray]  # (h, w, 3) uint8, for each pose: the template beside the photo
+    scene: bytes  # GLB
+
+
+def results_of(
+    renderer: Renderer, estimator: PoseEstimator, shot: Shot, poses: Sequence[ObjectPose]
+) -> Results:
+    overlay, objects = shot.image, estimator.objects
+    for pose in poses:
+        label = f"{pose.name} {100 * pose.inlier_ratio:.0f} %"
+        overlay = draw_pose(renderer, overlay, objects[pose.name].mesh, pose.cam_from_obj, shot.K, label)
+    instances = [(pose.name, objects[pose.name].mesh, pose.cam_from_obj) for pose in poses]
+    return Results(
+        numbers={
+            "image": shot.path.name,
+            "unit": "m",
+            "K": shot.K.tolist(),
+            "poses": [_as_json(pose) for pose in poses],
+        },
+        overlay=overlay,
+        matches=[
+            draw_matches(shot.image, estimator.template_picture(pose), pose.matches, pose.box)
+            for pose in poses
+        ],
+        scene=scene_file(instances, shot.image, shot.K),
+    )
+
+
+def _as_json(pose: ObjectPose) -> dict:
+    return {
+        "object": pose.name,
+        "cam_from_obj": pose.cam_from_obj.tolist(),
+        "quaternion_xyzw": pose.quaternion_xyzw.tolist(),
+        "translation": pose.cam_from_obj[:3, 3].tolist(),
+        "score": pose.score,
+        "inlier_ratio": pose.inlier_ratio,
+        "template": pose.template,
+        "box": pose.box.tolist(),
+    }
