@@ -1,5 +1,9 @@
 """The parts that make a test run fast change none of its numbers."""
 
+import platform
+import resource
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -96,3 +100,20 @@ def test_a_compiler_that_fails_is_told_and_done_without(monkeypatch, caplog):
         assert network["flow"](torch.ones(1)).item() == 1
     finally:
         torch.compiler.set_stance("default")
+
+
+def test_freed_memory_is_kept_on_cpus():
+    """Forty tensors of 64 MB one after the other: most use pages that the ones before have brought."""
+    if platform.libc_ver()[0] != "glibc":
+        pytest.skip("malloc can only be tuned with glibc")
+    program = """
+import resource, torch
+from utils.device import choose_device
+choose_device("cpu")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(40): torch.ones(2**24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    pages = 40 * 2**26 / resource.getpagesize()  # so many faults otherwise
+    assert int(done.stdout) < 0.25 * pages

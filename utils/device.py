@@ -1,12 +1,19 @@
 """Which device a process computes on."""
 
+import ctypes
+
 import torch
 
 from utils.errors import InputError
 
+# Of glibc's malloc.h: parameters of mallopt, and the largest value that it takes.
+TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
+LARGEST = 2**31 - 1
+GROWTH = 2**28  # bytes
+
 
 def choose_device(gpus: str | None, local_rank: int = 0) -> torch.device:
-    """The device of the process with this rank on its machine.
+    """The device of the process with this rank on its machine; if that is the CPU, malloc is tuned for it.
 
     Args:
         gpus: `cpu`, or indices such as `0,1` (process i takes the i-th); None takes a GPU if there is one.
@@ -16,6 +23,7 @@ def choose_device(gpus: str | None, local_rank: int = 0) -> torch.device:
     """
     count = torch.cuda.device_count()
     if gpus == "cpu" or (gpus is None and count == 0):
+        keep_freed_memory()
         return torch.device("cpu")
     names = [str(i) for i in range(count)] if gpus is None else gpus.split(",")
     if local_rank >= len(names):
@@ -26,3 +34,17 @@ def choose_device(gpus: str | None, local_rank: int = 0) -> torch.device:
         raise InputError(f"--gpus {gpus}: this machine has {found}; name another or pass --gpus cpu")
     torch.cuda.set_device(int(name))
     return torch.device("cuda", int(name))
+
+
+def keep_freed_memory() -> bool:
+    """Lets malloc keep what large tensors free for the next ones, and says whether it did (glibc only).
+
+    By default glibc gives blocks of megabytes back to the system at once and gets zeroed ones for the next
+    layer, page by page. On two cores that took a fifth of a pose's time.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):  # another C library
+        return False
+    settings = ((MMAP_THRESHOLD, LARGEST), (TRIM_THRESHOLD, LARGEST), (TOP_PAD, GROWTH))
+    return all([mallopt(parameter, value) for parameter, value in settings])
