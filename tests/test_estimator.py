@@ -1,0 +1,195 @@
+"""The estimator as a library: a mesh and a photo in, poses out; through torch.hub and the example too."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import trimesh
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from datasets.objects import read_symmetry
+from examples import estimate
+from model.estimator import SMALL_WEIGHTS, ObjectPose, PoseEstimator
+from rendering.mesh import load_mesh
+from rendering.scene import scene_file
+from tests import shipped
+from tests.shared import ROOT
+from utils.errors import InputError
+from utils.symmetry import parse_symmetry
+
+TINY = ["model.size=64", "test.views=42", "test.hypotheses=1"]
+K = [[300, 0, 80], [0, 300, 60], [0, 0, 1]]
+PHOTO = np.random.default_rng(0).integers(0, 255, (120, 160, 3), dtype=np.uint8)
+BOX = (30, 20, 90, 80)
+
+
+@pytest.fixture(scope="module")
+def meshes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("meshes")
+    trimesh.creation.box((50, 80, 100)).export(folder / "box.ply")
+    trimesh.creation.cone(30, 90).export(folder / "cone.stl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def estimator(meshes) -> PoseEstimator:
+    """Of random weights: what matters here is not where the objects are."""
+    config = ROOT / "config" / "small.yaml"
+    made = PoseEstimator(None, config=config, device="cpu", log_dir=meshes / "log", overrides=TINY)
+    return made.add_object(meshes / "box.ply").add_object(meshes / "cone.stl", symmetry="z")
+
+
+def test_one_pose_for_each_place(estimator):
+    poses = estimator.estimate(PHOTO, K, boxes=[BOX, (80, 40, 150, 110)], objects=["cone", "box"])
+    assert [pose.name for pose in poses] == ["cone", "box"]
+    assert poses[1].box.tolist() == [80, 40, 150, 110]
+    for pose in poses:
+        rotation = pose.cam_from_obj[:3, :3]
+        assert np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-5)
+        assert np.allclose(Rotation.from_quat(pose.quaternion_xyzw).as_matrix(), rotation, atol=1e-6)
+        assert pose.cam_from_obj[2, 3] > 0 and 0 <= pose.inlier_ratio <= 1
+        assert estimator.template_picture(pose).shape == (64, 64, 3)
+
+
+def test_the_object_that_fits_best(estimator):
+    alone = [estimator.estimate(PHOTO, K, boxes=[BOX], objects=[name])[0] for name in ("box", "cone")]
+    (best,) = estimator.estimate(PHOTO, K, boxes=[BOX])
+    assert best.score == max(pose.score for pose in alone)
+
+
+def test_photos_of_every_kind(estimator, tmp_path):
+    file = tmp_path / "photo.png"
+    Image.fromarray(PHOTO).save(file)
+    mask = np.zeros((120, 160))
+    mask[20:80, 30:90] = 1
+    poses = [
+        estimator.estimate(photo, K, objects=["box"], **where)[0].cam_from_obj
+        for photo in (PHOTO, Image.open(file), file, str(file))
+        for where in ({"boxes": [BOX]}, {"masks": [mask]})
+    ]
+    assert all(np.allclose(pose, poses[0], atol=1e-6) for pose in poses)
+
+
+def test_nothing_known_is_said_and_no_box_is_no_pose(estimator, caplog):
+    poses = estimator.estimate(PHOTO, K)
+    assert [pose.name for pose in poses] == ["box", "cone"]
+    assert all(pose.box.tolist() == [0, 0, 160, 120] for pose in poses)
+    assert "whole photo" in caplog.text
+    assert estimator.estimate(PHOTO, K, boxes=[]) == []
+
+
+def test_the_hub_loads_it_from_a_folder(meshes, tmp_path):
+    """In a process that knows nothing of the repository but its path."""
+    options = {"device": "cpu", "log_dir": str(meshes / "log"), "overrides": ["test.views=42"]}
+    script = f"""
+import torch
+estimator = torch.hub.load({str(ROOT)!r}, "picopose", source="local", **{options})
+print(estimator.config.checkpoint, *estimator.add_object({str(meshes / "box.ply")!r}).objects)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(SMALL_WEIGHTS), "box"]
+
+
+def test_the_example_finds_the_cereal_box(capsys):
+    pose = estimate.main(
+        device="cpu", log_dir=shipped.log_dir().name, overrides=[f"test.views={shipped.VIEWS}"]
+    )
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    truth = json.loads((ROOT / "data/mini/test/000001/scene_gt.json").read_text())["0"][2]
+    assert truth["obj_id"] == 2
+    turn = Rotation.from_matrix(np.reshape(truth["cam_R_m2c"], (3, 3)).T @ pose.cam_from_obj[:3, :3])
+    assert np.degrees(turn.magnitude()) < 5
+    assert np.linalg.norm(1000 * pose.cam_from_obj[:3, 3] - truth["cam_t_m2c"]) < 30  # mm, at 677
+
+
+def as_pose(name: str, cam_from_obj: np.ndarray) -> ObjectPose:
+    return ObjectPose(name, cam_from_obj, 1.0, 1.0, 0, np.zeros((0, 4)), np.zeros(4))
+
+
+def test_a_symmetric_object_keeps_the_pose_nearest_to_its_last(estimator):
+    symmetry = estimator.objects["cone"].symmetry
+
+    def found(**last) -> np.ndarray:
+        return estimator.estimate(PHOTO, K, boxes=[BOX], objects=["cone"], **last)[0].cam_from_obj
+
+    canonical = found()
+    assert np.allclose(symmetry.canonical(canonical), canonical, atol=1e-6)
+    before = canonical.copy()
+    before[:3, :3] = canonical[:3, :3] @ Rotation.from_euler("z", 130, degrees=True).as_matrix()
+    other = np.eye(4)
+    other[:3, 3] = 5, 5, 5
+    turned = found(last=[as_pose("box", canonical), as_pose("cone", other), as_pose("cone", before)])
+    assert np.allclose(turned, before, atol=1e-5)
+    assert not np.allclose(turned, canonical, atol=0.1)
+
+
+@pytest.mark.parametrize(("text", "count"), [("z4", 4), ("z2,x2", 4), ("x3", 3)])
+def test_turns_are_about_the_middle(text, count):
+    middle = np.array([0.1, 0.2, 0.3])
+    symmetry = parse_symmetry(text, middle)
+    assert len(symmetry.discrete) == count
+    for motion in symmetry.discrete:
+        assert np.allclose(motion @ np.append(middle, 1), np.append(middle, 1))
+        pose = np.eye(4)
+        pose[:3, :3] = Rotation.from_euler("xyz", (0.2, 0.1, -0.3)).as_matrix()
+        assert np.allclose(symmetry.canonical(pose @ motion), symmetry.canonical(pose), atol=1e-9)
+
+
+def test_models_info_beside_the_mesh_tells_the_symmetry():
+    folder = ROOT / "data" / "mini" / "models"
+    infos = ROOT / "data" / "mini" / "models_eval"
+    assert read_symmetry(infos / "obj_000004.ply").axes  # the bowl
+    assert read_symmetry(folder / "absent.ply") is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"boxes": [BOX], "objects": ["mug"]}, "mug"),
+        ({"boxes": [BOX], "objects": ["box", "box"]}, "2 objects for 1 places"),
+        ({"boxes": [BOX], "masks": [np.ones((120, 160))]}, "pass one of them"),
+        ({"masks": [np.ones((12, 16))]}, "12, 16"),
+        ({"boxes": [(0, 0, 0, 0)]}, "nothing of 160x120 px"),
+    ],
+)
+def test_wrong_arguments(estimator, arguments, named):
+    with pytest.raises(InputError, match=named):
+        estimator.estimate(PHOTO, K, **arguments)
+
+
+def test_wrong_photo_camera_and_order(estimator, meshes):
+    with pytest.raises(InputError, match="uint8"):
+        estimator.estimate(PHOTO.astype(float), K, boxes=[BOX])
+    with pytest.raises(InputError, match="K"):
+        estimator.estimate(PHOTO, np.eye(3), boxes=[BOX])
+    with pytest.raises(InputError, match="--symmetry w"):
+        estimator.add_object(meshes / "box.ply", symmetry="w")
+    config = ROOT / "config" / "small.yaml"
+    empty = PoseEstimator(None, config=config, device="cpu", overrides=TINY)
+    with pytest.raises(InputError, match="add_object"):
+        empty.estimate(PHOTO, K)
+
+
+def test_the_scene_holds_objects_where_they_are(meshes):
+    mesh = load_mesh(meshes / "box.ply")
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_euler("xyz", (0.4, 0.1, -0.3)).as_matrix()
+    pose[:3, 3] = 0.05, -0.02, 0.6
+    content = scene_file([("box", mesh, pose)], PHOTO, np.array(K))
+    scene = trimesh.load_scene(trimesh.util.wrap_as_stream(content), file_type="glb")
+    assert {"camera", "photo", "box 0 0", "box 0 axes"} <= set(scene.graph.nodes_geometry)
+    transform, name = scene.graph["box 0 0"]
+    corners = trimesh.transform_points(scene.geometry[name].vertices, transform) * [1, -1, -1]
+    expected = trimesh.transform_points(mesh.vertices, pose)
+    assert np.allclose(corners.min(axis=0), expected.min(axis=0), atol=1e-5)
+    assert np.allclose(corners.max(axis=0), expected.max(axis=0), atol=1e-5)
+    # The photo's corners are seen where the camera has the photo's corners, behind the object.
+    transform, name = scene.graph["photo"]
+    seen = trimesh.transform_points(scene.geometry[name].vertices, transform) * [1, -1, -1]
+    assert seen[:, 2].min() > expected[:, 2].max()
+    pixels = (seen / seen[:, 2:]) @ np.array(K).T
+    assert np.allclose(sorted(pixels[:, 0]), [-0.5, -0.5, 159.5, 159.5], atol=1e-3)
