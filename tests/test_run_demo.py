@@ -7,10 +7,9 @@ import cv2
 import numpy as np
 import pytest
 import trimesh
-from PIL import Image
+from PIL import ExifTags, Image
 
 import run_demo
-from tests.shared import ROOT
 from tests.small_bop import dump, load
 from utils.images import read_image
 from utils.regions import read_mask
@@ -36,12 +35,17 @@ def inputs(tmp_path) -> Path:
     return tmp_path
 
 
+def launch(monkeypatch, folder: Path, arguments: list) -> None:
+    """Runs the program in a folder."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["run_demo.py", *SMALL, *map(str, arguments)])
+    run_demo.main()
+
+
 def run(monkeypatch, inputs: Path, *arguments: str, mesh="box.ply", image="photo.png") -> list[dict]:
     out = inputs / "out"
-    given = ["--mesh", str(inputs / mesh), "--image", str(inputs / image), "--out", str(out), *arguments]
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["run_demo.py", *SMALL, *given])
-    run_demo.main()
+    given = ["--mesh", inputs / mesh, "--image", inputs / image, "--out", out, *arguments]
+    launch(monkeypatch, inputs, given)
     overlay = cv2.imread(str(out / "overlay.png"))
     assert overlay.shape == (120, 160, 3)
     return load(out / "pose.json")["poses"]
@@ -91,30 +95,79 @@ def test_grey_photo_stl_in_millimetres_and_camera_file(monkeypatch, inputs, capl
     assert "diameter 137 mm, read as mm" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("arguments", "named"),
-    [
-        (["--camera", "300,300", "--box", "1", "1", "50", "50"], "--camera"),
-        (["--camera", "0,300,80,60", "--box", "1", "1", "50", "50"], "--camera"),
-        (["--camera", "3e9,3e9,80,60", "--box", "1", "1", "50", "50"], "--camera"),
-        ([*CAMERA, "--box", "200", "1", "250", "50"], "--box"),
-        ([*CAMERA, "--box", "50", "50", "50", "50"], "--box"),
-        ([*CAMERA, "--box", "nan", "1", "50", "50"], "--box"),
-        ([*CAMERA, "--box", "1", "1", "inf", "50"], "--box"),
-        ([*CAMERA, "--mask", "absent.png"], "absent.png"),
-        ([*CAMERA, "--box", "1", "1", "50", "50", "--unit", "mm"], "box.ply"),  # 0.1 mm: metres
-    ],
-)
-def test_unusable_input(monkeypatch, capsys, inputs, arguments, named):
-    line = failure(monkeypatch, capsys, inputs, *arguments)
+BOX = ["--box", "1", "1", "50", "50"]
+BAD = {
+    "no photo": ({"image": "absent.jpg"}, [*CAMERA, *BOX], "image {}/absent.jpg not found: correct the path"),
+    "no picture": ({"image": "text.png"}, [*CAMERA, *BOX], "image {}/text.png cannot be read"),
+    "no mesh": ({"mesh": "absent.obj"}, [*CAMERA, *BOX], "mesh {}/absent.obj not found: check the path"),
+    "damaged mesh": ({"mesh": "text.ply"}, [*CAMERA, *BOX], "{}/text.ply cannot be read as a mesh"),
+    "no mesh file": ({"mesh": "photo.png"}, [*CAMERA, *BOX], "{}/photo.png is no mesh file: convert it to"),
+    "wrong unit": ({}, [*CAMERA, *BOX, "--unit", "mm"], "looks like metres: pass --unit m"),
+    "no camera": ({}, BOX, "{}/photo.png states no focal length (EXIF): pass --camera, --K or --fov"),
+    "half a camera": ({}, ["--camera", "300,300", *BOX], "--camera 300,300: give four numbers fx,fy,cx,cy"),
+    "no focal length": ({}, ["--camera", "0,300,80,60", *BOX], "focal lengths 0, 300 px, which must be pos"),
+    "other's camera": ({}, ["--camera", "3e9,3e9,80,60", *BOX], "not those of 160x120 px: correct it"),
+    "wide camera": ({}, ["--fov", "180", *BOX], "--fov 180: give the photo's horizontal field of view"),
+    "box outside": ({}, [*CAMERA, "--box", "200", "1", "250", "50"], "--box 200 1 250 50: nothing of 160x1"),
+    "empty box": ({}, [*CAMERA, "--box", "50", "50", "50", "50"], "--box 50 50 50 50: nothing of 160x120"),
+    "endless box": ({}, [*CAMERA, "--box", "1", "1", "inf", "50"], "--box 1 1 inf 50: not four numbers"),
+    "no mask": ({}, [*CAMERA, "--mask", "absent.png"], "image absent.png not found"),
+    "mask of another size": ({}, [*CAMERA, "--mask", "{}/small.png"], "9x7 px for a photo of 160x120 px"),
+    "empty mask": ({}, [*CAMERA, "--mask", "{}/black.png"], "black.png: empty; it must be other than 0 on"),
+    "no detections": ({}, [*CAMERA, "--detections", "{}/text.ply"], "text.ply is not a JSON list: write a"),
+    "no weights": ({}, [*CAMERA, *BOX, "--checkpoint_path", "{}/text.ply"], "{}/text.ply"),
+    "odd symmetry": ({}, [*CAMERA, *BOX, "--symmetry", "w"], "--symmetry w: write e.g. z (turns freely)"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_gets_one_line(monkeypatch, capsys, inputs, case):
+    (inputs / "text.ply").write_text("not a mesh")
+    (inputs / "text.png").write_text("not a picture")
+    cv2.imwrite(str(inputs / "small.png"), np.full((7, 9), 255, np.uint8))
+    cv2.imwrite(str(inputs / "black.png"), np.zeros((120, 160), np.uint8))
+    names, arguments, message = BAD[case]
+    line = failure(monkeypatch, capsys, inputs, *(a.replace("{}", str(inputs)) for a in arguments), **names)
     assert line.startswith("error: ")
-    assert named in line
+    assert message.replace("{}", str(inputs)) in line
 
 
-def test_missing_files(monkeypatch, capsys, inputs):
-    box = [*CAMERA, "--box", "1", "1", "50", "50"]
-    assert "absent.jpg" in failure(monkeypatch, capsys, inputs, *box, image="absent.jpg")
-    assert "absent.obj" in failure(monkeypatch, capsys, inputs, *box, mesh="absent.obj")
+def test_a_folder_of_photos_and_several_meshes(monkeypatch, inputs, caplog):
+    """Each photo gets a folder; detections say which object is where; EXIF data tell the focal length."""
+    caplog.set_level("INFO")
+    photos = inputs / "photos"
+    photos.mkdir()
+    image = Image.open(inputs / "photo.png")
+    exif = image.getexif()
+    exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 50
+    for name in ("b.jpg", "a.jpg"):
+        image.save(photos / name, exif=exif)
+    trimesh.creation.cone(0.03, 0.09).export(inputs / "cone.stl")
+    entries = [
+        {"label": "cone", "bbox_modal": [20, 20, 80, 80]},
+        {"label": "box", "bbox_modal": [60, 30, 130, 110], "image": "a.jpg"},
+        {"bbox_modal": [60, 30, 130, 110], "image": "b.jpg"},
+    ]
+    path = dump(inputs / "detections.json", entries)
+    given = ["--mesh", "box.ply", "cone.stl", "--image", "photos", "--detections", path, "--out", "out"]
+    launch(monkeypatch, inputs, given)
+    found = {photo: load(inputs / "out" / photo / "pose.json") for photo in "ab"}
+    assert [pose["object"] for pose in found["a"]["poses"]] == ["cone", "box"]
+    assert found["b"]["poses"][0]["object"] == "cone" and len(found["b"]["poses"]) == 2
+    assert [pose["box"] for pose in found["a"]["poses"]] == [[20, 20, 80, 80], [60, 30, 130, 110]]
+    assert found["a"]["K"][0][0] == pytest.approx(50 / 43.27 * 200, rel=1e-4)
+    assert "focal length 231 px" in caplog.text
+    for photo in "ab":
+        written = {file.name for file in (inputs / "out" / photo).iterdir()}
+        assert written == {"pose.json", "overlay.png", "scene.glb", "matches_0.png", "matches_1.png"}
+        assert "cone 0 0" in trimesh.load_scene(inputs / "out" / photo / "scene.glb").graph.nodes_geometry
+
+
+def test_detections_of_nothing_that_is_looked_for(monkeypatch, capsys, inputs):
+    path = dump(inputs / "detections.json", [{"label": "box", "bbox": [1, 1, 9, 9], "image": "other.png"}])
+    with pytest.raises(SystemExit):
+        run(monkeypatch, inputs, *CAMERA, "--detections", str(path))
+    assert "none in these photos of box; pass --box" in capsys.readouterr().err
 
 
 def test_results_that_cannot_be_written(monkeypatch, capsys, inputs):
