@@ -1,6 +1,7 @@
 """Finds objects of your own in photos of your own: meshes, photos, boxes or masks -> poses and pictures.
 
 python run_demo.py --mesh mug.ply --image photo.jpg --camera camera.json --box 384 234 522 455 --out output
+python run_demo.py --serve
 """
 
 import argparse
@@ -26,10 +27,8 @@ LOG = logging.getLogger("run_demo")
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--mesh", required=True, type=Path, nargs="+", help="PLY, OBJ, GLB or STL files")
-    parser.add_argument(
-        "--image", required=True, type=Path, nargs="+", help="photos, or folders of them, in this order"
-    )
+    parser.add_argument("--mesh", type=Path, nargs="+", help="PLY, OBJ, GLB or STL files")
+    parser.add_argument("--image", type=Path, nargs="+", help="photos, or folders of them, in this order")
     camera = parser.add_mutually_exclusive_group()
     camera.add_argument("--camera", help="JSON file with cam_K, K or fx, fy, cx, cy; or fx,fy,cx,cy in px")
     camera.add_argument("--K", nargs=4, metavar=("FX", "FY", "CX", "CY"), help="px")
@@ -57,14 +56,38 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--gpus", help="index of the GPU, or cpu")
     parser.add_argument("--out", type=Path, default=Path("output"), help="folder for poses and pictures")
     parser.add_argument("--profile", action="store_true", help="tell the seconds that each phase takes")
+    page = parser.add_argument_group("a page in place of files")
+    page.add_argument("--serve", action="store_true", help="wait for a browser to bring mesh and photo")
+    page.add_argument("--host", default="127.0.0.1", help="address; others let other computers in")
+    page.add_argument("--port", type=int, default=7860)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="entries of the config")
-    return parser.parse_intermixed_args()
+    arguments = parser.parse_intermixed_args()
+    if not arguments.serve and not (arguments.mesh and arguments.image):
+        parser.error("pass --mesh and --image, or --serve")
+    return arguments
 
 
 @exits_cleanly
 def main() -> None:
     arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if arguments.serve:
+        serve(arguments)
+    else:
+        run(arguments)
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Shows the page until the program is interrupted."""
+    from demo.server import make_page  # what else the program does needs no server
+
+    with make_page(make_estimator(arguments), arguments.host, arguments.port) as server:
+        LOG.info("open http://%s:%d (Ctrl+C ends it)", arguments.host, server.port)
+        server.serve_forever()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the poses in the photos, and the pictures."""
     make_folder(arguments.out)
     names, photos = object_names(arguments.mesh), find_photos(arguments.image)
     camera = CameraHint(arguments.camera, arguments.K, arguments.fov)

@@ -103,7 +103,7 @@ BAD = {
     "damaged mesh": ({"mesh": "text.ply"}, [*CAMERA, *BOX], "{}/text.ply cannot be read as a mesh"),
     "no mesh file": ({"mesh": "photo.png"}, [*CAMERA, *BOX], "{}/photo.png is no mesh file: convert it to"),
     "wrong unit": ({}, [*CAMERA, *BOX, "--unit", "mm"], "looks like metres: pass --unit m"),
-    "no camera": ({}, BOX, "{}/photo.png states no focal length (EXIF): pass --camera, --K or --fov"),
+    "no camera": ({}, BOX, "{}/photo.png states no focal length (EXIF): pass its --camera, --K or --fov"),
     "half a camera": ({}, ["--camera", "300,300", *BOX], "--camera 300,300: give four numbers fx,fy,cx,cy"),
     "no focal length": ({}, ["--camera", "0,300,80,60", *BOX], "focal lengths 0, 300 px, which must be pos"),
     "other's camera": ({}, ["--camera", "3e9,3e9,80,60", *BOX], "not those of 160x120 px: correct it"),

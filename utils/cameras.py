@@ -116,7 +116,7 @@ def camera_of_photo(path: Path, width: int, height: int) -> Tensor:
     except (OSError, ValueError, TypeError, SyntaxError, ZeroDivisionError):
         focal = None
     if not focal:
-        raise InputError(f"{path} states no focal length (EXIF): pass --camera, --K or --fov")
+        raise InputError(f"{path} states no focal length (EXIF): pass its --camera, --K or --fov")
     LOG.info("%s: focal length %.0f px, as its EXIF data say; pass --camera if it is calibrated", path, focal)
     return _central(focal, width, height)
 

@@ -1,0 +1,106 @@
+"""Takes in what the page sends: files are checked by content before anything reads them, and never run.
+
+Everything lands in one temporary folder of its own, under the names that a mesh calls its textures by.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import EpsImagePlugin, Image
+from werkzeug.datastructures import FileStorage
+
+from demo.shots import CameraHint, PlaceHint
+from rendering.mesh import SUFFIXES
+from utils.errors import InputError
+
+MAX_BYTES = 64 << 20  # of all files together
+MAX_PIXELS = 50_000_000  # of a picture
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
+LONGEST_NAME = 120  # characters
+SIDES = ("left", "top", "right", "bottom")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """What the page asks for."""
+
+    photo: Path
+    mesh: Path
+    camera: CameraHint
+    place: PlaceHint
+    unit: str
+    symmetry: str | None
+
+
+def harden_pictures() -> None:
+    """Makes Pillow, in this process, refuse huge pictures and start no other program.
+
+    It would hand EPS pictures, also those within meshes, to Ghostscript.
+    """
+    EpsImagePlugin.gs_binary = False
+    Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow raises an error at twice this
+
+
+def receive(
+    photo: FileStorage | None, meshes: Sequence[FileStorage], form: Mapping[str, str], folder: Path
+) -> Upload:
+    """Saves the files below `folder` and reads the form's fields; raises `InputError`."""
+    if photo is None or not photo.filename:
+        raise InputError("no photo: choose one")
+    meshes = [file for file in meshes if file.filename]
+    saved = [_save(file, folder / "mesh") for file in meshes]
+    models = [path for path in saved if path.suffix.lower() in SUFFIXES]
+    if len(models) != 1:
+        names = " ".join(path.name for path in saved) or "nothing"
+        raise InputError(f"{names}: choose one mesh ({' '.join(SUFFIXES)}) and the files that it names")
+    path = _save(photo, folder / "photo")
+    _check_picture(path)
+    sides = [_number(form, name) for name in SIDES]
+    return Upload(
+        photo=path,
+        mesh=models[0],
+        camera=_camera(form),
+        place=PlaceHint(boxes=[sides]),
+        unit=form.get("unit", "auto"),
+        symmetry=form.get("symmetry", "").strip() or None,
+    )
+
+
+def _save(file: FileStorage, folder: Path) -> Path:
+    """The file in a folder, by the last part of its name."""
+    name = Path(file.filename.replace("\\", "/")).name
+    if not name.isprintable() or name.startswith(".") or not 0 < len(name) <= LONGEST_NAME:
+        raise InputError(f"{name[:LONGEST_NAME]!a} is no name for a file: rename it")
+    folder.mkdir(parents=True, exist_ok=True)
+    file.save(folder / name)
+    return folder / name
+
+
+def _check_picture(path: Path) -> None:
+    """Refuses what is no picture, by its content, or too large a one, before its pixels are read."""
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            count = image.width * image.height
+    except Image.DecompressionBombError:
+        count = MAX_PIXELS + 1
+    except (OSError, ValueError, SyntaxError):
+        raise InputError(f"{path} is no picture that can be read: choose a JPEG or PNG file") from None
+    if count > MAX_PIXELS:
+        raise InputError(f"{path} has more than {MAX_PIXELS / 1e6:.0f} million pixels: choose a smaller copy")
+
+
+def _camera(form: Mapping[str, str]) -> CameraHint:
+    kind = form.get("camera", "exif")
+    if kind == "fov":
+        return CameraHint(fov=_number(form, "fov"))
+    if kind == "K":
+        return CameraHint(K=[form.get(name, "") for name in ("fx", "fy", "cx", "cy")])
+    return CameraHint()
+
+
+def _number(form: Mapping[str, str], name: str) -> float:
+    try:
+        return float(form.get(name, ""))
+    except ValueError:
+        raise InputError(f"{name} {form.get(name, '')!r} is no number: correct it") from None
