@@ -5,36 +5,28 @@ import io
 import json
 import re
 import shutil
-import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
-from selenium.webdriver import ActionChains
-from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from benchmarks.browser import open_browser
+from benchmarks.demo_page import BOX, CAMERA, MESH, MINI, PHOTO, PageDriver, running_page
 from demo import server, uploads
+from model.estimator import PoseEstimator
 from tests import shipped
 from tests.shared import ROOT
 from utils.errors import InputError
 
-MINI = ROOT / "data" / "mini"
-PHOTO = MINI / "test" / "000001" / "rgb" / "000000.jpg"
-MESH = [MINI / "models" / f"obj_000002.{suffix}" for suffix in ("ply", "png")]
-BOX = 333, 232, 485, 386
-POSITION = 90.4, 78.4, 667.7  # mm, as scene_gt.json has it
-SECONDS = 60  # that templates may take on a busy machine
+POSITION = 90.4, 78.4, 667.7  # mm, of the cereal box, as scene_gt.json has it
 
 
 @pytest.fixture(scope="module")
 def address():
-    with server.make_page(shipped.estimator(), "127.0.0.1", 0) as page:
-        thread = threading.Thread(target=page.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{page.port}/"
-        page.shutdown()
-        thread.join()
+    with running_page(shipped.estimator()) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
@@ -45,101 +37,67 @@ def browser():
         yield browser
 
 
-def choose(browser, name: str, *files) -> None:
-    browser.find_element("name", name).send_keys("\n".join(map(str, files)))
-
-
-def open_with_photo(browser, address: str, width: int = 1280) -> None:
-    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    browser.get(address)
-    choose(browser, "photo", PHOTO)
-    WebDriverWait(browser, SECONDS).until(lambda b: b.find_element("id", "photo").is_displayed())
-
-
-def draw(browser, box) -> None:
-    """Drags the mouse from one corner of a box (4,) px to the other."""
-    photo = browser.find_element("id", "photo")
-    scale = photo.size["width"] / 640
-    left, top, right, bottom = np.round(scale * (np.array(box) - (320, 240, 320, 240))).astype(int).tolist()
-    drag = ActionChains(browser).move_to_element_with_offset(photo, left, top).click_and_hold()
-    drag.move_by_offset(right - left, bottom - top).release().perform()
-
-
-def calibrate(browser) -> None:
-    browser.find_element("css selector", "[name=camera][value=K]").click()
-    for name, value in zip(("fx", "fy", "cx", "cy"), (612.3, 611.8, 319.6, 241.7), strict=True):
-        browser.find_element("name", name).send_keys(str(value))
-
-
-def find(browser) -> str:
-    """Asks for the pose; returns the message of an error, if there is one."""
-    browser.find_element("id", "find").click()
-    WebDriverWait(browser, SECONDS).until(lambda b: b.find_element("id", "find").is_enabled())
-    return browser.find_element("id", "error").text
-
-
 def test_a_pose_from_photo_mesh_and_box(browser, address):
-    open_with_photo(browser, address)
-    choose(browser, "mesh", *MESH)
-    draw(browser, BOX)
-    drawn = [float(browser.find_element("name", n).get_attribute("value")) for n in uploads.SIDES]
+    page = PageDriver(browser, address)
+    page.choose_photo(PHOTO)
+    page.choose_mesh(*MESH)
+    page.calibrate(CAMERA)
+    page.draw(BOX)
+    drawn = [float(page.field(side).get_attribute("value")) for side in uploads.SIDES]
     assert np.abs(np.subtract(drawn, BOX)).max() <= 2
-    calibrate(browser)
-    assert find(browser) == ""
-    assert browser.find_element("id", "result").is_displayed()
-    position = [float(v) for v in browser.find_element("id", "position").text.removesuffix(" mm").split()]
-    assert np.linalg.norm(np.subtract(position, POSITION)) < 30  # mm, at 677
-    assert browser.find_element("id", "size").text == "diameter 237 mm, read as mm"
-    natural = (
-        "return [...document.querySelectorAll('figure img')].map(i => [i.naturalWidth, i.naturalHeight])"
-    )
-    overlay, matches = browser.execute_script(natural)
-    assert overlay == [640, 480] and matches[1] == 480
+    page.find()
+    assert page.error == ""
+    assert page.element("result").is_displayed()
+    position = [float(value) for value in page.element("position").text.removesuffix(" mm").split()]
+    assert np.linalg.norm(np.subtract(position, POSITION)) < 30
+    assert page.element("size").text == "diameter 237 mm, read as mm"
+    heights = "return [...document.querySelectorAll('figure img')].map(image => image.naturalHeight)"
+    assert browser.execute_script(heights) == [480, 480]  # the overlay and the matches
     for link in browser.find_elements("css selector", ".downloads a"):
         assert link.get_attribute("href").startswith("blob:")
     assert browser.get_log("browser") == []
 
 
 def test_wrong_files_get_readable_messages(browser, address, tmp_path):
-    browser.get(address)
-    assert find(browser) == "Choose a photo first"
+    page = PageDriver(browser, address)
+    page.find()
+    assert page.error == "Choose a photo first"
     text = tmp_path / "notes.jpg"
     text.write_text("not a picture")
-    choose(browser, "photo", text)
-    WebDriverWait(browser, SECONDS).until(lambda b: b.find_element("id", "error").text)
-    assert browser.find_element("id", "error").text.startswith("notes.jpg is no picture")
-    open_with_photo(browser, address)
-    assert find(browser) == "Choose a mesh of the object first"
+    page.choose_photo(text)
+    page.wait(lambda: page.error.startswith("notes.jpg is no picture"))
+    page.choose_photo(PHOTO)
+    page.find()
+    assert page.error == "Choose a mesh of the object first"
     mesh = tmp_path / "mug.ply"
     mesh.write_text("not a mesh")
-    choose(browser, "mesh", mesh)
-    assert find(browser) == "Draw a box about the object on the photo"
-    draw(browser, BOX)
-    assert find(browser).startswith("000000.jpg states no focal length (EXIF)")
-    calibrate(browser)
-    assert re.match(r"mug\.ply cannot be read as a mesh \(.*\): export it again", find(browser))
-    assert not browser.find_element("id", "result").is_displayed()
+    page.choose_mesh(mesh)
+    page.find()
+    assert page.error == "Draw a box about the object on the photo"
+    page.draw(BOX)
+    page.find()
+    assert page.error.startswith("000000.jpg states no focal length (EXIF)")
+    page.calibrate(CAMERA)
+    page.find()
+    assert re.fullmatch(r"mug\.ply cannot be read as a mesh \(.*\): export it again", page.error)
+    assert not page.element("result").is_displayed()
     large = tmp_path / "large.stl"
     with open(large, "wb") as file:
         file.truncate(uploads.MAX_BYTES)
-    browser.execute_script("document.querySelector('[name=mesh]').value = ''")
-    choose(browser, "mesh", large)
-    assert find(browser) == "The files have 64 MB together: choose smaller ones, 64 MB at the most"
+    page.choose_mesh(large)
+    page.find()
+    assert page.error == "The files have 64 MB together: choose smaller ones, 64 MB at the most"
 
 
 def test_it_fits_a_phone(browser, address):
-    open_with_photo(browser, address, width=390)
+    page = PageDriver(browser, address, width=390)
+    page.choose_photo(PHOTO)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
     browser.find_element("css selector", "[name=camera][value=fov]").click()
-    assert browser.find_element("name", "fov").is_displayed()
-    assert not browser.find_element("name", "fx").is_displayed()
-    Select(browser.find_element("name", "unit")).select_by_visible_text("cm")
-    names = browser.execute_script(
-        "return [...document.querySelectorAll('input, select, img')]"
-        ".filter(e => !(e.alt || e.labels?.length)).length"
-    )
-    assert names == 0
+    assert page.field("fov").is_displayed() and not page.field("fx").is_displayed()
+    unnamed = "input, select, img"
+    script = f"return [...document.querySelectorAll('{unnamed}')].filter(e => !(e.alt || e.labels?.length))"
+    assert browser.execute_script(script) == []
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +143,35 @@ def test_what_is_sent_is_checked(client, asked, message):
     assert "/tmp" not in last["error"] and "--" not in last["error"]
 
 
+def test_progress_is_told_while_templates_render(tmp_path):
+    tiny = ["model.size=64", "test.views=42", "test.hypotheses=1"]
+    config = ROOT / "config" / "small.yaml"
+    estimator = PoseEstimator(None, config=config, device="cpu", log_dir=tmp_path, overrides=tiny)
+    bowl = (MINI / "models" / "obj_000004.ply").read_bytes()
+    *told, last = ask(server.make_app(estimator).test_client(), content=bowl)
+    done = [message["done"] for message in told if "done" in message]
+    assert len(done) > 2 and done == sorted(done) and done[-1] == 42
+    assert told[-1]["doing"] == "Finding the pose"
+    assert set(last["result"]) == {"numbers", "size", "overlay", "matches", "scene"}
+
+
+def test_one_after_the_other(client, monkeypatch):
+    running, most = [], []
+
+    def find(estimator, upload, tell):
+        running.append(upload)
+        most.append(len(running))
+        time.sleep(0.1)
+        running.pop()
+        return {}
+
+    monkeypatch.setattr(server, "find", find)
+    with ThreadPoolExecutor() as pool:
+        answers = [job.result() for job in [pool.submit(ask, client) for _ in range(4)]]
+    assert [answer[-1] for answer in answers] == 4 * [{"result": {}}]
+    assert most == [1, 1, 1, 1]
+
+
 def test_uploads_leave_nothing_behind(client, tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     ask(client)
@@ -193,7 +180,7 @@ def test_uploads_leave_nothing_behind(client, tmp_path, monkeypatch):
 
 
 def test_what_is_too_large_is_refused_before_it_is_read(address):
-    connection = http.client.HTTPConnection(address.split("/")[2], timeout=SECONDS)
+    connection = http.client.HTTPConnection(address.split("/")[2], timeout=60)
     connection.putrequest("POST", "/pose")
     connection.putheader("Content-Type", "multipart/form-data; boundary=x")
     connection.putheader("Content-Length", str(2 * uploads.MAX_BYTES))

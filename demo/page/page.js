@@ -37,6 +37,7 @@ takesDrops($("photo-drop"), ([file]) => {
 photo.addEventListener("load", () => {
   for (const side of sides) form[side].value = "";
   drawBox();
+  canvas.style.maxWidth = `${75 * photo.naturalWidth / photo.naturalHeight}vh`; // so that all of it is in view
   showPhoto(true);
 });
 
