@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from benchmarks.browser import open_browser
-from benchmarks.example_report import SIZE, fabricate
 from evaluation.after_run import score_run
 from evaluation.cases import TestedSet
 from evaluation.scoring import Scores
+from tests.fabricated import SIZE, fabricate
 from tests.shared import ROOT
 
 VOID = {"meta", "br", "input", "link", "img", "hr"}

@@ -1,28 +1,17 @@
-"""Makes a report to look at without trained weights: estimates are fabricated from the truth, with noise.
+"""Results of a test run that needs no network: estimates are fabricated from the truth, with noise."""
 
-python -m benchmarks.example_report --out output/fabricated
-"""
-
-import argparse
-import json
-import logging
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from benchmarks.browser import open_browser
 from datasets.results import Estimate, ImageResult, write_csv, write_details
 from datasets.templates import Templates
-from evaluation.after_run import score_run
 from evaluation.cases import TestedSet
 from evaluation.ground_truth import ImageTruth, load_ground_truth
 from rendering.render_templates import Job, render_all
 from utils import layouts
-from utils.errors import exits_cleanly
-from utils.files import write_atomically
 from utils.geometry import cell_centres, invert, project, sample_depth, transform, unproject
 
 SIZE = 224  # px of the templates' crops
@@ -113,39 +102,3 @@ def _matches(
     photo = project(torch.from_numpy(K), transform(cam_from_obj, xyz.double()))
     noisy = photo.numpy() + 0.7 * rng.normal(size=photo.shape)
     return view, tuple(map(tuple, np.hstack([noisy, xy[seen].numpy()]).round(2).tolist()))
-
-
-def photograph(page: Path, picture: Path) -> None:
-    """The report's beginning, and below it its worst cases, as one JPEG."""
-    with open_browser() as browser:
-        browser.get(page.resolve().as_uri())
-        parts = [browser.get_screenshot_as_png()]
-        browser.find_element("css selector", "[data-sort=mssd]").click()
-        browser.execute_script("document.getElementById('cases').scrollIntoView()")
-        parts.append(browser.get_screenshot_as_png())
-    images = [cv2.imdecode(np.frombuffer(part, np.uint8), cv2.IMREAD_COLOR) for part in parts]
-    with write_atomically(picture) as temporary:
-        cv2.imwrite(str(temporary), np.vstack(images), (cv2.IMWRITE_JPEG_QUALITY, 80))
-
-
-@exits_cleanly
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data_dir", type=Path, default=Path("data"))
-    parser.add_argument("--dataset", default="mini")
-    parser.add_argument("--out", type=Path, default=Path("output/fabricated"))
-    parser.add_argument("--screenshot", type=Path, help="JPEG of the report to make, with Chromium")
-    options = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    tested = fabricate(options.data_dir, options.dataset, options.out)
-    note = {
-        "estimates": "fabricated: the true poses with noise",
-        "noise": {"missing": MISSING, "wrong": WRONG},
-    }
-    score_run([tested], options.out, config=json.dumps(note, indent=2), template_size=SIZE, required=True)
-    if options.screenshot:
-        photograph(options.out / "report.html", options.screenshot)
-
-
-if __name__ == "__main__":
-    main()
