@@ -9,7 +9,7 @@ import pytest
 import trimesh
 from PIL import ExifTags, Image
 
-import run_demo
+from demo import command
 from tests.small_bop import dump, load
 from utils.images import read_image
 from utils.regions import read_mask
@@ -39,7 +39,7 @@ def launch(monkeypatch, folder: Path, arguments: list) -> None:
     """Runs the program in a folder."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["run_demo.py", *SMALL, *map(str, arguments)])
-    run_demo.main()
+    command.main()
 
 
 def run(monkeypatch, inputs: Path, *arguments: str, mesh="box.ply", image="photo.png") -> list[dict]:

@@ -1,0 +1,199 @@
+"""The demo as a command: meshes, photos, boxes or masks in, poses and pictures out.
+
+`run_demo.py` starts it.
+"""
+
+import argparse
+import itertools
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from demo.results import Results, results_of
+from demo.shots import CameraHint, PlaceHint, Shot, find_photos, read_shot, unit_of
+from model.estimator import SMALL_WEIGHTS, ObjectPose, PoseEstimator
+from rendering.renderer import Renderer
+from utils.device import choose_device
+from utils.errors import InputError, exits_cleanly
+from utils.files import write_atomically
+
+LOG = logging.getLogger(__name__)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="run_demo.py", description="Finds objects of your own in photos of your own."
+    )
+    parser.add_argument("--mesh", type=Path, nargs="+", help="PLY, OBJ, GLB or STL files")
+    parser.add_argument("--image", type=Path, nargs="+", help="photos, or folders of them, in this order")
+    camera = parser.add_mutually_exclusive_group()
+    camera.add_argument("--camera", help="JSON file with cam_K, K or fx, fy, cx, cy; or fx,fy,cx,cy in px")
+    camera.add_argument("--K", nargs=4, metavar=("FX", "FY", "CX", "CY"), help="px")
+    camera.add_argument("--fov", type=float, metavar="DEG", help="width of the photo as an angle")
+    box = ("LEFT", "TOP", "RIGHT", "BOTTOM")
+    places = parser.add_argument_group("where the objects are; everywhere in the photo if nothing is given")
+    places.add_argument(
+        "--box", nargs=4, type=float, action="append", metavar=box, help="px; once for each instance"
+    )
+    places.add_argument(
+        "--mask", type=Path, action="append", help="image, not 0 on the object; once for each instance"
+    )
+    places.add_argument("--detections", type=Path, metavar="JSON", help="list as BOP, COCO or MegaPose have")
+    places.add_argument("--min_score", type=float, default=0.0, help="of detections that are used")
+    parser.add_argument("--unit", choices=["auto", "m", "cm", "mm"], default="auto", help="of the meshes")
+    parser.add_argument(
+        "--symmetry", help="such as z (turns freely), z4 (quarter turns); or models_info.json beside the mesh"
+    )
+    parser.add_argument(
+        "--checkpoint_path", type=Path, help="weights; by default the small network's in data/weights"
+    )
+    parser.add_argument(
+        "--config", help="by default the one that the weights were trained with, or base.yaml"
+    )
+    parser.add_argument("--gpus", help="index of the GPU, or cpu")
+    parser.add_argument("--out", type=Path, default=Path("output"), help="folder for poses and pictures")
+    parser.add_argument("--profile", action="store_true", help="tell the seconds that each phase takes")
+    page = parser.add_argument_group("a page in place of files")
+    page.add_argument("--serve", action="store_true", help="wait for a browser to bring mesh and photo")
+    page.add_argument("--host", default="127.0.0.1", help="address; others let other computers in")
+    page.add_argument("--port", type=int, default=7860)
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="entries of the config")
+    arguments = parser.parse_intermixed_args()
+    if not arguments.serve and not (arguments.mesh and arguments.image):
+        parser.error("pass --mesh and --image, or --serve")
+    return arguments
+
+
+@exits_cleanly
+def main() -> None:
+    arguments = parse_arguments()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    if arguments.serve:
+        serve(arguments)
+    else:
+        run(arguments)
+
+
+def serve(arguments: argparse.Namespace) -> None:
+    """Shows the page until the program is interrupted."""
+    from demo.server import make_page  # what else the program does needs no server
+
+    with make_page(make_estimator(arguments), arguments.host, arguments.port) as server:
+        LOG.info("open http://%s:%d (Ctrl+C ends it)", arguments.host, server.port)
+        server.serve_forever()
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Writes the poses in the photos, and the pictures."""
+    make_folder(arguments.out)
+    names, photos = object_names(arguments.mesh), find_photos(arguments.image)
+    camera = CameraHint(arguments.camera, arguments.K, arguments.fov)
+    where = PlaceHint(
+        arguments.box or [], arguments.mask or [], arguments.detections, min_score=arguments.min_score
+    )
+    shots = (read_shot(path, camera, where, names) for path in photos)
+    first = next(shots)
+    estimator = make_estimator(arguments)
+    for name, mesh in zip(names, arguments.mesh, strict=True):
+        unit = unit_of(mesh, name, first) if arguments.unit == "auto" else arguments.unit
+        estimator.add_object(mesh, name=name, unit=unit, symmetry=arguments.symmetry, progress=show_progress)
+    poses: list[ObjectPose] = []
+    found = 0
+    with Renderer() as renderer:
+        for shot in itertools.chain([first], shots):
+            poses = estimate(estimator, shot, last=poses)
+            folder = arguments.out / shot.path.stem if len(photos) > 1 else arguments.out
+            write(folder, results_of(renderer, estimator, shot, poses))
+            tell(shot, poses)
+            found += len(poses)
+    if not found:
+        raise InputError(
+            f"--detections {arguments.detections}: none in these photos of {', '.join(names)}; pass --box"
+        )
+    if arguments.profile:
+        LOG.info("%s", estimator.stopwatch.table())
+
+
+def make_folder(folder: Path) -> None:
+    """Makes the folder of the results now, not after the work is done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be made ({error.strerror}); name another folder") from None
+
+
+def make_estimator(arguments: argparse.Namespace) -> PoseEstimator:
+    """With the weights that are given, or those in the repository; random ones for a config alone."""
+    weights = arguments.checkpoint_path or (None if arguments.config else SMALL_WEIGHTS)
+    estimator = PoseEstimator(
+        weights,
+        config=arguments.config,
+        device=choose_device(arguments.gpus),
+        overrides=arguments.overrides,
+    )
+    estimator.stopwatch.running = arguments.profile
+    return estimator
+
+
+def object_names(meshes: Sequence[Path]) -> list[str]:
+    """The files' names; with their folders' where they are alike."""
+    names = [mesh.stem for mesh in meshes]
+    if len(set(names)) < len(names):
+        names = [f"{mesh.resolve().parent.name}/{mesh.stem}" for mesh in meshes]
+    if len(set(names)) < len(names):
+        raise InputError(f"--mesh {' '.join(map(str, meshes))}: one is given twice; name each once")
+    return names
+
+
+def show_progress(done: int, total: int) -> None:
+    if done == total or done % 40 == 0:
+        LOG.info("%d of %d templates", done, total)
+
+
+def estimate(estimator: PoseEstimator, shot: Shot, last: Sequence[ObjectPose]) -> list[ObjectPose]:
+    """The poses at all places; where a place may hold any object, of the one that fits best."""
+    if shot.places is None:
+        return estimator.estimate(shot.image, shot.K, last=last)
+    names = [place.name for place in shot.places]
+    poses = {}
+    for name in dict.fromkeys(names):  # at most two calls with one mesh; one for every object otherwise
+        chosen = [i for i, other in enumerate(names) if other == name]
+        found = estimator.estimate(
+            shot.image,
+            shot.K,
+            masks=[shot.places[i].mask for i in chosen],
+            objects=None if name is None else [name] * len(chosen),
+            last=last,
+        )
+        poses |= dict(zip(chosen, found, strict=True))
+    return [poses[i] for i in range(len(names))]
+
+
+def tell(shot: Shot, poses: Sequence[ObjectPose]) -> None:
+    for pose in poses:
+        x, y, z = pose.cam_from_obj[:3, 3]
+        LOG.info(
+            "%s: %s at %.3f %.3f %.3f m, %.0f %% of the matches agree",
+            *(shot.path.name, pose.name, x, y, z, 100 * pose.inlier_ratio),
+        )
+
+
+def write(folder: Path, results: Results) -> None:
+    """Writes what there is to show of one photo."""
+    write_picture(folder / "overlay.png", results.overlay)
+    for index, matches in enumerate(results.matches):
+        write_picture(folder / f"matches_{index}.png", matches)
+    with write_atomically(folder / "scene.glb") as temporary:
+        temporary.write_bytes(results.scene)
+    with write_atomically(folder / "pose.json") as temporary:
+        temporary.write_text(json.dumps(results.numbers, indent=1), encoding="utf-8")
+    LOG.info("%s: pose.json, overlay.png, matches_*.png, scene.glb", folder)
+
+
+def write_picture(path: Path, rgb: np.ndarray) -> None:
+    with write_atomically(path) as temporary:
+        cv2.imwrite(str(temporary), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
