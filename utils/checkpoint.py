@@ -1,6 +1,7 @@
 """Reads weights from files without executing anything in them, and fits them to a network strictly."""
 
 import pickle
+import zipfile
 from pathlib import Path
 
 import torch
@@ -21,7 +22,9 @@ def read_checkpoint(path: Path) -> dict:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped, what nobody asks for is not read: the released file holds far more than the weights.
+        mapped = zipfile.is_zipfile(path)  # not so in files of torch before 1.6
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         reason = "holds objects other than tensors" if "Unsupported" in str(error) else "is no checkpoint"
         raise InputError(f"{path}: {reason}; pass a file of PyTorch weights") from error
