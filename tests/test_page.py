@@ -4,7 +4,6 @@ import http.client
 import io
 import json
 import re
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.browser import open_browser
 from benchmarks.demo_page import BOX, CAMERA, MESH, MINI, PHOTO, PageDriver, running_page
 from demo import server, uploads
 from model.estimator import PoseEstimator
@@ -27,14 +25,6 @@ POSITION = 90.4, 78.4, 667.7  # mm, of the cereal box, as scene_gt.json has it
 def address():
     with running_page(shipped.estimator()) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("Debian's packages chromium and chromium-driver are not installed")
-    with open_browser() as browser:
-        yield browser
 
 
 def test_a_pose_from_photo_mesh_and_box(browser, address):

@@ -3,7 +3,6 @@
 import base64
 import json
 import re
-import shutil
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 
-from benchmarks.browser import open_browser
 from evaluation.after_run import score_run
 from evaluation.cases import TestedSet
 from evaluation.scoring import Scores
@@ -148,14 +146,6 @@ def test_scores_are_those_of_the_file(example, page):
         recalls = np.atleast_2d(written["recalls"][error]).mean(axis=0)
         assert np.abs((160 - points[:, 1]) / 150 - recalls).max() < 1e-3
     assert "detection" in page.text["li"] and "poses" in page.text["li"]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not (shutil.which("chromium") and shutil.which("chromedriver")):
-        pytest.skip("Debian's packages chromium and chromium-driver are not installed")
-    with open_browser() as browser:
-        yield browser
 
 
 def shown(browser) -> list[dict[str, str]]:
