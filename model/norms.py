@@ -14,14 +14,15 @@ def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
     """The module with every batch norm taking its statistics from the batches of all processes."""
     if world_size() == 1:
         return module
-    return convert_sync_batchnorm(module) if device.type == "cuda" else _synchronise(module)
+    return convert_sync_batchnorm(module) if device.type == "cuda" else synced(module)
 
 
-def _synchronise(module: nn.Module) -> nn.Module:
+def synced(module: nn.Module) -> nn.Module:
+    """The module with batch norms that work on CPUs; with one process they are PyTorch's but for rounding."""
     if isinstance(module, nn.BatchNorm2d):
         return _SyncedBatchNorm(module)
     for name, child in module.named_children():
-        setattr(module, name, _synchronise(child))
+        setattr(module, name, synced(child))
     return module
 
 
@@ -42,12 +43,13 @@ class _SyncedBatchNorm(nn.BatchNorm2d):
         if not self.training:
             return self.after(super().forward(x))
         count = x.numel() // x.shape[1] * world_size()
-        mean = summed(x.mean(dim=(0, 2, 3))) / world_size()
-        centred = x - mean[:, None, None]
+        exact = x.float()  # of bfloat16 under autocast, whose sums would be rough
+        mean = summed(exact.mean(dim=(0, 2, 3))) / world_size()
+        centred = exact - mean[:, None, None]
         variance = summed(centred.square().mean(dim=(0, 2, 3))) / world_size()
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        return self.after(centred * scale[:, None, None] + self.bias[:, None, None])
+        return self.after((centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype))
