@@ -15,7 +15,7 @@ from rendering.mesh import bounding_sphere
 from tests import mesh_variants, shipped
 from tests.mesh_variants import HEIGHT, PLAIN, TEXTURED, WIDTH, K, Variant
 
-SAME = 0.1, 0.3  # degrees and mm between two files' poses
+SAME = 0.3, 1.5  # degrees and mm between two files' poses: they round texture coordinates and vertices
 TRUE = 5.0, 25.0  # degrees and mm from the true pose, at a distance of 710 mm
 
 
