@@ -69,8 +69,8 @@ for _name in ("load", "random_shape", "random_image", "board", "hull", "template
 def time_phases(config: Config, pairs: int) -> dict[str, float]:
     """CPU ms per pair by phase, in one process, once the first objects are there."""
     studio, data = TimedStudio(), config.train_dataset
-    files = mesh_files(data.meshes) if data.shapes < 1 else {}
-    pool = ObjectPool(studio, files, shapes=data.shapes, seed=config.train.seed)
+    folders = [mesh_files(folder) for folder in data.meshes] if data.shapes < 1 else []
+    pool = ObjectPool(studio, folders, shapes=data.shapes, seed=config.train.seed)
     source = SyntheticPairs(studio, pool, size=config.model.size, seed=config.train.seed)
     for slot in range(pool.slots):
         pool.get(0, slot)

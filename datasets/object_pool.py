@@ -85,14 +85,15 @@ class ObjectPool:
     """`slots` objects at a time, each exchanged after `period` samples, one after the other.
 
     Args:
-        files: meshes by name; every file gets its turn, so none is rarer than another.
+        folders: meshes by name. Folders share the slots equally, however many files they hold; within a
+            folder every file gets its turn, so none is rarer than another.
         shapes: share of the slots that hold procedural shapes, in [0, 1].
     """
 
     def __init__(
         self,
         studio: Studio,
-        files: dict[str, MeshFile],
+        folders: Sequence[dict[str, MeshFile]],
         *,
         shapes: float,
         seed: int,
@@ -101,9 +102,9 @@ class ObjectPool:
     ):
         if not 0 <= shapes <= 1:
             raise ValueError(f"a share of {shapes} procedural shapes: give one from 0 to 1")
-        if not files and shapes < 1:
+        if not (folders and all(folders)) and shapes < 1:
             raise ValueError("no mesh files: name some, or set the share of procedural shapes to 1")
-        self._studio, self._names, self._files = studio, sorted(files), files
+        self._studio, self._folders = studio, folders
         self._seed, self.slots, self._period = seed, slots, period
         self._file_slots = slots - round(shapes * slots)
         self._loaded = Lru(max(2 * slots, 128))
@@ -113,21 +114,24 @@ class ObjectPool:
         """The object that a slot holds for a sample."""
         generation = (index + slot * self._period // self.slots) // self._period
         if slot < self._file_slots:
-            turn = generation * self._file_slots + slot
-            return self._loaded.get(self._name(turn), self._load)
+            return self._loaded.get(self._file(slot, generation), self._load)
         return self._shapes.get((slot, generation), self._shape)
 
     def pick(self, rng: np.random.Generator, index: int) -> TrainingObject:
         """A random object of those that the pool holds for a sample."""
         return self.get(index, int(rng.integers(self.slots)))
 
-    def _name(self, turn: int) -> str:
-        """The files one after the other, in a new order every round."""
-        n_round, place = divmod(turn, len(self._names))
-        return self._names[np.random.default_rng([self._seed, n_round]).permutation(len(self._names))[place]]
+    def _file(self, slot: int, generation: int) -> tuple[int, str]:
+        """Folder and name: a folder's files one after the other, in a new order every round."""
+        place_in_folder, folder = divmod(slot, len(self._folders))
+        slots = len(range(folder, self._file_slots, len(self._folders)))
+        names = sorted(self._folders[folder])
+        n_round, place = divmod(generation * slots + place_in_folder, len(names))
+        return folder, names[np.random.default_rng([self._seed, n_round]).permutation(len(names))[place]]
 
-    def _load(self, name: str) -> TrainingObject:
-        file = self._files[name]
+    def _load(self, key: tuple[int, str]) -> TrainingObject:
+        folder, name = key
+        file = self._folders[folder][name]
         return self._prepare(name, self._studio.load(file.path, file.unit))
 
     def _shape(self, key: tuple[int, int]) -> TrainingObject:

@@ -18,7 +18,7 @@ def make_source(
     size: int,
     seed: int,
     synthetic: float,
-    meshes: str | None,
+    meshes: list[str],
     shapes: float,
     resting: float,
     backgrounds: str | None,
@@ -34,7 +34,8 @@ def make_source(
     sources: list[PairSource] = []
     weights: list[float] = []
     if synthetic > 0:
-        pool = ObjectPool(studio, mesh_files(meshes) if shapes < 1 else {}, shapes=shapes, seed=seed)
+        folders = [mesh_files(folder) for folder in meshes] if shapes < 1 else []
+        pool = ObjectPool(studio, folders, shapes=shapes, seed=seed)
         photos = _photos(backgrounds)
         sources.append(
             SyntheticPairs(studio, pool, size=size, seed=seed, resting=resting, backgrounds=photos)

@@ -26,7 +26,7 @@ SIZE, SEED, COUNT = 96, 4, 40
 
 def make_source(seed: int = SEED) -> tuple[SyntheticPairs, ObjectPool]:
     studio = Studio(views=42)
-    pool = ObjectPool(studio, {}, shapes=1.0, seed=seed, slots=6, period=1000)
+    pool = ObjectPool(studio, [], shapes=1.0, seed=seed, slots=6, period=1000)
     return SyntheticPairs(studio, pool, size=SIZE, seed=seed), pool
 
 
@@ -206,7 +206,7 @@ def test_pool_gives_every_file_its_turn(tmp_path):
         box.apply_translation((500, 0, 0))  # the origin far outside
         box.export(tmp_path / f"box{k}.ply")
         files[f"box{k}"] = MeshFile(tmp_path / f"box{k}.ply", 1e-3)
-    pool = ObjectPool(Studio(views=42), files, shapes=0.5, seed=0, slots=4, period=100)
+    pool = ObjectPool(Studio(views=42), [files], shapes=0.5, seed=0, slots=4, period=100)
     names = [pool.get(index, slot).name for index in range(0, 1000, 100) for slot in (0, 1)]
     counts = [names.count(name) for name in files]
     assert sum(counts) == 20
@@ -217,7 +217,18 @@ def test_pool_gives_every_file_its_turn(tmp_path):
     assert pool.get(50, 3) is not pool.get(5000, 3)
 
 
-@pytest.mark.parametrize("shapes", [-0.1, 1.1, 0.5])
-def test_pool_refuses_what_cannot_be(shapes):
+def test_folders_share_the_pool_whatever_they_hold(tmp_path):
+    trimesh.creation.box((0.1, 0.1, 0.1)).export(tmp_path / "box.ply")
+    file = MeshFile(tmp_path / "box.ply", 1.0)
+    few, many = {"few0": file}, {f"many{k}": file for k in range(7)}
+    pool = ObjectPool(Studio(views=42), [few, many], shapes=0.25, seed=0, slots=8, period=80)
+    names = [pool.get(index, slot).name for index in range(0, 560, 80) for slot in range(8)]
+    assert names.count("few0") == 7 * 3
+    assert {names.count(name) for name in many} == {3}
+    assert sum(name.startswith("shape") for name in names) == 7 * 2
+
+
+@pytest.mark.parametrize(("folders", "shapes"), [([], -0.1), ([], 1.1), ([], 0.5), ([{}], 0.5)])
+def test_pool_refuses_what_cannot_be(folders, shapes):
     with pytest.raises(ValueError, match="shapes"):
-        ObjectPool(Studio(), {}, shapes=shapes, seed=0)
+        ObjectPool(Studio(), folders, shapes=shapes, seed=0)

@@ -46,12 +46,14 @@ class TrainDatasetConfig:
     data_dir: str = "data"
     megapose: list[str] = field(default_factory=list)  # gso, shapenet: sets that share the pairs equally
     synthetic: float = 1.0  # share of the pairs that are rendered online; the rest is MegaPose's
-    meshes: str | None = None  # folder with meshes to render
+    meshes: list[str] = field(
+        default_factory=list
+    )  # folders with meshes to render, each as often as the next
     shapes: float = 1.0  # share of procedural shapes among the rendered objects
     resting: float = 0.0  # share of the rendered scenes in which the object lies on a table as gravity has it
     backgrounds: str | None = None  # folder with photos to show behind the rendered objects
     augment: float = 0.8  # share of the real views whose colours are changed
-    validation_meshes: str | None = None  # folder with meshes to validate on; None: as in training
+    validation_meshes: list[str] = field(default_factory=list)  # to validate on; none: as in training
 
     def __post_init__(self):
         for name in ("synthetic", "shapes", "resting", "augment"):
@@ -61,7 +63,7 @@ class TrainDatasetConfig:
             raise ValueError(f"train_dataset.megapose names {unknown.pop()}; it may hold gso and shapenet")
         if self.synthetic < 1 and not self.megapose:
             raise ValueError("train_dataset.synthetic is below 1, but train_dataset.megapose names no set")
-        if self.shapes < 1 and self.synthetic > 0 and self.meshes is None:
+        if self.shapes < 1 and self.synthetic > 0 and not self.meshes:
             raise ValueError("train_dataset.shapes is below 1, but train_dataset.meshes names no folder")
 
 
