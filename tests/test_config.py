@@ -28,6 +28,7 @@ def test_overrides_win_and_exponents_are_numbers(tmp_path):
         ("train:\n  lr: fast\n", "train.lr"),
         ("train:\n  lr: -1.0\n", "train.lr"),
         ("model:\n  dpt_channels: [1, two]\n", "dpt_channels"),
+        ("train_dataset:\n  meshes: meshes\n", "needs a list"),
         ("model: 3\n", ""),
         ("- a list\n", ""),
         ("train: {lr: [}\n", ""),

@@ -46,9 +46,7 @@ class TrainDatasetConfig:
     data_dir: str = "data"
     megapose: list[str] = field(default_factory=list)  # gso, shapenet: sets that share the pairs equally
     synthetic: float = 1.0  # share of the pairs that are rendered online; the rest is MegaPose's
-    meshes: list[str] = field(
-        default_factory=list
-    )  # folders with meshes to render, each as often as the next
+    meshes: list[str] = field(default_factory=list)  # folders with meshes to render, one as often as another
     shapes: float = 1.0  # share of procedural shapes among the rendered objects
     resting: float = 0.0  # share of the rendered scenes in which the object lies on a table as gravity has it
     backgrounds: str | None = None  # folder with photos to show behind the rendered objects
@@ -239,7 +237,7 @@ def _merge(base, changes, source: str):
         return OmegaConf.merge(base, changes)
     except (OmegaConfBaseException, TypeError, ValueError) as error:
         key = getattr(error, "full_key", None)
-        reason = _one_line(error)
+        reason = "needs a list, as [one,two]" if "ListConfig" in str(error) else _one_line(error)
         raise InputError(
             f"{source}: {f'{key}: ' if key else ''}{reason}; see config/ for the keys"
         ) from error
