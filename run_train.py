@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from datasets.pairs import PairSource, Repeated, Share, pair_loader
 from datasets.sources import make_source
+from evaluation.in_training import BopValidation
 from model.factory import build_network, load_network
 from model.losses import Losses
 from model.norms import synchronise_norms
@@ -77,7 +78,8 @@ def main() -> None:
     source, held_out = training_source(config), validation_source(config)
     if arguments.overfit:
         source = held_out = Repeated(source, arguments.overfit)
-    run = Run(config, source, held_out, folder, world, device)
+    evaluate = BopValidation(config, config.train.validate_on, folder / "validation", world)
+    run = Run(config, source, held_out, folder, world, device, evaluate=evaluate)
     if arguments.ckpt_path:
         run.resume(run.snapshots.find(arguments.ckpt_path))
     run.train()
@@ -109,7 +111,7 @@ class Run:
 
     Args:
         source: training pairs; held_out: pairs to validate on.
-        evaluate: further measures of the network after a step, by name, logged beside the validation's.
+        evaluate: further measures of the network, by name, logged beside the validation's.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class Run:
         world: World,
         device: torch.device,
         *,
-        evaluate: Callable[[PicoPose, int], dict[str, float]] = lambda network, step: {},
+        evaluate: Callable[[PicoPose], dict[str, float]] = lambda network: {},
     ):
         self.options, self.config, self.world, self.device = config.train, config, world, device
         self.source, self.held_out, self.folder, self.evaluate = source, held_out, folder, evaluate
@@ -270,7 +272,7 @@ class Run:
 
     def _validate(self, log: TrainingLog) -> None:
         measures = validate(self.network, self._validation_batches, bf16=self.bf16)
-        measures |= self.evaluate(self.network, self.step)
+        measures |= self.evaluate(self.network)
         log.scalars(self.step, {f"validation/{name}": value for name, value in measures.items()})
         log.say(f"step {self.step}: " + ", ".join(f"{name} {value:.3f}" for name, value in measures.items()))
         if measures["flow_px"] < self.best:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-import run_test
+from evaluation.bop_run import tested_set
 from evaluation.report import average_recall
 from evaluation.scoring import Scores, score_csv
 from utils import layouts
@@ -41,7 +41,7 @@ def run_stage(stage: int, name: str, config: Config, options: argparse.Namespace
     ended = subprocess.run([*command, *options.overrides, f"log_dir={log_dir}"], stdout=subprocess.DEVNULL)
     if ended.returncode:
         sys.exit(ended.returncode)  # it has said why
-    tested = run_test.tested_set(name, config, run_dir, method="picopose")
+    tested = tested_set(name, config, run_dir, method="picopose")
     return score_csv(tested.csv, tested.dataset_dir, targets=tested.targets, measures=True)
 
 

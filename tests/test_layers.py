@@ -41,4 +41,4 @@ def test_nothing_below_imports_what_stands_above(layer):
 
 
 def test_the_check_sees_imports():
-    assert imported(ROOT / "run_test.py") >= {"datasets", "model", "rendering", "utils"}
+    assert imported(ROOT / "run_train.py") >= {"datasets", "model", "rendering", "utils"}

@@ -87,6 +87,7 @@ class TrainConfig:
     save_every: int = 1000
     validate_every: int = 5000  # 0: never
     validation_pairs: int = 256
+    validate_on: list[str] = field(default_factory=list)  # BOP data sets to measure AR on too, see TestConfig
     keep: int = 3  # last checkpoints; the best one is kept beside them
     max_skipped: int = 10  # steps in 100 with a loss that is not finite, before the run ends
 
@@ -108,6 +109,8 @@ class TrainConfig:
         for name in ("seed", "warmup", "weight_decay", "workers", "validate_every", "validation_pairs"):
             if getattr(self, name) < 0:
                 raise ValueError(f"train.{name} is {getattr(self, name)}; it must not be negative")
+        if self.validate_on and not self.validate_every:
+            raise ValueError("train.validate_on names a data set, but train.validate_every is 0, never")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             raise ValueError(f"train.betas is {self.betas}; it must be two numbers in 0 to 1, 1 excluded")
 

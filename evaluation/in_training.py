@@ -1,0 +1,60 @@
+"""Average recalls on BOP data sets in the middle of training, as a test run would give them."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from evaluation.after_run import check_truth
+from evaluation.bop_run import open_dataset, run_dataset, template_set, tested_set
+from evaluation.report import average_recall
+from evaluation.scoring import score_csv
+from model.picopose import PicoPose
+from utils.config import Config
+from utils.distributed import World
+from utils.stopwatch import Stopwatch
+
+
+class BopValidation:
+    """Measures a network on BOP data sets, by all processes together.
+
+    Args:
+        names: of the data sets; `config.test_dataset` and `config.test` say where they are and what is run.
+        folder: for the files of a run, which do not outlive it.
+
+    Raises:
+        InputError: a data set lacks something, which is better told before training than after hours of it.
+    """
+
+    def __init__(self, config: Config, names: Sequence[str], folder: Path, world: World):
+        runtime = replace(config.runtime, features_dir=str(folder / "features"))
+        self._config, self._folder, self._world = replace(config, runtime=runtime), folder, world
+        self._sets = [tested_set(name, config, folder, method="picopose") for name in names]
+        for tested in self._sets:
+            check_truth(tested)
+        self._datasets = [open_dataset(tested, config) for tested in self._sets]
+        self._templates = [template_set(config, dataset, world) for dataset in self._datasets]
+
+    def __call__(self, network: PicoPose) -> dict[str, float]:
+        """AR by data set, empty in all processes but the first; the network is left in training mode."""
+        self._clear()
+        recalls = {}
+        for tested, dataset, templates in zip(self._sets, self._datasets, self._templates, strict=True):
+            run_dataset(
+                *(tested, dataset, templates, self._config, network, self._folder),
+                world=self._world,
+                stopwatch=Stopwatch(running=False),
+            )
+            if self._world.rank == 0:
+                scores = score_csv(tested.csv, tested.dataset_dir, targets=tested.targets)
+                recalls[f"AR_{tested.name}"] = average_recall(scores)
+        network.train()
+        self._clear()
+        return recalls
+
+    def _clear(self) -> None:
+        """Removes the files of a run, perhaps of one that was killed."""
+        self._world.barrier()
+        if self._world.rank == 0:
+            shutil.rmtree(self._folder, ignore_errors=True)
+        self._world.barrier()
