@@ -24,6 +24,7 @@ from utils import layouts
 from utils.errors import InputError
 from utils.lru import Lru
 from utils.rle import compress, decode
+from utils.streams import stream
 from utils.structs import Pair, View
 
 NEAREST = 5  # the template is one of so many nearest ones
@@ -64,7 +65,7 @@ class MegaPosePairs:
 
     def sample(self, index: int) -> Pair:
         """The pair of an index: unbatched views of `size` px."""
-        rng = np.random.default_rng([self._seed, index])
+        rng = stream("megapose", self._seed, index)
         for position in self._order.candidates(index, rng):
             try:
                 pair = self._pair(rng, position)
@@ -201,7 +202,7 @@ class EpochOrder:
     def _locate(self, index: int) -> tuple[np.ndarray, int]:
         """The samples (positions, shuffled) that are mixed with that of an index, and its place there."""
         epoch, place = divmod(index, self._count)
-        shards = np.random.default_rng([self._seed, epoch]).permutation(len(self._starts))
+        shards = stream("shards", self._seed, epoch).permutation(len(self._starts))
         firsts = np.cumsum(self._sizes[shards]) - self._sizes[shards]
         n = int(np.searchsorted(firsts, place, side="right") - 1) // SHARDS_AT_ONCE
         mine = shards[n * SHARDS_AT_ONCE : (n + 1) * SHARDS_AT_ONCE]
@@ -210,4 +211,4 @@ class EpochOrder:
 
     def _mixed(self, epoch: int, n: int, shards: np.ndarray) -> np.ndarray:
         samples = np.concatenate([self._starts[s] + np.arange(self._sizes[s]) for s in shards])
-        return np.random.default_rng([self._seed, epoch, n + 1]).permutation(samples)
+        return stream("images", self._seed, epoch, n).permutation(samples)

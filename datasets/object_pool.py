@@ -17,6 +17,7 @@ import numpy as np
 from datasets.resting import stable_poses
 from utils.layouts import MeshFile
 from utils.lru import Lru
+from utils.streams import stream
 
 Mesh = Any  # of the rendering layer; data sets only pass it on
 
@@ -127,7 +128,7 @@ class ObjectPool:
         slots = len(range(folder, self._file_slots, len(self._folders)))
         names = sorted(self._folders[folder])
         n_round, place = divmod(generation * slots + place_in_folder, len(names))
-        return folder, names[np.random.default_rng([self._seed, n_round]).permutation(len(names))[place]]
+        return folder, names[stream("files", self._seed, n_round).permutation(len(names))[place]]
 
     def _load(self, key: tuple[int, str]) -> TrainingObject:
         folder, name = key
@@ -135,7 +136,7 @@ class ObjectPool:
         return self._prepare(name, self._studio.load(file.path, file.unit))
 
     def _shape(self, key: tuple[int, int]) -> TrainingObject:
-        rng = np.random.default_rng([self._seed, *key])
+        rng = stream("shape", self._seed, *key)
         return self._prepare(f"shape {self._seed}/{key[0]}/{key[1]}", self._studio.random_shape(rng))
 
     def _prepare(self, name: str, mesh: Mesh) -> TrainingObject:

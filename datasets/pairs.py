@@ -19,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.augment import GDR_NET, SHARE, Recipe, augment
+from utils.streams import stream
 from utils.structs import Pair
 
 
@@ -52,7 +53,7 @@ class Mixture:
         return self._source(index).name(index)
 
     def _source(self, index: int) -> PairSource:
-        chance = np.random.default_rng([self._seed, index]).random()
+        chance = stream("mixture", self._seed, index).random()
         return self._sources[int(np.searchsorted(self._bounds, chance, side="right"))]
 
 
@@ -64,7 +65,7 @@ class Augmented:
 
     def sample(self, index: int) -> Pair:
         pair = self._source.sample(index)
-        rng = np.random.default_rng([self._seed, index])
+        rng = stream("colours", self._seed, index)
         image = (pair.real.rgb * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
         rgb = (
             torch.from_numpy(augment(image, rng, recipe=self._recipe, share=self._share))

@@ -20,6 +20,7 @@ from utils import layouts
 from utils.crop import crop_from_image, mask_boxes, square_boxes
 from utils.images import read_image
 from utils.lru import Lru
+from utils.streams import stream
 from utils.structs import Pair, View
 
 NEAREST = 5  # the template is one of so many nearest ones
@@ -61,7 +62,7 @@ class SyntheticPairs:
 
     def sample(self, index: int) -> Pair:
         """The pair of an index: unbatched views of `size` px."""
-        rng = np.random.default_rng([self._seed, index])
+        rng = stream("synthetic", self._seed, index)
         target = self._pool.pick(rng, index)
         for attempt in range(MAX_ATTEMPTS):
             # A small or hidden object is tried again; at last alone, which shows most of all there is to see.
@@ -76,7 +77,7 @@ class SyntheticPairs:
 
     def name(self, index: int) -> str:
         """What an index shows, for messages."""
-        rng = np.random.default_rng([self._seed, index])
+        rng = stream("synthetic", self._seed, index)
         return f"synthetic pair {index} (seed {self._seed}) of {self._pool.pick(rng, index).name}"
 
     def _real_view(self, rng: Rng, target: TrainingObject, scene: Scene, backdrop: np.ndarray) -> View | None:
@@ -192,7 +193,7 @@ class Backdrops:
         return self._made.get((slot, generation), self._make)
 
     def _make(self, key: tuple[int, int]) -> Backdrop:
-        rng = np.random.default_rng([self._seed, *key, 1])
+        rng = stream("backdrop", self._seed, *key)
         if self._files and rng.random() < 0.7:
             image = read_image(self._files[rng.integers(len(self._files))]).permute(1, 2, 0).numpy()
             scale = BACKDROP_PX / min(image.shape[:2])

@@ -8,6 +8,7 @@ import torch
 
 from datasets.augment import MILD
 from datasets.pairs import Augmented, Mixture, Repeated, Share, pair_loader
+from utils.streams import stream
 from utils.structs import Pair, View
 
 SIZE = 8
@@ -70,6 +71,26 @@ def test_mixture_has_its_shares_and_is_the_same_every_time():
     assert [mixture.name(index) for index in range(1000)] == [f"{n}: {i}" for i, n in enumerate(chosen)]
     assert chosen.count(1) == 0
     assert 0.7 < chosen.count(2) / 1000 < 0.8  # 0.75; a standard deviation is 0.014
+
+
+def test_colours_are_changed_as_often_whichever_the_source():
+    sources = [Numbers(0), Numbers(1)]
+    mixed = Augmented(Mixture(sources, [1, 1], seed=4), seed=4, share=0.5)
+    changed = {0: [], 1: []}
+    for index in range(600):
+        view = mixed.sample(index).real
+        number = int(view.depth[0, 0])
+        plain = sources[number].sample(index).real.rgb
+        changed[number].append(bool((view.rgb - plain).abs().max() > 0.01))
+    for flags in changed.values():
+        assert 0.4 < np.mean(flags) < 0.6  # 0.5, less the few changes that change nothing; deviation 0.03
+
+
+def test_streams_of_one_key_and_other_purposes_are_independent():
+    purposes = ("colours", "mixture", "synthetic", "megapose")
+    draws = np.array([[stream(purpose, 0, i).random() for i in range(2000)] for purpose in purposes])
+    assert np.abs(np.corrcoef(draws) - np.eye(len(purposes))).max() < 0.1
+    assert stream("colours", 0, 1).random() == stream("colours", 0, 1).random()
 
 
 @pytest.mark.parametrize("weights", [[1.0], [1.0, -1.0], [0.0, 0.0]])
