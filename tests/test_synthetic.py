@@ -88,7 +88,10 @@ def test_points_of_the_photo_lie_on_the_surface_that_the_template_sees_or_behind
         assert gap[on_surface].abs().median() < 1e-4 * size
         inside = ((xy > 0) & (xy < SIZE - 1)).all(dim=1)[torch.from_numpy(hit)]
         rows = xy[torch.from_numpy(hit)][on_surface & inside].round().long()
-        assert pair.template.mask[rows[:, 1], rows[:, 0]].float().mean() > 0.9
+        near_mask = torch.nn.functional.max_pool2d(pair.template.mask.float()[None], 3, stride=1, padding=1)[
+            0
+        ]
+        assert near_mask[rows[:, 1], rows[:, 0]].mean() > 0.99  # on the outline a pixel may miss the surface
         seen.append(on_surface.float().mean().item())
     assert np.median(seen) > 0.6
 
