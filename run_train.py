@@ -32,7 +32,7 @@ from model.validation import answer, validate
 from rendering.studio import Studio
 from utils.checkpoint import fit
 from utils.collectives import summed
-from utils.config import Config, TrainConfig, load_config, to_yaml
+from utils.config import Config, TrainConfig, changed_options, load_config, to_yaml
 from utils.device import choose_device
 from utils.distributed import World, join, leave
 from utils.errors import InputError, exits_cleanly
@@ -75,35 +75,45 @@ def main() -> None:
     folder = (
         Path(config.log_dir) / f"{arguments.model}_{Path(arguments.config).stem}_id{arguments.version_id}"
     )
+    if arguments.overfit:
+        config = overfitting(config, arguments.overfit)
     source, held_out = training_source(config), validation_source(config)
     if arguments.overfit:
         source = held_out = Repeated(source, arguments.overfit)
-    evaluate = BopValidation(config, config.train.validate_on, folder / "validation", world)
-    run = Run(config, source, held_out, folder, world, device, evaluate=evaluate)
+    run = Run(config, source, held_out, folder, world, device)
     if arguments.ckpt_path:
         run.resume(run.snapshots.find(arguments.ckpt_path))
+    else:
+        run.snapshots.refuse_to_begin()
+        if "dinov2" in config.model.backbone and not (config.model.pretrained or config.checkpoint):
+            LOG.warning("the backbone begins with random weights; model.pretrained=timm takes DINOv2's")
+    if config.train.validate_on:
+        run.evaluate = BopValidation(config, folder / "validation", world)
     run.train()
     leave()
 
 
-def training_source(config: Config) -> PairSource:
+def overfitting(config: Config, pairs: int) -> Config:
+    """No pair twice in a batch: a copy's patches are taken for wrong matches, which no network can learn."""
+    return replace(config, train=replace(config.train, batch_size=min(config.train.batch_size, pairs)))
+
+
+def training_source(config: Config, *, studio: Studio | None = None, held_out: bool = False) -> PairSource:
     options = {k: v for k, v in asdict(config.train_dataset).items() if k != "validation_meshes"}
-    return make_source(Studio(), size=config.model.size, seed=config.train.seed, **options)
+    options |= {"size": config.model.size, "seed": config.train.seed, "held_out": held_out}
+    return make_source(studio or Studio(), **options)
 
 
 def validation_source(config: Config) -> PairSource:
-    """Pairs with other poses, scenes and shapes than the training's, with the colours as they are."""
+    """Pairs with other poses, scenes, shapes and images than the training's, with the colours as they are."""
     data, other_seed = config.train_dataset, config.train.seed + 1_000_000
     changes = {"augment": 0.0}
     if data.validation_meshes:
         changes |= {"synthetic": 1.0, "meshes": data.validation_meshes, "shapes": 0.0}
-    return training_source(
-        replace(
-            config,
-            train=replace(config.train, seed=other_seed),
-            train_dataset=replace(data, **changes),
-        )
+    changed = replace(
+        config, train=replace(config.train, seed=other_seed), train_dataset=replace(data, **changes)
     )
+    return training_source(changed, held_out=True)
 
 
 class Run:
@@ -111,7 +121,9 @@ class Run:
 
     Args:
         source: training pairs; held_out: pairs to validate on.
-        evaluate: further measures of the network, by name, logged beside the validation's.
+
+    Attributes:
+        evaluate: may be set to what gives further measures of the network, logged beside the validation's.
     """
 
     def __init__(
@@ -122,16 +134,14 @@ class Run:
         folder: Path,
         world: World,
         device: torch.device,
-        *,
-        evaluate: Callable[[PicoPose], dict[str, float]] = lambda network: {},
     ):
         self.options, self.config, self.world, self.device = config.train, config, world, device
-        self.source, self.held_out, self.folder, self.evaluate = source, held_out, folder, evaluate
+        self.source, self.held_out, self.folder = source, held_out, folder
+        self.evaluate: Callable[[PicoPose], dict[str, float]] = lambda network: {}
         self.share = share_of(config.train, world)
         self.snapshots = Snapshots(folder, keep=config.train.keep)
         if config.train.threads:
             torch.set_num_threads(config.train.threads)
-        torch.set_float32_matmul_precision("high")
         torch.manual_seed(config.train.seed)
         network = build_network(**asdict(config.model))
         if config.checkpoint:
@@ -157,10 +167,13 @@ class Run:
         """
         snapshot = read_snapshot(path)
         fit(self.network, snapshot["model"], path)
-        self.optimizer.load_state_dict(snapshot["optimizer"])
+        options = {"param_groups": self.optimizer.state_dict()["param_groups"]}  # this configuration's
+        self.optimizer.load_state_dict(snapshot["optimizer"] | options)
         self.step, self.best = snapshot["step"], snapshot["best"]
-        if snapshot["config"] != to_yaml(self.config):
-            LOG.warning("%s was written with other options: the losses will not be those of one run", path)
+        if changed := changed_options(snapshot["config"], self.config):
+            LOG.warning("%s: other %s; the losses will not be those of one run", path, ", ".join(changed))
+        if self.world.rank == 0:
+            self.snapshots.set_aside_later(self.step)
 
     def train(self) -> None:
         """Trains until the last step, or until the system asks to stop; the state is saved then.

@@ -9,16 +9,13 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 
 import cv2
 import torch
 
-from datasets.object_pool import ObjectPool
 from datasets.pairs import Augmented, PairSource, Share, pair_loader
-from datasets.sources import mesh_files
-from datasets.synthetic import SyntheticPairs
 from model.factory import build_network
 from model.supervision import draw_noise
 from model.training import TrainingPass
@@ -29,7 +26,9 @@ from utils.device import choose_device
 from utils.errors import exits_cleanly
 from utils.structs import Pair
 
-PHASES = ("load and make objects", "render photo", "render template", "render depth", "crop, masks, scene")
+PHASES = ("load and make objects", "render photo", "render template", "render depth")
+PHASES += ("read, crop, masks, scene",)
+WARM_UP = 400  # pairs
 
 
 class TimedStudio(Studio):
@@ -67,27 +66,24 @@ for _name in ("load", "random_shape", "random_image", "board", "hull", "template
 
 
 def time_phases(config: Config, pairs: int) -> dict[str, float]:
-    """CPU ms per pair by phase, in one process, once the first objects are there."""
-    studio, data = TimedStudio(), config.train_dataset
-    folders = [mesh_files(folder) for folder in data.meshes] if data.shapes < 1 else []
-    pool = ObjectPool(studio, folders, shapes=data.shapes, seed=config.train.seed)
-    source = SyntheticPairs(studio, pool, size=config.model.size, seed=config.train.seed)
-    for slot in range(pool.slots):
-        pool.get(0, slot)
-    for index in range(100):
+    """CPU ms per pair by phase, in one process, once most objects of a pool have been shown."""
+    studio, share = TimedStudio(), config.train_dataset.augment
+    plain = replace(config, train_dataset=replace(config.train_dataset, augment=0.0))
+    source = training_source(plain, studio=studio)
+    for index in range(WARM_UP):
         source.sample(index)
     studio.seconds.clear()
     start = time.process_time()
-    made = [source.sample(index) for index in range(100, 100 + pairs)]
+    made = [source.sample(index) for index in range(WARM_UP, WARM_UP + pairs)]
     total = time.process_time() - start
     seconds = studio.seconds
-    seconds["crop, masks, scene"] = total - seconds.total()
-    return {phase: 1000 * seconds[phase] / pairs for phase in PHASES} | {"augment": time_augmentation(made)}
+    seconds["read, crop, masks, scene"] = total - seconds.total()
+    return {phase: 1000 * seconds[phase] / pairs for phase in PHASES} | {"colours": time_colours(made, share)}
 
 
-def time_augmentation(pairs: list[Pair]) -> float:
+def time_colours(pairs: list[Pair], share: float) -> float:
     """CPU ms per pair."""
-    source = Augmented(_Made(pairs), seed=0)
+    source = Augmented(_Made(pairs), seed=0, share=share)
     start = time.process_time()
     for index in range(len(pairs)):
         source.sample(index)

@@ -17,15 +17,14 @@ SHARE = 0.8  # of the photos that are changed at all
 GREY_WEIGHTS = (0.299, 0.587, 0.114)
 
 
-def augment(image: np.ndarray, rng: Rng, *, recipe: Recipe | None = None, share: float = SHARE) -> np.ndarray:
+def augment(image: np.ndarray, rng: Rng, *, share: float = SHARE) -> np.ndarray:
     """A photo (H, W, 3) uint8, RGB, with its colours changed, or itself with probability 1 - `share`.
 
-    A function of the image and the generator's state; the recipe is `GDR_NET` if not given.
+    A function of the image and the generator's state.
     """
     if rng.random() >= share:
         return image
-    recipe = GDR_NET if recipe is None else recipe
-    for step in (recipe[i] for i in rng.permutation(len(recipe))):
+    for step in (GDR_NET[i] for i in rng.permutation(len(GDR_NET))):
         if rng.random() < step.probability:
             image = step.change(image, rng, step.low, step.high)
     return image
@@ -103,10 +102,8 @@ class Step(NamedTuple):
     high: float
 
 
-Recipe = tuple[Step, ...]
-
 # Wang et al., GDR-Net, 2021 (most of it from Sundermeyer et al. 2018): colours often saturate.
-GDR_NET: Recipe = (
+GDR_NET = (
     Step(0.5, coarse_dropout, 0.2, 0.2),
     Step(0.4, blur, 0, 3),
     Step(0.3, sharpness, 0, 50),
@@ -120,19 +117,6 @@ GDR_NET: Recipe = (
     Step(0.1, noise, 10, 10),
     Step(0.5, linear_contrast, 0.5, 2.2),
     Step(0.5, color, 0, 1),  # "grey"
-)
-
-# What cameras and rooms do to colours, for networks that are trained from scratch and only briefly.
-MILD: Recipe = (
-    Step(0.1, coarse_dropout, 0.05, 0.2),
-    Step(0.3, blur, 0, 1.2),
-    Step(0.3, sharpness, 0, 5),
-    Step(0.4, contrast, 0.6, 1.6),
-    Step(0.5, multiply, 0.5, 1.6),
-    Step(0.3, color, 0, 2),
-    Step(0.3, add, -25, 25),
-    Step(0.4, multiply_channels, 0.8, 1.2),
-    Step(0.3, noise, 2, 10),
 )
 
 _LEVELS = np.arange(256, dtype=np.float32)[:, None]  # (256, 1): a table of one row for each value of a pixel

@@ -7,6 +7,8 @@ with any number of workers and processes, which divide the pairs by their indice
 from __future__ import annotations
 
 import json
+import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,9 +35,11 @@ MIN_PIXELS = 1024  # of an object's visible pixels with depth
 OPEN_OBJECTS = 512  # whose templates' poses a process keeps
 SHARDS_AT_ONCE = 16
 MAX_ATTEMPTS = 100
+HELD_OUT = 0.01  # of the shards
 SUFFIXES = ("rgb.jpg", "depth.png", "camera.json", "gt.json", "gt_info.json", "mask_visib.json")
 
 Rng = np.random.Generator
+log = logging.getLogger(__name__)
 
 
 class MegaPosePairs:
@@ -48,20 +52,23 @@ class MegaPosePairs:
     Args:
         data_dir: folder of the data sets; the templates lie in `<data_dir>/templates/<name>`.
         size: side of the crops, px.
+        held_out: whether the images are those that are kept for validation.
     """
 
-    def __init__(self, data_dir: Path | str, name: str, *, size: int, seed: int):
+    def __init__(self, data_dir: Path | str, name: str, *, size: int, seed: int, held_out: bool = False):
         self._data_dir, self._dataset, self._size, self._seed = Path(data_dir), name, size, seed
         root = layouts.training_dir(data_dir, name)
         folder = root / "train_pbr_web"
         own = folder / "key_to_shard.json"
         self._shards = Shards(folder, own if own.is_file() else root / own.name, SUFFIXES)
-        self._order = EpochOrder(self._shards.starts, len(self._shards), seed=seed)
+        starts, sizes = part(self._shards.starts, len(self._shards), held_out=held_out)
+        self._order = EpochOrder(starts, sizes, seed=seed)
         poses = layouts.template_poses(layouts.templates_dir(data_dir, name), "any").parent
         self._rendered = {path.stem for path in poses.glob("*.npy")}
         if not self._rendered:
             raise InputError(f"no templates in {poses.parent}: run {_render(name)}")
         self._templates = Lru(OPEN_OBJECTS)
+        self._reported: set[str] = set()
 
     def sample(self, index: int) -> Pair:
         """The pair of an index: unbatched views of `size` px."""
@@ -96,8 +103,9 @@ class MegaPosePairs:
                 continue
             pose = instance.cam_from_obj
             real = detected_view(rng, photo.rgb, photo.depth, visible, photo.K, pose, size=self._size)
-            if real is not None:
-                return Pair(real=real, template=self._template(rng, instance.obj, pose))
+            template = self._template(rng, instance.obj, pose) if real is not None else None
+            if template is not None:
+                return Pair(real=real, template=template)
         return None
 
     @contextmanager
@@ -110,10 +118,17 @@ class MegaPosePairs:
             self._shards.report(position, f"sample {key}: {error!r}")
             raise UnreadableSample(key) from error
 
-    def _template(self, rng: Rng, obj: str, cam_from_obj: np.ndarray) -> View:
-        templates = self._templates.get(obj, partial(Templates, self._data_dir, self._dataset))
-        nearest = nearest_views(templates.cam_from_obj.numpy(), cam_from_obj, NEAREST)
-        return templates.read(self._size, [int(rng.choice(nearest))])[0]
+    def _template(self, rng: Rng, obj: str, cam_from_obj: np.ndarray) -> View | None:
+        """One of the nearest templates of an object, None if they are damaged; the log then says so once."""
+        try:
+            templates = self._templates.get(obj, partial(Templates, self._data_dir, self._dataset))
+            nearest = nearest_views(templates.cam_from_obj.numpy(), cam_from_obj, NEAREST)
+            return templates.read(self._size, [int(rng.choice(nearest))])[0]
+        except InputError as error:
+            if obj not in self._reported:
+                self._reported.add(obj)
+                log.warning("object %s is left out: %s", obj, error)
+            return None
 
 
 def _render(name: str) -> str:
@@ -173,18 +188,29 @@ def _instance(entry: dict, segmentation: dict) -> Instance:
     return Instance(f"{int(entry['obj_id']):06d}", pose, segmentation)
 
 
+def part(starts: np.ndarray, count: int, *, held_out: bool) -> tuple[np.ndarray, np.ndarray]:
+    """First positions and sizes of the shards that are for training, or of the last hundredth, held out.
+
+    Of fewer than ten shards none is held out: all serve for both.
+    """
+    sizes, whole = np.diff(starts, append=count), len(starts)
+    kept = whole - math.ceil(HELD_OUT * whole) if whole >= 10 else whole
+    chosen = slice(kept, None) if held_out and kept < whole else slice(kept)
+    return starts[chosen], sizes[chosen]
+
+
 class EpochOrder:
     """The order in which samples that lie in shards are gone through, epoch by epoch.
 
     The shards are shuffled, and then the samples of every `SHARDS_AT_ONCE` consecutive ones.
 
     Args:
-        starts: (M,) position of the first sample of each shard; count: of all samples.
+        starts, sizes: (M,) of each shard, the position of its first sample and their number.
     """
 
-    def __init__(self, starts: np.ndarray, count: int, *, seed: int):
-        self._starts, self._sizes = starts, np.diff(starts, append=count)
-        self._count, self._seed = count, seed
+    def __init__(self, starts: np.ndarray, sizes: np.ndarray, *, seed: int):
+        self._starts, self._sizes = starts, sizes
+        self._count, self._seed = int(sizes.sum()), seed
         self._windows = Lru(4)
 
     def position(self, index: int) -> int:

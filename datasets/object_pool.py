@@ -6,19 +6,23 @@ once in many samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from scipy.spatial import QhullError
 
 from datasets.resting import stable_poses
+from utils.errors import InputError
 from utils.layouts import MeshFile
 from utils.lru import Lru
 from utils.streams import stream
 
+log = logging.getLogger(__name__)
 Mesh = Any  # of the rendering layer; data sets only pass it on
 
 
@@ -114,26 +118,42 @@ class ObjectPool:
     def get(self, index: int, slot: int) -> TrainingObject:
         """The object that a slot holds for a sample."""
         generation = (index + slot * self._period // self.slots) // self._period
-        if slot < self._file_slots:
-            return self._loaded.get(self._file(slot, generation), self._load)
-        return self._shapes.get((slot, generation), self._shape)
+        if slot >= self._file_slots:
+            return self._shapes.get((slot, generation), self._shape)
+        for key in self._candidates(slot, generation):
+            if (found := self._loaded.get(key, self._load)) is not None:
+                return found
+        raise InputError(f"none of {len(self._folders[key[0]])} meshes can be used: replace {key[1]} for one")
 
     def pick(self, rng: np.random.Generator, index: int) -> TrainingObject:
         """A random object of those that the pool holds for a sample."""
         return self.get(index, int(rng.integers(self.slots)))
 
-    def _file(self, slot: int, generation: int) -> tuple[int, str]:
-        """Folder and name: a folder's files one after the other, in a new order every round."""
+    def _candidates(self, slot: int, generation: int) -> Iterator[tuple[int, str]]:
+        """Folder and name of a slot's file, then of those that take its place if it cannot be used.
+
+        A folder's files come one after the other, in a new order every round.
+        """
         place_in_folder, folder = divmod(slot, len(self._folders))
         slots = len(range(folder, self._file_slots, len(self._folders)))
         names = sorted(self._folders[folder])
         n_round, place = divmod(generation * slots + place_in_folder, len(names))
-        return folder, names[stream("files", self._seed, n_round).permutation(len(names))[place]]
+        order = stream("files", self._seed, n_round).permutation(len(names))
+        return ((folder, names[k]) for k in np.roll(order, -place))
 
-    def _load(self, key: tuple[int, str]) -> TrainingObject:
+    def _load(self, key: tuple[int, str]) -> TrainingObject | None:
+        """The object of a file; None, and a line in the log, if it cannot be used."""
         folder, name = key
         file = self._folders[folder][name]
-        return self._prepare(name, self._studio.load(file.path, file.unit))
+        try:
+            loaded = self._prepare(name, self._studio.load(file.path, file.unit))
+            loaded.stable_poses  # noqa: B018 - needs a body, so it fails for a flat mesh
+            return loaded
+        except InputError as error:
+            log.warning("left out of training: %s", error)
+        except QhullError:
+            log.warning("left out of training: %s is flat", file.path)
+        return None
 
     def _shape(self, key: tuple[int, int]) -> TrainingObject:
         rng = stream("shape", self._seed, *key)

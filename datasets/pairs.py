@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datasets.augment import GDR_NET, SHARE, Recipe, augment
+from datasets.augment import SHARE, augment
 from utils.streams import stream
 from utils.structs import Pair
 
@@ -60,19 +60,14 @@ class Mixture:
 class Augmented:
     """A source with the colours of a share of its real views changed; see `datasets.augment`."""
 
-    def __init__(self, source: PairSource, *, seed: int, recipe: Recipe = GDR_NET, share: float = SHARE):
-        self._source, self._seed, self._recipe, self._share = source, seed, recipe, share
+    def __init__(self, source: PairSource, *, seed: int, share: float = SHARE):
+        self._source, self._seed, self._share = source, seed, share
 
     def sample(self, index: int) -> Pair:
         pair = self._source.sample(index)
         rng = stream("colours", self._seed, index)
         image = (pair.real.rgb * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-        rgb = (
-            torch.from_numpy(augment(image, rng, recipe=self._recipe, share=self._share))
-            .permute(2, 0, 1)
-            .contiguous()
-            / 255
-        )
+        rgb = torch.from_numpy(augment(image, rng, share=self._share)).permute(2, 0, 1).contiguous() / 255
         return replace(pair, real=replace(pair.real, rgb=rgb))
 
     def name(self, index: int) -> str:

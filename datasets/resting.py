@@ -27,7 +27,7 @@ def stable_poses(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     feet = centre + height[:, None] * planes[:, :3]
     carried = (feet @ hull.equations[:, :3].T + hull.equations[:, 3]).max(axis=1) < 1e-5
     rotations = [Rotation.align_vectors([[0, 0, -1]], [normal])[0] for normal in planes[carried, :3]]
-    weights = (area / height**2)[carried]
+    weights = (area / height.clip(min=1e-6 * np.ptp(vertices)) ** 2)[carried]
     return np.stack([rotation.as_matrix() for rotation in rotations]), weights / weights.sum()
 
 

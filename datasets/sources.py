@@ -25,8 +25,11 @@ def make_source(
     megapose: list[str],
     data_dir: str,
     augment: float,
+    held_out: bool = False,
 ) -> PairSource:
     """A source of training pairs with crops of `size` px; see `utils.config.TrainDatasetConfig`.
+
+    held_out: whether MegaPose's images are those that are kept from training.
 
     Raises:
         InputError: a folder is missing, or nothing of use lies in it.
@@ -42,7 +45,8 @@ def make_source(
         )
         weights.append(synthetic)
     if synthetic < 1:
-        sources += [MegaPosePairs(data_dir, name, size=size, seed=seed) for name in megapose]
+        options = {"size": size, "seed": seed, "held_out": held_out}
+        sources += [MegaPosePairs(data_dir, name, **options) for name in megapose]
         weights += [(1 - synthetic) / len(megapose)] * len(megapose)
     source = Mixture(sources, weights, seed=seed) if len(sources) > 1 else sources[0]
     return Augmented(source, seed=seed, share=augment) if augment > 0 else source

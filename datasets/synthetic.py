@@ -5,6 +5,7 @@ A pair is a pure function of (seed, index); rendering is handed in, so a process
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from datasets.object_pool import Mesh, ObjectPool, Studio, TrainingObject, neare
 from datasets.scenes import MAX_NEIGHBOURS, Scene, random_scene
 from utils import layouts
 from utils.crop import crop_from_image, mask_boxes, square_boxes
+from utils.errors import InputError
 from utils.images import read_image
 from utils.lru import Lru
 from utils.streams import stream
@@ -26,10 +28,11 @@ from utils.structs import Pair, View
 NEAREST = 5  # the template is one of so many nearest ones
 MIN_VISIBLE = 0.3  # of the object's pixels
 MIN_AREA = 0.01  # of its visible part in the photo, in areas of the crop
-MAX_ATTEMPTS = 30
+MAX_ATTEMPTS, MAX_TARGETS = 30, 5
 BACKDROPS, BACKDROP_PERIOD, BACKDROP_PX = 48, 3072, 256
 
 Rng = np.random.Generator
+log = logging.getLogger(__name__)
 
 
 class SyntheticPairs:
@@ -59,11 +62,23 @@ class SyntheticPairs:
         self._resting = resting
         self._backdrops = Backdrops(studio, backgrounds, seed)
         self._templates = Lru(template_cache)
+        self._reported: set[str] = set()
 
     def sample(self, index: int) -> Pair:
         """The pair of an index: unbatched views of `size` px."""
         rng = stream("synthetic", self._seed, index)
-        target = self._pool.pick(rng, index)
+        for _ in range(MAX_TARGETS):
+            target = self._pool.pick(rng, index)
+            pair = self._pair(rng, target, index)
+            if pair is not None:
+                return pair
+            if target.name not in self._reported:
+                self._reported.add(target.name)
+                log.warning("%s is hardly seen in any scene: others take its place", target.name)
+        raise RuntimeError(f"{self.name(index)} and {MAX_TARGETS - 1} other objects cannot be seen")
+
+    def _pair(self, rng: Rng, target: TrainingObject, index: int) -> Pair | None:
+        """A pair of an object, or None if too little of it is seen in each of many scenes."""
         for attempt in range(MAX_ATTEMPTS):
             # A small or hidden object is tried again; at last alone, which shows most of all there is to see.
             count = int(rng.integers(MAX_NEIGHBOURS + 1)) if attempt < MAX_ATTEMPTS // 2 else 0
@@ -73,7 +88,7 @@ class SyntheticPairs:
             real = self._real_view(rng, target, scene, backdrop.image)
             if real is not None:
                 return Pair(real=real, template=self._template(rng, target, scene.cam_from_obj))
-        raise RuntimeError(f"{self.name(index)} cannot be seen in any of {MAX_ATTEMPTS} scenes")
+        return None
 
     def name(self, index: int) -> str:
         """What an index shows, for messages."""
@@ -194,13 +209,22 @@ class Backdrops:
 
     def _make(self, key: tuple[int, int]) -> Backdrop:
         rng = stream("backdrop", self._seed, *key)
-        if self._files and rng.random() < 0.7:
-            image = read_image(self._files[rng.integers(len(self._files))]).permute(1, 2, 0).numpy()
-            scale = BACKDROP_PX / min(image.shape[:2])
-            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        else:
+        shows_photo = self._files and rng.random() < 0.7
+        image = _photo(self._files[rng.integers(len(self._files))]) if shows_photo else None
+        if image is None:
             image = _room(rng, self._studio)
         return Backdrop(image, self._studio.board(image))
+
+
+def _photo(path: Path) -> np.ndarray | None:
+    """A photo of moderate size; None, and a line in the log, if it cannot be read."""
+    try:
+        image = read_image(path).permute(1, 2, 0).numpy()
+    except InputError as error:
+        log.warning("left out of the backgrounds: %s", error)
+        return None
+    scale = BACKDROP_PX / min(image.shape[:2])
+    return cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
 
 def _room(rng: Rng, studio: Studio) -> np.ndarray:

@@ -1,7 +1,6 @@
 """Average recalls on BOP data sets in the middle of training, as a test run would give them."""
 
 import shutil
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,16 +18,18 @@ class BopValidation:
     """Measures a network on BOP data sets, by all processes together.
 
     Args:
-        names: of the data sets; `config.test_dataset` and `config.test` say where they are and what is run.
+        config: `train.validate_on` names the data sets; `test_dataset` and `test` say where they are and how
+            they are run.
         folder: for the files of a run, which do not outlive it.
 
     Raises:
         InputError: a data set lacks something, which is better told before training than after hours of it.
     """
 
-    def __init__(self, config: Config, names: Sequence[str], folder: Path, world: World):
+    def __init__(self, config: Config, folder: Path, world: World):
         runtime = replace(config.runtime, features_dir=str(folder / "features"))
         self._config, self._folder, self._world = replace(config, runtime=runtime), folder, world
+        names = config.train.validate_on
         self._sets = [tested_set(name, config, folder, method="picopose") for name in names]
         for tested in self._sets:
             check_truth(tested)

@@ -50,14 +50,13 @@ class TrainingPass(nn.Module):
 
     def forward(self, pair: Pair, noise: StartNoise) -> losses.Losses:
         real, template = features(self.network, pair, bf16=self.bf16)
-        with torch.autocast(pair.real.rgb.device.type, enabled=False):
-            truth = true_answers(self.network, pair)
-            patches = descriptors(real[-1]), descriptors(template[-1])
-            similarity = self.network.regress(*patches, pair.template.mask)
-            start = disturb(truth.similarity, noise).matrix(pair.template)
-            dense, template_maps = self.network.dense(real), self.network.template_maps(template)
-            flows = self.network.refine(dense, template_maps, pair.template.mask, start)
-            return self._losses(*patches, similarity, flows, truth)
+        truth = true_answers(self.network, pair)
+        patches = descriptors(real[-1]), descriptors(template[-1])
+        similarity = self.network.regress(*patches, pair.template.mask)
+        start = disturb(truth.similarity, noise).matrix(pair.template)
+        dense, template_maps = self.network.dense(real), self.network.template_maps(template)
+        flows = self.network.refine(dense, template_maps, pair.template.mask, start)
+        return self._losses(*patches, similarity, flows, truth)
 
     def _losses(
         self, real: Tensor, template: Tensor, similarity: Similarity, flows: list[Flow], truth: Truth

@@ -26,7 +26,7 @@ class Studio:
         cache_bytes: of the meshes that the renderer keeps.
     """
 
-    def __init__(self, *, views: int = 162, cache_bytes: int = 1 << 30):
+    def __init__(self, *, views: int = 162, cache_bytes: int = 1 << 29):
         self._views, self._cache_bytes = views, cache_bytes
         self._renderer: Renderer | None = None
 

@@ -38,10 +38,10 @@ def small_network(config: Config) -> PicoPose:
 
 def test_recall_is_that_of_a_test_run(monkeypatch, tmp_path):
     options = [f"test_dataset.data_dir={ROOT / 'data'}", f"test_dataset.targets={few_images(tmp_path)}"]
-    config = config_of(tmp_path, *options)
+    config = config_of(tmp_path, "train.validate_on=[mini]", *options)
     network, folder = small_network(config), tmp_path / "validation"
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    validation = BopValidation(config, ["mini"], folder, World())
+    validation = BopValidation(config, folder, World())
     dump(folder / "mini_journal" / "rank0.jsonl", {})  # left by a run that was killed
     recalls = validation(network)
     assert validation(network) == recalls
@@ -61,6 +61,6 @@ def test_recall_is_that_of_a_test_run(monkeypatch, tmp_path):
 
 def test_what_a_data_set_lacks_is_told_before_training(tmp_path):
     write_set(tmp_path)
-    config = config_of(tmp_path, f"test_dataset.data_dir={tmp_path}")
+    config = config_of(tmp_path, "train.validate_on=[toy]", f"test_dataset.data_dir={tmp_path}")
     with pytest.raises(InputError, match=r"scene_gt_info\.json"):
-        BopValidation(config, ["toy"], tmp_path / "validation", World())
+        BopValidation(config, tmp_path / "validation", World())

@@ -1,12 +1,13 @@
 """MegaPose shards: pairs from tars and unpacked folders, damage, order, and the geometry of the pairs."""
 
 import logging
+import shutil
 
 import numpy as np
 import pytest
 import torch
 
-from datasets.megapose import EpochOrder, MegaPosePairs
+from datasets.megapose import EpochOrder, MegaPosePairs, part
 from datasets.pairs import Share, pair_loader
 from datasets.shards import Shards
 from rendering.mesh import diameter
@@ -142,13 +143,34 @@ def test_a_run_taken_up_again_sees_the_same_pairs(written):
 
 def test_every_epoch_shows_every_sample_once_and_in_another_order():
     starts = np.concatenate([[0], np.cumsum(np.arange(1, 40))])
-    order = EpochOrder(starts, 1000, seed=0)
+    order = EpochOrder(starts, np.diff(starts, append=1000), seed=0)
     epochs = [[order.position(epoch * 1000 + i) for i in range(1000)] for epoch in range(2)]
     assert all(sorted(epoch) == list(range(1000)) for epoch in epochs)
     assert epochs[0] != epochs[1]
     shards = np.searchsorted(starts, epochs[0], side="right")
     assert len(set(shards[:100])) <= 16
     assert len(set(shards[:100])) > 8
+
+
+def test_shards_for_training_and_those_held_out_have_nothing_in_common():
+    starts = np.arange(0, 2500, 10)
+    (ours, sizes), (held_out, few) = (part(starts, 2500, held_out=flag) for flag in (False, True))
+    assert sorted([*ours, *held_out]) == starts.tolist() and len(held_out) == 3
+    assert sizes.sum() + few.sum() == 2500
+    order = EpochOrder(held_out, few, seed=0)
+    assert sorted(order.position(i) for i in range(30)) == list(range(2470, 2500))
+
+
+def test_an_object_with_damaged_templates_is_left_out_and_named(copied, caplog):
+    data_dir, _ = copied
+    shutil.copytree((data_dir / "templates").resolve(), data_dir / "own")
+    (data_dir / "templates").unlink()
+    (data_dir / "own").rename(data_dir / "templates")
+    for path in (data_dir / "templates").rglob("000001/*.png"):
+        path.write_bytes(b"no image")
+    pairs = [source(data_dir).sample(i) for i in range(6)]
+    assert len(pairs) == 6
+    assert "object 000001 is left out" in caplog.text
 
 
 def test_name_says_shard_and_sample(written):

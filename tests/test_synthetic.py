@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import trimesh
+from torch.nn.functional import max_pool2d
 
 from datasets.object_pool import ObjectPool, TrainingObject, nearest_views
 from datasets.pairs import Share, pair_loader
@@ -17,6 +18,7 @@ from rendering.studio import Studio
 from rendering.viewpoints import object_poses, view_poses
 from tests.raycast import surface_points
 from utils.crop import crop_views
+from utils.errors import InputError
 from utils.geometry import cell_centres, invert, project, transform, unproject
 from utils.layouts import MeshFile
 from utils.structs import Pair, View
@@ -88,10 +90,8 @@ def test_points_of_the_photo_lie_on_the_surface_that_the_template_sees_or_behind
         assert gap[on_surface].abs().median() < 1e-4 * size
         inside = ((xy > 0) & (xy < SIZE - 1)).all(dim=1)[torch.from_numpy(hit)]
         rows = xy[torch.from_numpy(hit)][on_surface & inside].round().long()
-        near_mask = torch.nn.functional.max_pool2d(pair.template.mask.float()[None], 3, stride=1, padding=1)[
-            0
-        ]
-        assert near_mask[rows[:, 1], rows[:, 0]].mean() > 0.99  # on the outline a pixel may miss the surface
+        wider = max_pool2d(pair.template.mask.float()[None], 3, stride=1, padding=1)[0]
+        assert wider[rows[:, 1], rows[:, 0]].mean() > 0.99  # an outline's pixel may miss the surface
         seen.append(on_surface.float().mean().item())
     assert np.median(seen) > 0.6
 
@@ -229,6 +229,33 @@ def test_folders_share_the_pool_whatever_they_hold(tmp_path):
     assert names.count("few0") == 7 * 3
     assert {names.count(name) for name in many} == {3}
     assert sum(name.startswith("shape") for name in names) == 7 * 2
+
+
+def test_meshes_that_cannot_be_used_are_left_out_and_named(tmp_path, caplog):
+    trimesh.creation.box((0.1, 0.1, 0.1)).export(tmp_path / "box.ply")
+    flat = trimesh.Trimesh([[0, 0, 0], [0.1, 0, 0], [0, 0.1, 0]], [[0, 1, 2]])
+    flat.export(tmp_path / "flat.ply")
+    (tmp_path / "noise.ply").write_bytes(b"noise")
+    files = {name: MeshFile(tmp_path / f"{name}.ply", 1.0) for name in ("box", "flat", "noise")}
+    pool = ObjectPool(Studio(views=42), [files], shapes=0.0, seed=0, slots=6, period=60)
+    assert {pool.get(index, slot).name for index in range(0, 120, 60) for slot in range(6)} == {"box"}
+    assert len(caplog.records) == 2 and "flat.ply is flat" in caplog.text and "noise.ply" in caplog.text
+    del files["box"]
+    with pytest.raises(InputError, match="none of 2 meshes"):
+        ObjectPool(Studio(views=42), [files], shapes=0.0, seed=0).get(0, 0)
+
+
+def test_an_object_that_is_never_seen_gives_way_to_others(tmp_path, caplog):
+    trimesh.creation.cylinder(radius=1e-5, height=0.1, sections=3).export(tmp_path / "wire.ply")
+    trimesh.creation.box((0.1, 0.1, 0.1)).export(tmp_path / "box.ply")
+    files = {name: MeshFile(tmp_path / f"{name}.ply", 1.0) for name in ("box", "wire")}
+    studio = Studio(views=42)
+    pool = ObjectPool(studio, [files], shapes=0.0, seed=0, slots=2, period=1000)
+    source = SyntheticPairs(studio, pool, size=64, seed=0)
+    assert all(source.sample(index).real.mask.any() for index in range(4))
+    assert [record.message for record in caplog.records] == [
+        "wire is hardly seen in any scene: others take its place"
+    ]
 
 
 @pytest.mark.parametrize(("folders", "shapes"), [([], -0.1), ([], 1.1), ([], 0.5), ([{}], 0.5)])

@@ -13,16 +13,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 import run_train
+from datasets.megapose import MegaPosePairs
 from model import norms
 from model.factory import build_network
 from model.supervision import StartNoise
 from model.training import TrainingPass
 from model.validation import validate
 from run_train import Run
-from tests import rendered
+from tests import rendered, small_shards
 from tests.shared import ROOT
 from utils.checkpoint import read_checkpoint
 from utils.config import Config, ModelConfig, TrainConfig
@@ -155,16 +157,58 @@ def test_resume_from_an_earlier_checkpoint_rewrites_the_log(uninterrupted: Path,
 
 
 def test_last_checkpoints_and_best_are_kept(tmp_path: Path):
-    run = make_run(config_of(save_every=1, keep=2, validate_every=2, validation_pairs=8), tmp_path)
-    run.train()
+    options = {"save_every": 1, "keep": 2, "validate_every": 2, "validation_pairs": 8, "picture_every": 5}
+    make_run(config_of(**options), tmp_path).train()
+    assert torch.get_float32_matmul_precision() == "highest"  # TF32 would cost the supervision half a pixel
     names = sorted(path.name for path in tmp_path.glob("*.pt"))
     assert names == ["best.pt", "step_00000005.pt", "step_00000006.pt"]
     lines = [json.loads(line) for line in (tmp_path / "scalars.jsonl").read_text().splitlines()]
     errors = {line["step"]: line["validation/flow_px"] for line in lines if "validation/flow_px" in line}
     assert list(errors) == [2, 4, 6]
+    board = EventAccumulator(str(tmp_path)).Reload()
+    assert len(board.Scalars("loss/flow")) == 6
+    assert [event.step for event in board.Scalars("validation/flow_px")] == [2, 4, 6]
+    assert [event.step for event in board.Images("training/0")] == [5]
     best = read_checkpoint(tmp_path / "best.pt")
     assert best["step"] == min(errors, key=errors.get)
     assert best["best"] == pytest.approx(min(errors.values()))
+
+
+def test_a_new_run_does_not_mix_with_an_earlier_one(uninterrupted: Path, tmp_path: Path):
+    for path in uninterrupted.glob("step_*.pt"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match="--version_id"):
+        make_run(config_of(), tmp_path).snapshots.refuse_to_begin()
+    again = make_run(config_of(steps=4), tmp_path)
+    again.resume(tmp_path / "step_00000003.pt")
+    again.train()
+    assert again.snapshots.find("last").name == "step_00000004.pt"
+    assert (tmp_path / "old" / "step_00000006.pt").is_file()
+
+
+def test_what_changes_no_loss_may_change_in_a_resumed_run(uninterrupted: Path, tmp_path: Path, caplog):
+    checkpoint = uninterrupted / "step_00000003.pt"
+    make_run(config_of(workers=2, keep=1, log_every=3), tmp_path).resume(checkpoint)
+    assert not caplog.records
+    changed = make_run(config_of(weight_decay=0.3, clip=1.0), tmp_path)
+    changed.resume(checkpoint)
+    assert "train.weight_decay, train.clip" in caplog.text
+    assert [group["weight_decay"] for group in changed.optimizer.param_groups] == [0.3]
+
+
+def test_pairs_to_learn_by_heart_are_in_a_batch_once():
+    assert run_train.overfitting(config_of(batch_size=16), 4).train.batch_size == 4
+    assert run_train.overfitting(config_of(batch_size=2), 4).train.batch_size == 2
+
+
+def test_a_truncated_shard_is_trained_on_as_far_as_it_goes(tmp_path: Path, caplog):
+    folder, _ = small_shards.write(tmp_path)
+    tar = folder / "shard-000001.tar"
+    tar.write_bytes(tar.read_bytes()[: tar.stat().st_size // 2])
+    source = MegaPosePairs(tmp_path, "gso", size=TINY.size, seed=0)
+    make_run(config_of(), tmp_path / "run", source).train()
+    assert list(scalars(tmp_path / "run")) == [1, 2, 3, 4, 5, 6]
+    assert sum("shard-000001.tar is damaged" in record.message for record in caplog.records) == 1
 
 
 def two_processes(rank: int, port: int, folder: Path) -> None:

@@ -14,6 +14,10 @@ from yaml import YAMLError
 
 from utils.errors import InputError
 
+# Entries of training that change no pair and no loss.
+NO_MATTER = {"workers", "threads", "keep", "max_skipped", "validation_pairs", "validation_meshes"}
+NO_MATTER |= {"validate_on", "validate_every", "log_every", "picture_every", "save_every"}
+
 
 @dataclass
 class ModelConfig:
@@ -226,6 +230,17 @@ def load_config(
 def to_yaml(config: Config) -> str:
     """The configuration as YAML, as it is kept beside results."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
+
+
+def changed_options(before: str, config: Config) -> list[str]:
+    """Names of the entries that training depends on and that are not as in a configuration kept as YAML."""
+    old, new = OmegaConf.create(before), OmegaConf.structured(config)
+    return [
+        f"{section}.{name}"
+        for section in ("model", "train_dataset", "train")
+        for name, value in new[section].items()
+        if name not in NO_MATTER and (section not in old or old[section].get(name) != value)
+    ]
 
 
 def _parse(override: str):

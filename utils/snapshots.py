@@ -32,6 +32,21 @@ class Snapshots:
             old.unlink()
         return path
 
+    def refuse_to_begin(self) -> None:
+        """Raises an `InputError` where another run's checkpoints lie, which a new one would mix with."""
+        if files := self._by_age():
+            raise InputError(
+                f"{files[-1]} is of an earlier run: go on from it with --ckpt_path last, or begin a new run "
+                "with another --version_id"
+            )
+
+    def set_aside_later(self, step: int) -> None:
+        """Moves the checkpoints of later steps to `old`: a run that goes on from this one writes its own."""
+        for path in self._by_age():
+            if int(_NAME.fullmatch(path.name)[1]) > step:
+                (self.folder / "old").mkdir(exist_ok=True)
+                path.replace(self.folder / "old" / path.name)
+
     def save_best(self, content: dict[str, Any]) -> Path:
         path = self.folder / "best.pt"
         with write_atomically(path) as temporary:
