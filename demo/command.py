@@ -7,6 +7,7 @@ import argparse
 import itertools
 import json
 import logging
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -44,9 +45,11 @@ def parse_arguments() -> argparse.Namespace:
     )
     places.add_argument("--detections", type=Path, metavar="JSON", help="list as BOP, COCO or MegaPose have")
     places.add_argument("--min_score", type=float, default=0.0, help="of detections that are used")
-    parser.add_argument("--unit", choices=["auto", "m", "cm", "mm"], default="auto", help="of the meshes")
+    parser.add_argument("--unit", choices=["auto", "m", "cm", "mm"], nargs="+", help="of each mesh")
     parser.add_argument(
-        "--symmetry", help="such as z (turns freely), z4 (quarter turns); or models_info.json beside the mesh"
+        "--symmetry",
+        nargs="+",
+        help="of each mesh: z (turns freely), z4 (quarter turns), none ...; or models_info.json beside it",
     )
     parser.add_argument(
         "--checkpoint_path", type=Path, help="weights; by default the small network's in data/weights"
@@ -63,9 +66,18 @@ def parse_arguments() -> argparse.Namespace:
     page.add_argument("--port", type=int, default=7860)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="entries of the config")
     arguments = parser.parse_intermixed_args()
+    arguments.image, swallowed = without_overrides(arguments.image)
+    arguments.mesh, others = without_overrides(arguments.mesh)
+    arguments.overrides += swallowed + others
     if not arguments.serve and not (arguments.mesh and arguments.image):
         parser.error("pass --mesh and --image, or --serve")
     return arguments
+
+
+def without_overrides(paths: list[Path] | None) -> tuple[list[Path] | None, list[str]]:
+    """Paths, and those entries key=value behind them that the parser has taken for paths."""
+    overrides = [path for path in paths or () if "=" in str(path) and not path.exists()]
+    return paths and [path for path in paths if path not in overrides], [str(path) for path in overrides]
 
 
 @exits_cleanly
@@ -83,7 +95,10 @@ def serve(arguments: argparse.Namespace) -> None:
     from demo.server import make_page  # what else the program does needs no server
 
     with make_page(make_estimator(arguments), arguments.host, arguments.port) as server:
-        LOG.info("open http://%s:%d (Ctrl+C ends it)", arguments.host, server.port)
+        everywhere = arguments.host in ("0.0.0.0", "::")
+        host = socket.gethostname() if everywhere else arguments.host
+        address = f"[{host}]" if ":" in host else host
+        LOG.info("open http://%s:%d (Ctrl+C ends it)", address, server.port)
         server.serve_forever()
 
 
@@ -98,14 +113,17 @@ def run(arguments: argparse.Namespace) -> None:
     shots = (read_shot(path, camera, where, names) for path in photos)
     first = next(shots)
     estimator = make_estimator(arguments)
-    for name, mesh in zip(names, arguments.mesh, strict=True):
-        unit = unit_of(mesh, name, first) if arguments.unit == "auto" else arguments.unit
-        estimator.add_object(mesh, name=name, unit=unit, symmetry=arguments.symmetry, progress=show_progress)
-    poses: list[ObjectPose] = []
+    units = one_for_each("--unit", arguments.unit, arguments.mesh)
+    symmetries = one_for_each("--symmetry", arguments.symmetry, arguments.mesh)
+    for name, mesh, unit, symmetry in zip(names, arguments.mesh, units, symmetries, strict=True):
+        unit = unit_of(mesh, name, first) if unit in (None, "auto") else unit
+        estimator.add_object(mesh, name=name, unit=unit, symmetry=symmetry, progress=show_progress)
+    last: dict[str, list[ObjectPose]] = {}  # by object: an object may be missing in some photos
     found = 0
     with Renderer() as renderer:
         for shot in itertools.chain([first], shots):
-            poses = estimate(estimator, shot, last=poses)
+            poses = estimate(estimator, shot, last=list(itertools.chain.from_iterable(last.values())))
+            last |= {name: [pose for pose in poses if pose.name == name] for name in {p.name for p in poses}}
             folder = arguments.out / shot.path.stem if len(photos) > 1 else arguments.out
             write(folder, results_of(renderer, estimator, shot, poses))
             tell(shot, poses)
@@ -116,6 +134,15 @@ def run(arguments: argparse.Namespace) -> None:
         )
     if arguments.profile:
         LOG.info("%s", estimator.stopwatch.table())
+
+
+def one_for_each(option: str, values: Sequence[str] | None, meshes: Sequence[Path]) -> list[str | None]:
+    """A value for each mesh; none is None for all, and a single one for several meshes is an `InputError`."""
+    if values is not None and len(values) != len(meshes):
+        raise InputError(
+            f"{option} {' '.join(values)}: {len(values)} given for {len(meshes)} meshes; give one for each"
+        )
+    return list(values) if values is not None else [None] * len(meshes)
 
 
 def make_folder(folder: Path) -> None:
@@ -184,6 +211,8 @@ def tell(shot: Shot, poses: Sequence[ObjectPose]) -> None:
 
 def write(folder: Path, results: Results) -> None:
     """Writes what there is to show of one photo."""
+    for stale in folder.glob("matches_*.png"):  # of a run that found more
+        stale.unlink()
     write_picture(folder / "overlay.png", results.overlay)
     for index, matches in enumerate(results.matches):
         write_picture(folder / f"matches_{index}.png", matches)

@@ -8,6 +8,7 @@ import ipaddress
 import json
 import logging
 import re
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 JPEG_QUALITY = 90
+OWN_NAMES = (socket.gethostname().lower(), socket.getfqdn().lower())
 
 Tell = Callable[[dict], None]  # sends the page a message
 
@@ -119,14 +121,18 @@ def find(estimator: PoseEstimator, upload: Upload, tell: Tell) -> dict:
         tell({"doing": "Rendering templates, once for a mesh", "done": done, "total": total})
 
     estimator.add_object(upload.mesh, name=name, unit=unit, symmetry=upload.symmetry, progress=progress)
-    tell({"doing": "Finding the pose"})
-    masks = [place.mask for place in shot.places]
-    poses = estimator.estimate(shot.image, shot.K, masks=masks, objects=[name])
-    with Renderer() as renderer:  # its context belongs to this thread
-        results = results_of(renderer, estimator, shot, poses)
+    try:
+        tell({"doing": "Finding the pose"})
+        masks = [place.mask for place in shot.places]
+        poses = estimator.estimate(shot.image, shot.K, masks=masks, objects=[name])
+        with Renderer() as renderer:  # its context belongs to this thread
+            results = results_of(renderer, estimator, shot, poses)
+        size = describe(estimator.objects[name].diameter, unit)
+    finally:
+        estimator.remove_object(name)  # a page may run for days
     return {
         "numbers": results.numbers,
-        "size": describe(estimator.objects[name].diameter, unit),
+        "size": size,
         "overlay": _jpeg(results.overlay),
         "matches": _jpeg(results.matches[0]),
         "scene": base64.b64encode(results.scene).decode(),
@@ -162,7 +168,7 @@ def _is_own_name(asked: str, host: str) -> bool:
     try:
         ipaddress.ip_address(name)
     except ValueError:
-        return name in ("localhost", host)
+        return name.lower() in ("localhost", host, *OWN_NAMES)
     return True
 
 

@@ -17,7 +17,7 @@ from utils.errors import InputError
 MAX_BYTES = 64 << 20  # of all files together
 MAX_PIXELS = 50_000_000  # of a picture
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
-LONGEST_NAME = 120  # characters
+LONGEST_NAME = 120  # bytes
 SIDES = ("left", "top", "right", "bottom")
 
 
@@ -70,8 +70,8 @@ def receive(
 def _save(file: FileStorage, folder: Path) -> Path:
     """The file in a folder, by the last part of its name."""
     name = Path(file.filename.replace("\\", "/")).name
-    if not name.isprintable() or name.startswith(".") or not 0 < len(name) <= LONGEST_NAME:
-        raise InputError(f"{name[:LONGEST_NAME]!a} is no name for a file: rename it")
+    if not name.isprintable() or name.startswith(".") or not 0 < len(name.encode()) <= LONGEST_NAME:
+        raise InputError(f"{name[:40]!a} is no name for a file: rename it")
     folder.mkdir(parents=True, exist_ok=True)
     file.save(folder / name)
     return folder / name

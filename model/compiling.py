@@ -23,7 +23,7 @@ def compile_network(network: PicoPose) -> None:
     except Exception as error:  # whatever a missing C++ compiler, driver or kernel makes of it
         torch.compiler.set_stance("force_eager")
         _use_all(network)
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         LOG.warning("--compile: torch.compile fails here (%s); going on without it", reason)
 
 

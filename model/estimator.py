@@ -125,7 +125,7 @@ class PoseEstimator:
             name: by default the file's, without its suffix; the same name again replaces the object.
             unit: "mm", "cm", "m" or the metres of a unit; "auto" guesses it from the size and says so.
             symmetry: such as `z` (turns freely about z), `z4` (quarter turns) or `z,x2` (a cylinder), about
-                the object's centre; None looks for `models_info.json` (BOP) beside the mesh.
+                the object's centre; `none`; None looks for `models_info.json` (BOP) beside the mesh.
             progress: called with the numbers of templates that are rendered and of all.
         """
         where, file = (str(mesh), Path(mesh)) if isinstance(mesh, Path | str) else ("mesh", None)
@@ -143,10 +143,14 @@ class PoseEstimator:
         with self.stopwatch("prepare the objects"):
             self._stage.onboard([added.index])
         if name in self.objects:
-            del self._centred[self.objects[name].index]
+            self.remove_object(name)
         self.objects[name] = added
         self._added += 1
         return self
+
+    def remove_object(self, name: str) -> None:
+        """Forgets an object; what was prepared of it stays on disk."""
+        del self._centred[self.objects.pop(name).index]
 
     def estimate(
         self,
@@ -230,7 +234,8 @@ class PoseEstimator:
         before = [other.cam_from_obj for other in last if other.name == pose.name]
         if not before:
             return replace(pose, cam_from_obj=symmetry.canonical(pose.cam_from_obj))
-        nearest = min(before, key=lambda other: np.linalg.norm((other - pose.cam_from_obj)[:3, 3]))
+        centre = np.append(self.objects[pose.name].centre, 1)  # where it is, whichever equivalent is told
+        nearest = min(before, key=lambda other: np.linalg.norm((other - pose.cam_from_obj) @ centre))
         return replace(pose, cam_from_obj=symmetry.nearest(pose.cam_from_obj, nearest))
 
 

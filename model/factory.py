@@ -88,8 +88,9 @@ def make_stage(
     """The network as a configuration's stage of a test run."""
     test, runtime = config.test, config.runtime
     batch = runtime.batch or automatic_batch(network.bytes_per_hypothesis, next(network.parameters()).device)
+    bf16 = next(network.parameters()).is_cuda if test.bf16 is None else test.bf16
     folder = Path(runtime.features_dir or Path(config.log_dir) / "features")
-    store = TemplateStore(folder, network, source, batch=batch, bf16=test.bf16)
+    store = TemplateStore(folder, network, source, batch=batch, bf16=bf16)
     return PicoPoseStage(
         network,
         TemplateBank(network, store, memory=runtime.template_memory * GIGABYTE, dense=test.stage == 3),
@@ -98,7 +99,7 @@ def make_stage(
         threshold_px=test.threshold_px,
         batch=batch,
         seed=test.seed,
-        bf16=test.bf16,
+        bf16=bf16,
         stopwatch=stopwatch,
     )
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from model import backbone
 from model.picopose import PicoPose
-from utils import crop
+from utils import crop, geometry
 from utils.files import write_atomically
 from utils.structs import Record, View
 
@@ -109,7 +109,7 @@ class TemplateStore:
 def digest_of(network: PicoPose) -> str:
     """Of all but the templates that prepared ones depend on: the backbone's weights and the code."""
     digest = hashlib.sha256(f"{network.size} {timm.__version__}".encode())
-    for module in (backbone, crop, inspect.getmodule(digest_of)):
+    for module in (backbone, crop, geometry, inspect.getmodule(digest_of)):
         digest.update(inspect.getsource(module).encode())
     for name, tensor in network.backbone.state_dict().items():
         digest.update(name.encode())

@@ -3,6 +3,7 @@
 The renderer draws them, and the evaluation takes its vertices and diameters from here.
 """
 
+import hashlib
 import io
 import logging
 import os
@@ -17,8 +18,9 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
 from trimesh.resolvers import FilePathResolver
 
+from rendering.gltf import GLTF_SUFFIXES, check_gltf
 from utils.errors import InputError
-from utils.units import UNITS
+from utils.units import NAMES, UNITS
 
 GREY = 180  # of models that bring no colour
 SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl", ".off")
@@ -29,7 +31,9 @@ TEXTURE_FOLDERS = (
     ("..", "materials"),
 )  # ShapeNet, others, Gazebo (GSO)
 MIN_DIAMETER, MAX_DIAMETER = 1e-3, 10.0  # m; a model outside was read in the wrong unit
-MAX_TEXELS = 1 << 26  # of a mesh's textures together: 8192 x 8192 px
+MAX_TEXELS = 1 << 26  # of a mesh's textures together, as they are kept: 8192 x 8192 px
+MAX_TEXELS_READ = 1 << 28  # of those in the file
+MAX_FACES = 1 << 24  # of all parts together
 
 
 _DTYPES = {
@@ -79,7 +83,12 @@ def load_mesh(path: Path | str, *, unit: str | float = "mm") -> Mesh:
 def read_mesh(path: Path | str) -> Mesh:
     """The mesh as `load_mesh` reads it, but with lengths in the file's own unit, whatever that is."""
     path = Path(path)
-    parts = [_part(geometry, path) for geometry in _read(path).dump() if _has_faces(geometry)]
+    if path.suffix.lower() in GLTF_SUFFIXES:
+        check_gltf(path)
+    scene = _read(path)
+    _check_size(scene, path)
+    textures = Textures(path)
+    parts = [_part(geometry, textures, path) for geometry in scene.dump() if _has_faces(geometry)]
     if not parts:
         raise InputError(f"{path} has no faces: export the model as a triangle mesh")
     return _merge(parts)
@@ -93,10 +102,12 @@ def to_metres(mesh: Mesh, unit: str | float, *, where: str) -> Mesh:
     mesh = replace(mesh, vertices=mesh.vertices * np.float32(scale))
     size = diameter(mesh.vertices)
     if not MIN_DIAMETER <= size <= MAX_DIAMETER:
+        likely = "m" if size < MIN_DIAMETER else "mm"
+        unit_helps = MIN_DIAMETER <= size / scale * UNITS[likely] <= MAX_DIAMETER
         raise InputError(
-            f"{where} is {size:.3g} m across if a unit of it is {scale:g} m; it looks like "
-            f"{'metres: pass --unit m' if size < MIN_DIAMETER else 'millimetres: pass --unit mm'}"
-            " or rescale the model"
+            f"{where} is {size:.3g} m across if a unit of it is {scale:g} m; "
+            + (f"it looks like {NAMES[likely]}: pass --unit {likely} or " if unit_helps else "")
+            + "rescale the model"
         )
     return mesh
 
@@ -196,11 +207,45 @@ def _read(path: Path) -> trimesh.Scene:
     return scene
 
 
+def _check_size(scene: trimesh.Scene, path: Path) -> None:
+    """Refuses a file whose few parts, shown many times over, would not fit into memory."""
+    shown = (scene.geometry[scene.graph[node][1]] for node in scene.graph.nodes_geometry)
+    count = sum(len(part.faces) for part in shown if isinstance(part, trimesh.Trimesh))
+    if count > MAX_FACES:
+        raise InputError(f"{path} has {count / 1e6:.0f} million faces: simplify the model")
+
+
+class Textures:
+    """The textures of a file's parts, each picture decoded and kept once, however many parts show it."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._texels = 0
+        self._known: dict[bytes, np.ndarray] = {}
+
+    def get(self, image: Image.Image) -> np.ndarray:
+        """(H, W, 3) uint8, the same array for equal pictures."""
+        if image.width * image.height > MAX_TEXELS_READ - self._texels:
+            millions = MAX_TEXELS_READ >> 20
+            raise InputError(f"the textures of {self._path} have over {millions} million pixels: shrink them")
+        try:
+            texture = np.array(image.convert("RGB"))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(
+                f"the texture of {self._path} cannot be read ({error}): export it again"
+            ) from error
+        key = hashlib.sha256(repr(texture.shape).encode() + texture.tobytes()).digest()
+        if key not in self._known:
+            self._known[key] = texture
+            self._texels += image.width * image.height
+        return self._known[key]
+
+
 def _has_faces(geometry: trimesh.parent.Geometry) -> bool:
     return isinstance(geometry, trimesh.Trimesh) and len(geometry.faces) > 0
 
 
-def _part(geometry: trimesh.Trimesh, path: Path) -> Mesh:
+def _part(geometry: trimesh.Trimesh, textures: Textures, path: Path) -> Mesh:
     """One geometry of a scene, in the unit of the file."""
     if not np.isfinite(geometry.vertices).all():
         raise InputError(f"{path} has vertices that are NaN or infinite: export it again")
@@ -219,11 +264,11 @@ def _part(geometry: trimesh.Trimesh, path: Path) -> Mesh:
         _array(geometry.vertices, np.float32),
         _array(geometry.faces, np.int32),
         _array(normals, np.float32),
-        **_appearance(visual, len(geometry.vertices), path),
+        **_appearance(visual, len(geometry.vertices), textures),
     )
 
 
-def _appearance(visual, count: int, path: Path) -> dict[str, np.ndarray]:
+def _appearance(visual, count: int, textures: Textures) -> dict[str, np.ndarray]:
     """The colours and the texture of one geometry, as keywords of `Mesh`."""
     if visual.kind == "vertex":
         return {"colors": _array(visual.vertex_colors[:, :3], np.uint8)}
@@ -231,11 +276,7 @@ def _appearance(visual, count: int, path: Path) -> dict[str, np.ndarray]:
     image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
     uv = getattr(visual, "uv", None)
     if uv is not None and len(uv) == count and image is not None:
-        try:
-            texture = np.array(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise InputError(f"the texture of {path} cannot be read ({error}): export it again") from error
-        look = {"uv": _array(uv, np.float32), "texture": texture}
+        look = {"uv": _array(uv, np.float32), "texture": textures.get(image)}
         factor = getattr(material, "baseColorFactor", None)
     else:
         look, factor = {}, getattr(material, "main_color", None)
@@ -247,12 +288,13 @@ def _appearance(visual, count: int, path: Path) -> dict[str, np.ndarray]:
 def _merge(parts: list[Mesh]) -> Mesh:
     """One mesh of several, their textures stacked as layers."""
     offsets = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
-    textures = [part.texture for part in parts if part.texture is not None]
+    textured = [part for part in parts if part.texture is not None]
     look = {}
-    if textures:
-        look["uv"] = np.concatenate(_layered_uv(parts))
-        look["texture"] = _stack_layers(textures)
-    if any(part.colors is not None for part in parts) or 0 < len(textures) < len(parts):
+    if textured:
+        layers = {id(part.texture): part.texture for part in textured}
+        look["uv"] = np.concatenate(_layered_uv(parts, list(layers)))
+        look["texture"] = _stack_layers(list(layers.values()))
+    if any(part.colors is not None for part in parts) or 0 < len(textured) < len(parts):
         look["colors"] = np.concatenate([vertex_colors(part) for part in parts])
     return Mesh(
         vertices=np.concatenate([part.vertices for part in parts]),
@@ -271,15 +313,15 @@ def vertex_colors(mesh: Mesh) -> np.ndarray:
     return np.full((len(mesh.vertices), 3), GREY if mesh.texture is None else 255, np.uint8)
 
 
-def _layered_uv(parts: list[Mesh]) -> list[np.ndarray]:
-    """uv (V, 3) of each part, its layer as the third column."""
-    layered, layer = [], 0
+def _layered_uv(parts: list[Mesh], layers: list[int]) -> list[np.ndarray]:
+    """uv (V, 3) of each part, its layer, by the texture's identity, as the third column."""
+    layered = []
     for part in parts:
         if part.uv is None:
             layered.append(np.tile(np.float32([0, 0, -1]), (len(part.vertices), 1)))
         else:
+            layer = layers.index(id(part.texture))
             layered.append(np.column_stack([part.uv, np.full(len(part.uv), layer, np.float32)]))
-            layer += 1
     return layered
 
 

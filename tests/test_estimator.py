@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -125,6 +126,26 @@ def test_a_symmetric_object_keeps_the_pose_nearest_to_its_last(estimator):
     turned = found(last=[as_pose("box", canonical), as_pose("cone", other), as_pose("cone", before)])
     assert np.allclose(turned, before, atol=1e-5)
     assert not np.allclose(turned, canonical, atol=0.1)
+
+
+def test_of_two_instances_the_nearer_one_was_its_last(estimator):
+    """Nearer by its middle: a pose's own origin may lie anywhere, and turns with the equivalent."""
+    cone = estimator.objects["cone"]
+    away = replace(cone, centre=np.array([0.4, 0.0, 0.0]), symmetry=parse_symmetry("z", (0.4, 0.0, 0.0)))
+    estimator.objects["cone"] = away
+    try:
+        here = np.eye(4)
+        here[:3, 3] = 0, 0, 1
+        same = here.copy()  # half a turn about the axis: the same to see, its origin 0.8 m off
+        same[:3, :3] = Rotation.from_euler("z", 180, degrees=True).as_matrix()
+        same[0, 3] = 0.8
+        beside = here.copy()
+        beside[0, 3] = 0.3
+        last = [as_pose("cone", beside), as_pose("cone", same)]
+        chosen = estimator._choose_equivalent(as_pose("cone", here), last)
+        assert np.allclose(chosen.cam_from_obj, same, atol=1e-6)
+    finally:
+        estimator.objects["cone"] = cone
 
 
 @pytest.mark.parametrize(("text", "count"), [("z4", 4), ("z2,x2", 4), ("x3", 3)])

@@ -53,7 +53,7 @@ def test_what_never_fits_is_one_line():
     def work(part: slice):
         raise torch.OutOfMemoryError("CUDA out of memory\nmore")
 
-    with pytest.raises(InputError, match=r"--batch 1.*--template_memory"):
+    with pytest.raises(InputError, match=r"runtime\.batch=1.*runtime\.template_memory"):
         Batches(4).run(work, 2)
 
 

@@ -1,6 +1,7 @@
 """The converted released network reproduces the original's outputs, from a checkpoint file in its format."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,19 +58,37 @@ class Run:
 def run(request, tmp_path_factory) -> Run:
     """The network's answers, as it is trained or as it is used, with batch norms folded."""
     name, _, use = request.param.partition("-")
-    path = write_released_checkpoint(name, tmp_path_factory.mktemp("golden") / "released.ckpt")
+    network = released_network(name, tmp_path_factory.mktemp("golden") / "released.ckpt")
+    if use:
+        network = as_used(network)
+    return compute(network, arrays("golden_inputs"), arrays(f"golden_{name}"))
+
+
+def released_network(name: str, path: Path) -> PicoPose:
+    write_released_checkpoint(name, path)
     size = {"vits14": "small", "vitl14": "large"}[name]
     network = PicoPose(Dinov2(f"vit_{size}_patch14_dinov2"), half_cell=0.5, viewing_ray=False).eval()
     fit(network, convert(read_checkpoint(path), network.state_dict(), path), path)
     path.unlink()
-    if use:
-        network = fold_batch_norms(network).to(memory_format=torch.channels_last)
-    return compute(network, arrays("golden_inputs"), arrays(f"golden_{name}"))
+    return network
+
+
+def as_used(network: PicoPose) -> PicoPose:
+    return fold_batch_norms(network).to(memory_format=torch.channels_last)
 
 
 @torch.inference_mode()
-def compute(network: PicoPose, inputs: dict[str, Tensor], golden: dict[str, Tensor]) -> Run:
-    real, template = network.backbone(rgb(inputs["query_rgb"])), network.backbone(rgb(inputs["template_rgb"]))
+def compute(
+    network: PicoPose,
+    inputs: dict[str, Tensor],
+    golden: dict[str, Tensor],
+    *,
+    bf16: bool = False,
+    stored: torch.dtype = torch.float32,
+) -> Run:
+    """bf16: whether the backbone computes in it; stored: what its maps of the templates are rounded to."""
+    real, template = (network.features(rgb(inputs[f"{of}_rgb"]), bf16=bf16) for of in ("query", "template"))
+    template = [m.to(stored).float() for m in template]
     foreground = network.mask_patches(inputs["query_mask"] > 0)
     scores, ids = matching.rank(
         matching.descriptors(real[-1]), foreground, matching.descriptors(template[-1]), k=4
@@ -146,3 +165,28 @@ def test_stage_2_pose(run: Run, hypothesis: int):
     distance = (pose[:, :3, 3] - golden[:, :3, 3]).norm(dim=-1) / golden[:, :3, 3].norm(dim=-1)
     assert torch.rad2deg(angle).max() < 0.5
     assert distance.max() < 0.005
+
+
+@pytest.mark.parametrize(
+    ("name", "bf16", "degrees", "share", "flow_px"),
+    [("vits14", False, 0.01, 0.0005, 0.05), ("vitl14", True, 0.1, 0.005, 0.5)],
+    ids=["templates in half precision", "bfloat16 too"],
+)
+def test_lower_precision_moves_little(tmp_path, name, bf16, degrees, share, flow_px):
+    """What a test run does beside the above: poses after stage 2, and the finest flow on average."""
+    network = as_used(released_network(name, tmp_path / "released.ckpt"))
+    inputs, golden = arrays("golden_inputs"), arrays(f"golden_{name}")
+    exact = compute(network, inputs, golden)
+    rounded = compute(network, inputs, golden, bf16=bf16, stored=torch.float16)
+    K = to_centres(inputs["query_M"]) @ inputs["query_K"]
+    for hypothesis in range(2):
+        pose, moved = (
+            pose_from_similarity(run.similarity[hypothesis], run.views[hypothesis], K, viewing_ray=False)
+            for run in (exact, rounded)
+        )
+        angle = torch.rad2deg(rotation_angle(pose[:, :3, :3] @ moved[:, :3, :3].mT)).max()
+        way = ((pose - moved)[:, :3, 3].norm(dim=-1) / pose[:, :3, 3].norm(dim=-1)).max()
+        flow = exact.flows[hypothesis][-1].offset - rounded.flows[hypothesis][-1].offset
+        flow = flow.norm(dim=1).mean()
+        print(f"{angle:.4f} degrees, {100 * way:.3f} % of the distance, flow {flow:.4f} px")
+        assert angle < degrees and way < share and flow < flow_px

@@ -1,5 +1,7 @@
 """Reading meshes of every kind, from files that the tests write, and refusing what cannot be used."""
 
+import json
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from PIL import Image
 from scipy.spatial.distance import pdist
 from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
+from rendering import mesh
 from rendering.mesh import Mesh, bounding_sphere, diameter, load_mesh, make_mesh, vertex_colors
 from rendering.renderer import Renderer
 from utils.errors import InputError
@@ -243,6 +246,57 @@ def test_damaged_texture_is_refused(tmp_path):
     for damaged in (b"no picture", whole[: len(whole) // 2]):
         texture.write_bytes(damaged)
         assert "cannot be read" in refused(path)
+
+
+def test_numbers_that_a_file_does_not_bring_are_refused(tmp_path):
+    """A file of half a kilobyte that would become a billion zeros."""
+    accessors = [{"componentType": 5126, "count": 10**9, "type": "VEC3"}]
+    parts = {"meshes": [{"primitives": [{"attributes": {"POSITION": 0}}]}], "nodes": [{"mesh": 0}]}
+    parts |= {"asset": {"version": "2.0"}, "accessors": accessors, "scenes": [{"nodes": [0]}], "scene": 0}
+    header = json.dumps(parts).encode()
+    header += b" " * (-len(header) % 4)
+    path = tmp_path / "bomb.glb"
+    length = 20 + len(header)
+    path.write_bytes(struct.pack("<4sIII4s", b"glTF", 2, length, len(header), b"JSON") + header)
+    with pytest.raises(InputError, match=r"bomb\.glb has 1000000000 numbers that it does not bring"):
+        load_mesh(path, unit="m")
+    path.with_suffix(".gltf").write_bytes(header)
+    with pytest.raises(InputError, match="does not bring"):
+        load_mesh(path.with_suffix(".gltf"), unit="m")
+
+
+def test_a_part_that_is_shown_too_often_is_refused(tmp_path, monkeypatch):
+    scene = trimesh.Scene()
+    for k in range(20):
+        scene.add_geometry(trimesh.creation.box((0.1, 0.1, 0.1)), geom_name="box", node_name=f"node{k}")
+    scene.geometry = {"box": scene.geometry["box"]}
+    for k in range(20):
+        scene.graph.update(frame_to=f"copy{k}", matrix=np.eye(4), geometry="box")
+    scene.export(tmp_path / "many.glb")
+    monkeypatch.setattr(mesh, "MAX_FACES", 200)
+    with pytest.raises(InputError, match=r"many\.glb has .* million faces"):
+        load_mesh(tmp_path / "many.glb", unit="m")
+
+
+def test_equal_textures_are_kept_once_and_large_ones_refused(tmp_path, monkeypatch):
+    scene, picture = trimesh.Scene(), Image.effect_noise((64, 48), 50).convert("RGB")
+    for k in range(3):
+        box = trimesh.creation.box((0.1, 0.1, 0.1))
+        box.visual = trimesh.visual.TextureVisuals(uv=np.random.default_rng(k).random((8, 2)), image=picture)
+        box.apply_translation((0.2 * k, 0, 0))
+        scene.add_geometry(box)
+    scene.export(tmp_path / "boxes.glb")
+    loaded = load_mesh(tmp_path / "boxes.glb", unit="m")
+    assert loaded.texture.shape == (1, 48, 64, 3) and set(loaded.uv[:, 2]) == {0}
+    monkeypatch.setattr(mesh, "MAX_TEXELS_READ", 64 * 48 - 1)
+    with pytest.raises(InputError, match="shrink them"):
+        load_mesh(tmp_path / "boxes.glb", unit="m")
+
+
+def test_the_unit_that_an_error_names_is_another_one(tmp_path):
+    trimesh.creation.box((20000, 100, 100)).export(tmp_path / "crane.ply")
+    with pytest.raises(InputError, match=r"crane\.ply is 20 m across.*; rescale the model"):
+        load_mesh(tmp_path / "crane.ply", unit="mm")
 
 
 def test_wrong_units_are_refused(tmp_path):

@@ -119,6 +119,7 @@ def picture(size, kind: str) -> bytes:
         ({"photo": picture((8000, 8000), "PNG")}, "photo.png has more than 50 million pixels"),
         ({"mesh": "mug.exe"}, "mug.exe: choose one mesh"),
         ({"mesh": ".ply"}, "'.ply' is no name for a file: rename it"),
+        ({"mesh": 100 * "\u676f" + ".ply"}, "is no name for a file: rename it"),
         ({"mesh": "../../../mug.ply"}, "mug.ply cannot be read as a mesh"),
         ({"left": "x"}, "left 'x' is no number: correct it"),
         ({"left": "40"}, "box 40 1 30 30: nothing of 64x48 px"),
@@ -143,6 +144,7 @@ def test_progress_is_told_while_templates_render(tmp_path):
     assert len(done) > 2 and done == sorted(done) and done[-1] == 42
     assert told[-1]["doing"] == "Finding the pose"
     assert set(last["result"]) == {"numbers", "size", "overlay", "matches", "scene"}
+    assert estimator.objects == {}  # a page may run for days
 
 
 def test_one_after_the_other(client, monkeypatch):

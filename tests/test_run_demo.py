@@ -116,6 +116,13 @@ BAD = {
     "empty mask": ({}, [*CAMERA, "--mask", "{}/black.png"], "black.png: empty; it must be other than 0 on"),
     "no detections": ({}, [*CAMERA, "--detections", "{}/text.ply"], "text.ply is not a JSON list: write a"),
     "no weights": ({}, [*CAMERA, *BOX, "--checkpoint_path", "{}/text.ply"], "{}/text.ply"),
+    "point": ({"mesh": "point.stl"}, [*CAMERA, *BOX], "all vertices of the mesh lie in one point"),
+    "no turn": ({}, [*CAMERA, *BOX, "--symmetry", "z00"], "--symmetry z00: write e.g. z (turns freely)"),
+    "two symmetries": (
+        {},
+        [*CAMERA, *BOX, "--symmetry", "z", "x"],
+        "z x: 2 given for 1 meshes",
+    ),
     "odd symmetry": ({}, [*CAMERA, *BOX, "--symmetry", "w"], "--symmetry w: write e.g. z (turns freely)"),
 }
 
@@ -123,6 +130,7 @@ BAD = {
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_gets_one_line(monkeypatch, capsys, inputs, case):
     (inputs / "text.ply").write_text("not a mesh")
+    trimesh.Trimesh([[1, 1, 1]] * 3, [[0, 1, 2]], process=False).export(inputs / "point.stl")
     (inputs / "text.png").write_text("not a picture")
     cv2.imwrite(str(inputs / "small.png"), np.full((7, 9), 255, np.uint8))
     cv2.imwrite(str(inputs / "black.png"), np.zeros((120, 160), np.uint8))
@@ -161,6 +169,43 @@ def test_a_folder_of_photos_and_several_meshes(monkeypatch, inputs, caplog):
         written = {file.name for file in (inputs / "out" / photo).iterdir()}
         assert written == {"pose.json", "overlay.png", "scene.glb", "matches_0.png", "matches_1.png"}
         assert "cone 0 0" in trimesh.load_scene(inputs / "out" / photo / "scene.glb").graph.nodes_geometry
+
+
+def test_a_second_run_leaves_no_pictures_of_the_first(monkeypatch, inputs):
+    boxes = ["--box", "20", "20", "80", "80", "--box", "60", "30", "130", "110"]
+    assert len(run(monkeypatch, inputs, *CAMERA, *boxes)) == 2
+    assert (inputs / "out" / "matches_1.png").is_file()
+    assert len(run(monkeypatch, inputs, *CAMERA, *boxes[:5])) == 1
+    assert [path.name for path in (inputs / "out").glob("matches_*.png")] == ["matches_0.png"]
+
+
+def test_entries_of_the_config_may_follow_photos(monkeypatch, inputs):
+    given = ["--mesh", "box.ply", "test.seed=1", *CAMERA, "--box", "20", "20", "80", "80"]
+    launch(monkeypatch, inputs, [*given, "--image", "photo.png", "test.threshold_px=3"])
+    assert len(load(inputs / "output" / "pose.json")["poses"]) == 1
+
+
+def test_a_symmetric_object_that_one_photo_does_not_show_keeps_its_pose(monkeypatch, inputs):
+    """The photo between is of another object, and the third is the first again: nothing has turned."""
+    told = []
+
+    def estimate(estimator, shot, last):
+        told.append([pose.name for pose in last])
+        return found(estimator, shot, last)
+
+    found = command.estimate
+    monkeypatch.setattr(command, "estimate", estimate)
+    trimesh.creation.cone(0.03, 0.09).export(inputs / "cone.stl")
+    shots = [("cone", "0.png"), ("box", "1.png"), ("cone", "2.png")]
+    entries = [{"label": name, "bbox": [20, 20, 60, 60], "image": image} for name, image in shots]
+    for _, image in shots:
+        cv2.imwrite(str(inputs / image), cv2.imread(str(inputs / "photo.png")))
+    path = dump(inputs / "detections.json", entries)
+    given = ["--mesh", "box.ply", "cone.stl", "--symmetry", "none", "z", *CAMERA, "--detections", path]
+    launch(monkeypatch, inputs, [*given, "--image", *(image for _, image in shots)])
+    assert told == [[], ["cone"], ["cone", "box"]]
+    first, third = (load(inputs / "output" / name / "pose.json")["poses"][0] for name in "02")
+    assert np.allclose(first["cam_from_obj"], third["cam_from_obj"], atol=1e-5)
 
 
 def test_detections_of_nothing_that_is_looked_for(monkeypatch, capsys, inputs):

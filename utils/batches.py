@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -43,12 +44,12 @@ class Batches:
     def _halve(self, error: torch.OutOfMemoryError) -> None:
         if self.size == 1:
             raise InputError(
-                f"--batch 1: the device's memory does not suffice ({str(error).splitlines()[0]}); "
-                "lower --template_memory, or pass --gpus cpu"
+                f"runtime.batch=1: the device's memory does not suffice ({str(error).splitlines()[0]}); "
+                "lower runtime.template_memory, or pass --gpus cpu"
             ) from None
         self.size //= 2
         torch.cuda.empty_cache()
-        LOG.warning("out of memory: going on with --batch %d", self.size)
+        LOG.warning("out of memory: going on with runtime.batch=%d", self.size)
 
 
 def automatic_batch(bytes_per_item: float, device: torch.device) -> int:
@@ -59,5 +60,14 @@ def automatic_batch(bytes_per_item: float, device: torch.device) -> int:
     if device.type == "cuda":
         free, most = torch.cuda.mem_get_info(device)[0], 64
     else:
-        free, most = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), 8
+        free, most = _available_memory(), 8
     return int(min(max(free / 4 // bytes_per_item, 1), most))
+
+
+def _available_memory() -> int:
+    """Bytes of main memory that can be had, those that only cache files included."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):  # not Linux
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

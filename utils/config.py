@@ -141,9 +141,7 @@ class TestConfig:
     views: int = 162  # templates per object
     threshold_px: float = 2.0  # inlier threshold of RANSAC, in pixels of the photo
     seed: int = 0
-    bf16: bool = (
-        False  # for the backbone: faster where there are instructions for it; see docs/performance.md
-    )
+    bf16: bool | None = None  # for the backbone, see docs/performance.md; None: on GPUs
 
     def __post_init__(self):
         if self.stage not in (1, 2, 3):

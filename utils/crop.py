@@ -69,8 +69,17 @@ def crop_image(image: Tensor, masks: Tensor, windows: Tensor, K: Tensor, size: i
     image (3, H, W) uint8; masks (B, H, W) bool; windows (B, 4) px, square; K (3, 3) of the photo.
     """
     rgb = resize_windows(image[None].float() / 255, windows, size, "bilinear")
-    mask = resize_windows(masks[:, None].float(), windows, size, "nearest")[:, 0] > 0.5
-    return Crop(rgb=rgb, mask=mask, K=crop_from_image(windows, size) @ K.float())
+    # One by one: of a large photo, all masks as numbers would take gigabytes.
+    parts = [_crop_mask(mask, window, size) for mask, window in zip(masks, windows, strict=True)]
+    return Crop(rgb=rgb, mask=torch.stack(parts), K=crop_from_image(windows, size) @ K.float())
+
+
+def _crop_mask(mask: Tensor, window: Tensor, size: int) -> Tensor:
+    """The window (4,) of a mask (H, W), resized to (size, size)."""
+    left, top, right, bottom = window.tolist()
+    inside = window - window[[0, 1, 0, 1]]
+    cut = mask[None, None, top:bottom, left:right].float()
+    return resize_windows(cut, inside[None], size, "nearest")[0, 0] > 0.5
 
 
 def crop_views(

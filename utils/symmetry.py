@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from utils.errors import InputError
 
-_TURN = re.compile(r"([xyz])(\d*)")
+_TURN = re.compile(r"([xyz])(\d{0,4})")
 _MAX_GROUP = 120  # motions: the icosahedron has 60
 
 
@@ -44,9 +44,11 @@ def parse_symmetry(text: str, centre: Sequence[float]) -> Symmetry:
     The axes run through `centre` (3,) m. Raises an `InputError` for anything else.
     """
     turns, axes = [], []
+    if text.lower() == "none":
+        return Symmetry(np.zeros((0, 4, 4)))
     for part in text.lower().replace(" ", ",").split(","):
         found = _TURN.fullmatch(part)
-        if not found or found[2] in ("0", "1"):
+        if not found or (found[2] and not 2 <= int(found[2]) <= _MAX_GROUP):
             raise InputError(f"--symmetry {text}: write e.g. z (turns freely), z4 (quarter turns) or z,x2")
         direction = np.eye(3)["xyz".index(found[1])]
         if found[2]:

@@ -27,7 +27,10 @@ def guess_unit(diameter: float, distance: float | None = None) -> str:
     """The unit, of `UNITS`, in which an object's diameter and distance are most like those of usual photos.
 
     diameter: in the file's unit; distance: the `apparent_distance` in the same, where a box is known.
+    Raises an `InputError` for a diameter of 0.
     """
+    if not diameter > 0:
+        raise InputError("all vertices of the mesh lie in one point: export it again")
 
     def strangeness(unit: str) -> float:
         size = abs(math.log10(diameter * UNITS[unit] / TYPICAL_SIZE))
