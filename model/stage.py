@@ -128,13 +128,17 @@ class PicoPoseStage:
     ) -> tuple[Tensor, Correspondences | None]:
         """Coarse poses (H, 4, 4) and, after stage 3, the correspondences of all hypotheses."""
         with self.stopwatch("dense maps of the photo"):
-            real = descriptors(maps[-1])
-            dense = self.network.dense(maps) if self.stage == 3 else ()
+            real, dense = descriptors(maps[-1]), self._dense(maps) if self.stage == 3 else ()
         parts = self.batches.run(
             lambda part: self._follow_part(real, dense, K, hypotheses[part]), len(hypotheses.owner)
         )
         coarse, matches = zip(*parts, strict=True)
         return torch.cat(coarse), Correspondences.cat(matches) if self.stage == 3 else None
+
+    def _dense(self, maps: list[Tensor]) -> tuple[Tensor, ...]:
+        """The dense maps of all crops, coarse to fine."""
+        parts = self.batches.run(lambda part: self.network.dense([m[part] for m in maps]), len(maps[-1]))
+        return tuple(torch.cat(level) for level in zip(*parts, strict=True))
 
     def _follow_part(
         self, real: Tensor, dense: tuple[Tensor, ...], K: Tensor, hypotheses: Hypotheses

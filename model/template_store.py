@@ -19,6 +19,7 @@ from torch import Tensor
 from model import backbone
 from model.picopose import PicoPose
 from utils import crop, geometry
+from utils.batches import Batches
 from utils.files import write_atomically
 from utils.structs import Record, View
 
@@ -77,7 +78,7 @@ class TemplateStore:
         bf16: bool = False,
     ):
         self._folder, self._network, self._source = folder, network, source
-        self._batch, self._bf16 = batch, bf16
+        self._batches, self._bf16 = Batches(batch), bf16
         self._made_with = f"{digest_of(network)} {bf16}"
 
     def open(self, obj_id: int) -> PreparedViews:
@@ -89,13 +90,13 @@ class TemplateStore:
             LOG.info("preparing the templates of object %s, once: %s", obj_id, path)
         except SafetensorError as error:
             LOG.warning("%s is damaged (%s) and is written again", path, error)
-        parts = [self._compute(part) for views in self._source.views(obj_id) for part in self._split(views)]
+        parts = [part for views in self._source.views(obj_id) for part in self._compute_all(views)]
         with write_atomically(path) as temporary:
             save_file({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, temporary)
         return PreparedViews(path)
 
-    def _split(self, views: View) -> Iterable[View]:
-        return (views[i] for i in torch.arange(len(views.rgb)).split(self._batch))
+    def _compute_all(self, views: View) -> list[dict[str, Tensor]]:
+        return self._batches.run(lambda part: self._compute(views[part]), len(views.rgb))
 
     @torch.inference_mode()
     def _compute(self, views: View) -> dict[str, Tensor]:
