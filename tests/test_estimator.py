@@ -96,9 +96,7 @@ print(estimator.config.checkpoint, *estimator.add_object({str(meshes / "box.ply"
 
 
 def test_the_example_finds_the_cereal_box(capsys):
-    pose = estimate.main(
-        device="cpu", log_dir=shipped.log_dir().name, overrides=[f"test.views={shipped.VIEWS}"]
-    )
+    pose = estimate.main(device="cpu", log_dir=shipped.log_dir().name)
     assert len(capsys.readouterr().out.splitlines()) == 4
     truth = json.loads((ROOT / "data/mini/test/000001/scene_gt.json").read_text())["0"][2]
     assert truth["obj_id"] == 2
