@@ -13,6 +13,6 @@ def log_dir() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="picopose-test-")
 
 
-def estimator() -> PoseEstimator:
+def estimator(views: int = VIEWS) -> PoseEstimator:
     """A new one; what others prepared before is found on disk."""
-    return PoseEstimator(device="cpu", log_dir=log_dir().name, overrides=[f"test.views={VIEWS}"])
+    return PoseEstimator(device="cpu", log_dir=log_dir().name, overrides=[f"test.views={views}"])
