@@ -216,18 +216,15 @@ def _check_size(scene: trimesh.Scene, path: Path) -> None:
 
 
 class Textures:
-    """The textures of a file's parts, each picture decoded and kept once, however many parts show it."""
+    """The textures of a file's parts, equal ones kept once, however many parts show them."""
 
     def __init__(self, path: Path):
         self._path = path
-        self._texels = 0
         self._known: dict[bytes, np.ndarray] = {}
 
     def get(self, image: Image.Image) -> np.ndarray:
         """(H, W, 3) uint8, the same array for equal pictures."""
-        if image.width * image.height > MAX_TEXELS_READ - self._texels:
-            millions = MAX_TEXELS_READ >> 20
-            raise InputError(f"the textures of {self._path} have over {millions} million pixels: shrink them")
+        self._check_room(image.width * image.height)  # before it is decoded
         try:
             texture = np.array(image.convert("RGB"))
         except (OSError, ValueError, SyntaxError) as error:
@@ -235,10 +232,14 @@ class Textures:
                 f"the texture of {self._path} cannot be read ({error}): export it again"
             ) from error
         key = hashlib.sha256(repr(texture.shape).encode() + texture.tobytes()).digest()
-        if key not in self._known:
-            self._known[key] = texture
-            self._texels += image.width * image.height
-        return self._known[key]
+        found = self._known.setdefault(key, texture)
+        self._check_room(sum(known.size // 3 for known in self._known.values()))
+        return found
+
+    def _check_room(self, texels: int) -> None:
+        if texels > MAX_TEXELS_READ:
+            millions = MAX_TEXELS_READ >> 20
+            raise InputError(f"the textures of {self._path} have over {millions} million pixels: shrink them")
 
 
 def _has_faces(geometry: trimesh.parent.Geometry) -> bool:

@@ -288,6 +288,8 @@ def test_equal_textures_are_kept_once_and_large_ones_refused(tmp_path, monkeypat
     scene.export(tmp_path / "boxes.glb")
     loaded = load_mesh(tmp_path / "boxes.glb", unit="m")
     assert loaded.texture.shape == (1, 48, 64, 3) and set(loaded.uv[:, 2]) == {0}
+    monkeypatch.setattr(mesh, "MAX_TEXELS_READ", 64 * 48)
+    assert load_mesh(tmp_path / "boxes.glb", unit="m").texture.shape == (1, 48, 64, 3)  # it counts once
     monkeypatch.setattr(mesh, "MAX_TEXELS_READ", 64 * 48 - 1)
     with pytest.raises(InputError, match="shrink them"):
         load_mesh(tmp_path / "boxes.glb", unit="m")
