@@ -4,6 +4,7 @@ The files are written by `rendering.render_templates`; those that the authors of
 """
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from utils.geometry import rigid
 from utils.images import read_pixels
 from utils.structs import View
 
-_METRES_PER_MM = 1e-3
+_POSE_UNITS = (1e-3, 1e-4)  # m: of our templates and BOP's; of training templates by the original's scripts
 _CHUNK = 8  # whole images held at a time
 
 
@@ -38,8 +39,10 @@ class Templates:
         self._obj = obj
         self._depth_unit = layouts.template_depth_unit(name)
         self._remedy = f"run python -m rendering.render_templates --dataset {name} --data_dir {data_dir}"
-        self.cam_from_obj = self._poses()  # (V, 4, 4) m, float32
-        self._check_views()
+        self._check_version()
+        poses = self._poses()
+        self._check_views(len(poses))
+        self.cam_from_obj = self._in_metres(poses)  # (V, 4, 4) m, float32
 
     def __len__(self) -> int:
         return len(self.cam_from_obj)
@@ -76,15 +79,24 @@ class Templates:
                 size,
             )
 
-    def _check_views(self) -> None:
+    def _check_version(self) -> None:
+        """Refuses templates that an earlier version of this program rendered; others have no record."""
+        record = layouts.template_digest(self._folder, self._obj)
+        if record.is_file() and not layouts.is_current(record.read_text(encoding="utf-8")):
+            raise InputError(
+                f"the templates of object {self._obj} in {self._folder} are of an earlier version of this "
+                f"program, seen from another distance: {self._remedy}"
+            )
+
+    def _check_views(self, count: int) -> None:
         """Every pose has its two images, and there is no image without a pose."""
-        for view in range(len(self)):
+        for view in range(count):
             for path in layouts.template_files(self._folder, self._obj, view):
                 if not path.is_file():
                     raise InputError(f"template {path} not found: {self._remedy}")
-        surplus, _ = layouts.template_files(self._folder, self._obj, len(self))
+        surplus, _ = layouts.template_files(self._folder, self._obj, count)
         if surplus.exists():
-            raise InputError(f"template {surplus} has no pose, of {len(self)} poses in all: {self._remedy}")
+            raise InputError(f"template {surplus} has no pose, of {count} poses in all: {self._remedy}")
 
     def _images(self, view: int) -> tuple[Tensor, Tensor]:
         """RGBA (H, W, 4) uint8 and depth (H, W) float32, in counts of the file, of one view."""
@@ -107,7 +119,26 @@ class Templates:
             raise InputError(f"template {path} is {pixels.shape} {pixels.dtype}, not {expected}: {redo}")
         return pixels
 
+    def _in_metres(self, poses: Tensor) -> Tensor:
+        """Poses (V, 4, 4) in m, float32, of those in mm or, as the original's training sets have, in 0.1 mm.
+
+        Which of them is told by the first view that shows a surface: its depth's unit is known.
+        """
+        for view, pose in enumerate(poses):
+            depth = self._images(view)[1]
+            if (depth > 0).any():
+                surface = float(depth[depth > 0].median()) * self._depth_unit
+                unit = min(_POSE_UNITS, key=lambda unit: abs(math.log(surface / (unit * pose[2, 3]))))
+                if abs(math.log(surface / (unit * pose[2, 3]))) > math.log(2):
+                    raise InputError(
+                        f"object {self._obj} in {self._folder}: view {view} shows it {surface:.3g} m away, "
+                        f"its pose says {pose[2, 3]:.4g} mm: {self._remedy}"
+                    )
+                return rigid(poses[:, :3, :3], poses[:, :3, 3] * unit).float()
+        raise InputError(f"no template of object {self._obj} in {self._folder} shows it: {self._remedy}")
+
     def _poses(self) -> Tensor:
+        """(V, 4, 4) float64 in the unit of the file."""
         path = layouts.template_poses(self._folder, self._obj)
         try:
             poses = np.load(path, allow_pickle=False)
@@ -122,10 +153,10 @@ class Templates:
         poses = torch.from_numpy(poses.astype(np.float64))
         rotation, translation = poses[:, :3, :3], poses[:, :3, 3]
         skewed = (rotation @ rotation.mT - torch.eye(3)).abs().amax(dim=(1, 2)) > 1e-3
-        good = ~skewed & (translation.norm(dim=1) >= 1) & poses.isfinite().all(dim=(1, 2))
+        good = ~skewed & (translation[:, 2] >= 1) & poses.isfinite().all(dim=(1, 2))
         if len(poses) == 0 or not good.all():
             raise InputError(f"{path} holds what is no pose in mm: {self._remedy}")
-        return rigid(rotation, translation * _METRES_PER_MM).float()
+        return poses
 
 
 class TemplateSet:

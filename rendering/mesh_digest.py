@@ -3,15 +3,12 @@
 Names are looked for in the text of the files, which is quicker than to read the mesh.
 """
 
-import functools
 import hashlib
-import inspect
 import re
 from pathlib import Path
 
 import numpy as np
 
-from rendering import mesh, renderer, shaders, viewpoints
 from rendering.mesh import FilesBeside, Mesh
 from utils import layouts
 
@@ -24,31 +21,25 @@ _NAMED = re.compile(
 _MAX_NAME = 255  # bytes
 
 
-@functools.cache
-def drawing_digest() -> str:
-    """SHA-256 of the code and constants that decide how a template looks and where it is seen from."""
-    digest = hashlib.sha256(repr((layouts.TEMPLATE_K, layouts.TEMPLATE_SIZE)).encode())
-    for module in (mesh, renderer, shaders, viewpoints):
-        digest.update(inspect.getsource(module).encode())
-    return digest.hexdigest()
-
-
 def mesh_digest(path: Path, *parameters: object) -> str:
-    """SHA-256 of a mesh file, the files it names, and `parameters`; an `OSError` if the mesh is missing."""
-    digest = hashlib.sha256(repr((drawing_digest(), parameters)).encode())
+    """Of a mesh file, the files it names, and `parameters`, after the version of the way of rendering.
+
+    Raises an `OSError` if the mesh is missing.
+    """
+    digest = hashlib.sha256(repr(parameters).encode())
     for file in files_of(path):
         digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()
+    return f"{layouts.TEMPLATE_VERSION} {digest.hexdigest()}"
 
 
 def content_digest(shown: Mesh, *parameters: object) -> str:
-    """SHA-256 of a mesh as it was read, and `parameters`."""
-    digest = hashlib.sha256(repr((drawing_digest(), parameters)).encode())
+    """As `mesh_digest`, of a mesh as it was read."""
+    digest = hashlib.sha256(repr(parameters).encode())
     for name, values in vars(shown).items():
         if values is not None:
             digest.update(f"{name} {values.shape}".encode())
             digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()
+    return f"{layouts.TEMPLATE_VERSION} {digest.hexdigest()}"
 
 
 def files_of(path: Path) -> list[Path]:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from rendering.mesh import UNITS, Mesh, load_mesh
 from rendering.mesh_digest import mesh_digest
 from rendering.renderer import Renderer, Rendering
-from rendering.viewpoints import SUBDIVISIONS, object_poses
+from rendering.viewpoints import VIEWS, object_poses
 from utils import layouts
 from utils.errors import InputError, exits_cleanly
 from utils.files import write_atomically
@@ -94,7 +94,7 @@ def is_complete(job: Job) -> bool:
 
 def _digest(job: Job) -> str:
     """Of everything that an object's templates depend on."""
-    return mesh_digest(job.mesh.path, job.mesh.unit, job.n_views, job.depth_unit)
+    return mesh_digest(job.mesh.path, job.mesh.unit, job.mesh.aim, job.n_views, job.depth_unit)
 
 
 def render_object(job: Job) -> str:
@@ -104,7 +104,7 @@ def render_object(job: Job) -> str:
     _check_replaceable(folder)  # better told now than after the rendering
     mesh = load_mesh(job.mesh.path, unit=job.mesh.unit)
     digest = _digest(job)
-    poses = object_poses(mesh.vertices, job.n_views)
+    poses = object_poses(mesh.vertices, job.n_views, aim=job.mesh.aim)
     _remove_images(unfinished)
     unfinished.mkdir(parents=True)
     with Renderer() as renderer:
@@ -211,7 +211,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="name of a folder below --data_dir: a BOP data set or plain meshes; or gso, shapenet",
     )
     parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder that holds the data set")
-    parser.add_argument("--views", type=int, choices=sorted(SUBDIVISIONS), default=162)
+    parser.add_argument("--views", type=int, choices=VIEWS, default=162)
     parser.add_argument(
         "--unit", choices=sorted(UNITS), help="of the meshes (default: BOP mm, plain folders m)"
     )

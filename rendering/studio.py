@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rendering.mesh import Mesh, bounding_sphere, hull_vertices, load_mesh, make_mesh
+from rendering.mesh import Mesh, hull_vertices, load_mesh, make_mesh
 from rendering.prints import random_texture
 from rendering.renderer import Light, Renderer, Rendering
 from rendering.shapes import random_shape
-from rendering.viewpoints import ORIGIN_SHARE, object_poses
+from rendering.viewpoints import aim_point, object_poses
 
 Instance = tuple[Mesh, np.ndarray]  # a mesh and its cam_from_obj (4, 4) m
 
@@ -36,10 +36,7 @@ class Studio:
     def load(self, path: Path, unit: float) -> Mesh:
         """A mesh file as training object; an origin too far off for the templates moves to the centre."""
         mesh = load_mesh(path, unit=unit)
-        centre, radius = bounding_sphere(mesh.vertices)
-        if np.linalg.norm(centre) <= ORIGIN_SHARE * radius:
-            return mesh
-        return replace(mesh, vertices=mesh.vertices - centre.astype(np.float32))
+        return replace(mesh, vertices=mesh.vertices - aim_point(mesh.vertices).astype(np.float32))
 
     def random_shape(self, rng: np.random.Generator) -> Mesh:
         return random_shape(rng)

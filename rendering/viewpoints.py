@@ -1,23 +1,28 @@
 """Where the templates of an object are seen from: the vertices of an icosphere about it.
 
-The numbers of views, the distance of one diameter and the aim at the model's origin are those of the paper.
+The numbers of views, their order, the distance and the aim are those of the released templates.
 """
 
+import functools
+from pathlib import Path
+
 import numpy as np
-import trimesh
 
-from rendering.mesh import bounding_sphere, diameter
-
-SUBDIVISIONS = {42: 1, 162: 2, 642: 3}  # of the icosphere, by its number of vertices
-ORIGIN_SHARE = 0.5  # of the bounding sphere's radius: an origin farther off its centre is not aimed at
+VIEWS = (42, 162, 642)  # vertices of an icosphere after one, two and three subdivisions
+DIAGONALS = 2.0  # distance of the cameras in diagonals of the model's bounding box
+ORIGIN_SHARE = 0.25  # of that diagonal: an origin farther off the box's centre is not aimed at
 
 
+@functools.cache
 def view_directions(n_views: int) -> np.ndarray:
-    """Unit vectors (V, 3) from the object towards the cameras: 42, 162 or 642, evenly spread."""
-    if n_views not in SUBDIVISIONS:
-        raise ValueError(f"{n_views} views: choose one of {sorted(SUBDIVISIONS)}")
-    directions = np.asarray(trimesh.creation.icosphere(SUBDIVISIONS[n_views]).vertices)
-    return directions / np.linalg.norm(directions, axis=1, keepdims=True)
+    """Unit vectors (V, 3) from the object towards the cameras: 42, 162 or 642, evenly spread, upwards.
+
+    They come from a table, since the original's order among cameras of one height follows no simple rule.
+    """
+    if n_views not in VIEWS:
+        raise ValueError(f"{n_views} views: choose one of {', '.join(map(str, VIEWS))}")
+    with np.load(Path(__file__).with_name("viewpoints.npz"), allow_pickle=False) as table:
+        return table[f"views{n_views}"]
 
 
 def view_poses(n_views: int, distance: float, centre: np.ndarray) -> np.ndarray:
@@ -36,13 +41,26 @@ def view_poses(n_views: int, distance: float, centre: np.ndarray) -> np.ndarray:
     return poses
 
 
-def object_poses(vertices: np.ndarray, n_views: int) -> np.ndarray:
+def object_poses(vertices: np.ndarray, n_views: int, *, aim: str = "origin") -> np.ndarray:
     """cam_from_obj (V, 4, 4) of the templates of a model with vertices (V, 3) in m.
 
-    The cameras stand one diameter away from the model's origin, or from the centre of its bounding sphere
-    where the origin lies more than half the sphere's radius from that centre.
+    The cameras stand two diagonals of the model's bounding box away from where they look.
+
+    Args:
+        aim: "origin" of the model, or the "centre" of its bounding box; that is also where they look if the
+            origin is a quarter of the diagonal or more away from it.
     """
-    centre, radius = bounding_sphere(vertices)
-    if np.linalg.norm(centre) <= ORIGIN_SHARE * radius:
-        centre = np.zeros(3)
-    return view_poses(n_views, diameter(vertices), centre)
+    return view_poses(n_views, DIAGONALS * _box(vertices)[1], aim_point(vertices, aim))
+
+
+def aim_point(vertices: np.ndarray, aim: str = "origin") -> np.ndarray:
+    """(3,) m: where the cameras look, see `object_poses`."""
+    centre, diagonal = _box(vertices)
+    near = np.linalg.norm(centre) < ORIGIN_SHARE * diagonal
+    return np.zeros(3) if near and aim == "origin" else centre
+
+
+def _box(vertices: np.ndarray) -> tuple[np.ndarray, float]:
+    """Centre (3,) and diagonal of the bounding box along the axes."""
+    low, high = (np.asarray(end(vertices, axis=0), dtype=np.float64) for end in (np.min, np.max))
+    return (low + high) / 2, float(np.linalg.norm(high - low))

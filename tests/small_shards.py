@@ -55,7 +55,7 @@ def _write_mesh(data_dir: Path, root: Path, name: str) -> Mesh:
     path = root / "google_scanned_objects" / "models_normalized" / name / "meshes" / "model.obj"
     path.parent.mkdir(parents=True)
     trimesh.creation.box(OBJECTS[name]).export(path)
-    file = layouts.MeshFile(path, 0.1)
+    file = layouts.MeshFile(path, 0.1, "centre")
     render_object(Job(file, layouts.templates_dir(data_dir, "gso"), name, 42, 1e-4))
     return load_mesh(path, unit=0.1)
 

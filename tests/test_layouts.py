@@ -35,8 +35,8 @@ def test_gso_meshes(tmp_path, root):
     models = tmp_path / root / "google_scanned_objects/models_normalized"
     touch(models / "Mug/meshes/model.obj")
     assert list(find_meshes(tmp_path, "gso").items()) == [
-        ("000000", MeshFile(models / "Shoe/meshes/model.obj", 0.1)),
-        ("000007", MeshFile(models / "Mug/meshes/model.obj", 0.1)),
+        ("000000", MeshFile(models / "Shoe/meshes/model.obj", 0.1, "centre")),
+        ("000007", MeshFile(models / "Mug/meshes/model.obj", 0.1, "centre")),
     ]
 
 

@@ -9,11 +9,12 @@ import pytest
 import trimesh
 
 from rendering import render_templates
-from rendering.mesh import make_mesh
+from rendering.mesh import hull_vertices, load_mesh, make_mesh
 from rendering.mesh_digest import files_of, mesh_digest
 from rendering.render_templates import Job, render_templates_of
 from rendering.renderer import Renderer
 from rendering.viewpoints import object_poses, view_directions, view_poses
+from tests.shared import shared
 from utils import layouts
 
 
@@ -55,12 +56,39 @@ def test_cameras_look_at_the_centre_and_stand_upright(count: int):
     assert (up[:, 1] < 1e-12).all()  # ... and points up, where it can be seen from the side
 
 
-def test_cameras_aim_at_the_origin_unless_it_lies_far_off():
-    ball = trimesh.creation.icosphere(subdivisions=3, radius=0.05).vertices
-    for offset, aim in ((0.02, 0.0), (0.03, 0.03)):  # radius 0.05: half of it is 0.025
-        poses = object_poses(ball + np.array([offset, 0, 0]), 42)
-        seen = poses[:, :3, :3] @ [aim, 0, 0] + poses[:, :3, 3]
-        np.testing.assert_allclose(seen, np.tile([0, 0, 0.1], (42, 1)), atol=2e-4)
+@pytest.mark.parametrize("count", [42, 162, 642])
+def test_rotations_are_those_of_the_released_templates(count: int):
+    with np.load(shared("reference/golden_viewpoints.npz")) as golden:
+        np.testing.assert_allclose(
+            view_poses(count, 1, np.zeros(3))[:, :3, :3], golden[f"views{count}"], atol=1e-9
+        )
+
+
+def test_cameras_stand_two_diagonals_of_the_box_away_and_aim_at_the_origin_unless_it_lies_far_off():
+    sides = np.array([0.03, 0.04, 0.12])  # diagonal 0.13
+    box = trimesh.creation.box(sides).vertices
+    for offset, aim, looked_at in ((0.032, "origin", 0.0), (0.033, "origin", 0.033), (0.02, "centre", 0.02)):
+        poses = object_poses(box + np.array([offset, 0, 0]), 42, aim=aim)
+        seen = poses[:, :3, :3] @ [looked_at, 0, 0] + poses[:, :3, 3]
+        np.testing.assert_allclose(seen, np.tile([0, 0, 0.26], (42, 1)), atol=1e-6)
+
+
+SEEN_WHOLE = [("lmo", "models/*.ply", "mm"), ("meshes", "*.glb", "m")]
+
+
+@pytest.mark.parametrize(("folder", "pattern", "unit"), [("mini", "models/*.ply", "mm"), *SEEN_WHOLE])
+def test_no_view_of_any_model_touches_the_border(folder: str, pattern: str, unit: str):
+    root = Path("data/mini") if folder == "mini" else shared(folder)
+    files = sorted(root.glob(pattern))
+    assert len(files) >= 8
+    for file in files:
+        corners = hull_vertices(load_mesh(file, unit=unit).vertices)
+        poses = object_poses(corners, 162)
+        xyz = np.einsum("vij,nj->vni", poses[:, :3, :3], corners) + poses[:, None, :3, 3]
+        xyw = xyz @ np.array(layouts.TEMPLATE_K).T
+        xy = xyw[..., :2] / xyw[..., 2:]
+        assert xy.min() > 1, file
+        assert (xy.max(axis=(0, 1)) < np.array(layouts.TEMPLATE_SIZE) - 2).all(), file
 
 
 def write_ball(folder: Path, name: str = "ball", radius: float = 0.04) -> None:
@@ -136,11 +164,11 @@ def test_templates_of_training_sets(dataset: str, listing: str, entry: dict, mes
     )
     templates = tmp_path / "templates" / dataset
     depth = cv2.imread(str(templates / "000007" / "000007_depth.png"), cv2.IMREAD_UNCHANGED)
-    # A unit of these meshes is 0.1 m: the ball is 100 mm wide and its surface 50 mm from the camera, or a
-    # little more where it is flat. A count is 0.1 mm.
-    assert 500 <= depth[240, 320] <= 530
+    # A unit of these meshes is 0.1 m: the ball is 100 mm wide, its box has a diagonal of 173.2 mm, and its
+    # surface lies 50 mm before its middle, or a little less where it is flat. A count is 0.1 mm.
+    assert 2964 <= depth[240, 320] <= 2994
     poses = np.load(templates / "object_poses" / "000007.npy")
-    np.testing.assert_allclose(np.linalg.norm(poses[:, :3, 3], axis=1), 100, rtol=1e-3)  # mm
+    np.testing.assert_allclose(np.linalg.norm(poses[:, :3, 3], axis=1), 346.41, rtol=1e-5)  # mm
 
 
 def test_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
@@ -192,14 +220,15 @@ def test_incomplete_objects_are_rendered_again(tmp_path):
 def test_templates_of_another_mesh_or_unit_are_rendered_again(tmp_path):
     write_ball(tmp_path / "toys", radius=0.01)
     poses = tmp_path / "templates" / "toys" / "object_poses" / "ball.npy"
-    for radius, options, distance in ((0.01, (), 20), (0.02, (), 40), (0.02, ("--unit", "mm"), None)):
+    for radius, options in ((0.01, ()), (0.02, ()), (0.02, ("--unit", "mm"))):
         write_ball(tmp_path / "toys", radius=radius)
-        if distance is None:
+        if options:
             with pytest.raises(SystemExit):  # too small in mm: so the old templates were not taken
                 run(tmp_path, "--processes", "1", *options)
             continue
         run(tmp_path, "--processes", "1", *options)
-        np.testing.assert_allclose(np.linalg.norm(np.load(poses)[:, :3, 3], axis=1), distance, rtol=1e-3)
+        distance = 2 * 2000 * radius * np.sqrt(3)  # mm: two diagonals of the ball's box
+        np.testing.assert_allclose(np.linalg.norm(np.load(poses)[:, :3, 3], axis=1), distance, rtol=1e-5)
         assert is_complete(tmp_path, "ball")
 
 
@@ -287,4 +316,4 @@ def test_unit_of_a_folder_of_meshes_can_be_given(tmp_path, capsys):
     assert "looks like millimetres" in capsys.readouterr().err
     run(tmp_path, "--processes", "1", "--unit", "mm")
     poses = np.load(tmp_path / "templates" / "toys" / "object_poses" / "ball.npy")
-    np.testing.assert_allclose(np.linalg.norm(poses[:, :3, 3], axis=1), 80, rtol=1e-3)
+    np.testing.assert_allclose(poses[:, 2, 3], 2 * 80 * np.sqrt(3), rtol=1e-3)

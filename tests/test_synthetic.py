@@ -123,8 +123,8 @@ def test_masks_are_imperfect_but_of_the_object():
 
 def test_photos_have_backgrounds_and_templates_have_none():
     for pair in pairs():
-        around = pair.template.rgb[:, pair.template.depth == 0]
-        assert around.numel() == 0 or around.max() < 0.6  # blended outlines only
+        shown = torch.nn.functional.max_pool2d((pair.template.depth > 0)[None].float(), 3, 1, 1)[0] > 0
+        assert not pair.template.rgb[:, ~shown].any()  # but for outlines that are blended with the background
         assert pair.template.mask.equal(pair.template.depth > 0)
     outside = torch.cat([pair.real.rgb[:, pair.real.depth == 0].flatten() for pair in pairs()])
     assert outside.std() > 0.1
@@ -137,7 +137,7 @@ def box_of(*sides: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_template_is_the_one_of_the_rendered_folder():
-    # An elongated object: at a distance of one diameter many views cut it off.
+    # An elongated object, seen from its side and from its end.
     mesh = make_mesh(*box_of(0.3, 0.02, 0.05))
     thing = TrainingObject("box", mesh, hull_vertices(mesh.vertices), object_poses(mesh.vertices, 42))
     with Renderer() as renderer:

@@ -58,6 +58,30 @@ def test_depth_colour_and_poses_agree(tmp_path, name):
     assert view.cam_from_obj[3, :3, 3].tolist() == pytest.approx([0.006, -0.003, 0.23])
 
 
+def test_poses_in_tenths_of_millimetres_are_told_by_their_depth(tmp_path):
+    folder = write_templates(tmp_path, "gso")  # depth in 0.1 mm, poses in mm, as this program writes them
+    poses = np.load(layouts.template_poses(folder, OBJ))
+    expected = Templates(tmp_path, "gso", OBJ).cam_from_obj
+    poses[:, :3, 3] *= 10  # as the original's scripts do
+    np.save(layouts.template_poses(folder, OBJ), poses)
+    torch.testing.assert_close(Templates(tmp_path, "gso", OBJ).cam_from_obj, expected)
+    poses[:, :3, 3] *= 10
+    np.save(layouts.template_poses(folder, OBJ), poses)
+    with pytest.raises(InputError, match=r"view 0 shows it 0.2 m away, its pose says 2e\+04 mm"):
+        Templates(tmp_path, "gso", OBJ)
+
+
+def test_templates_of_an_earlier_version_are_not_used(tmp_path):
+    folder = write_templates(tmp_path)
+    record = layouts.template_digest(folder, OBJ)
+    record.write_text(f"{layouts.TEMPLATE_VERSION} 0123")
+    Templates(tmp_path, "toy", OBJ)
+    for earlier in (f"{layouts.TEMPLATE_VERSION - 1} 0123", "0123456789abcdef"):
+        record.write_text(earlier)
+        with pytest.raises(InputError, match=r"000004 .* earlier version .*: run python -m rendering"):
+            Templates(tmp_path, "toy", OBJ)
+
+
 def test_views_can_be_chosen(tmp_path):
     write_templates(tmp_path)
     templates = Templates(tmp_path, "toy", OBJ)

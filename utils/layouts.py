@@ -11,6 +11,8 @@ from utils.errors import InputError
 from utils.files import read_json
 
 TEMPLATE_SIZE = (640, 480)  # width, height of a rendered template
+# Raised whenever templates come to look different or to be seen from elsewhere: older ones are not used then.
+TEMPLATE_VERSION = 2
 TEMPLATE_K = ((572.4114, 0.0, 320.0), (0.0, 573.57043, 240.0), (0.0, 0.0, 1.0))
 
 BOP_CORE = ("lmo", "tless", "tudl", "icbin", "itodd", "hb", "ycbv")
@@ -27,6 +29,7 @@ class MeshFile:
 
     path: Path
     unit: float  # metres per unit of the mesh: 0.001 for BOP, 0.1 for MegaPose's normalised ones, else 1
+    aim: str = "origin"  # of its templates' cameras, see `rendering.viewpoints.object_poses`
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class _TrainingSet:
     listing: str  # JSON: obj_id and the keys of the mesh's folder
     keys: tuple[str, ...]
     mesh: str  # below the object's folder
+    aim: str  # of the templates' cameras
 
 
 _TRAINING_SETS = {
@@ -47,6 +51,7 @@ _TRAINING_SETS = {
         listing="gso_models.json",
         keys=("gso_id",),
         mesh="meshes/model.obj",
+        aim="centre",
     ),
     "shapenet": _TrainingSet(
         folder="MegaPose-ShapeNetCore",
@@ -54,6 +59,7 @@ _TRAINING_SETS = {
         listing="shapenet_models.json",
         keys=("shapenet_synset_id", "shapenet_source_id"),
         mesh="models/model_normalized.obj",
+        aim="origin",
     ),
 }
 _NORMALISED_UNIT = 0.1  # MegaPose's scenes show the normalised meshes at a tenth of a metre per unit
@@ -185,6 +191,11 @@ def template_digest(templates: Path, obj: str) -> Path:
     return templates / "object_poses" / f"{obj}.sha256"
 
 
+def is_current(digest: str) -> bool:
+    """Whether the digest of `template_digest` is of templates as this version renders them."""
+    return digest.split(" ")[0] == str(TEMPLATE_VERSION)
+
+
 def template_depth_unit(name: str) -> float:
     """Metres per count of the 16-bit depth of a data set's templates, as in the original's files."""
     return 1e-4 if name in _TRAINING_SETS else 1e-3
@@ -254,7 +265,7 @@ def _training_meshes(data_dir: Path, name: str, kind: _TrainingSet) -> dict[str,
     try:
         for entry in entries:
             path = models.joinpath(*(str(entry[key]) for key in kind.keys), kind.mesh)
-            meshes[f"{int(entry['obj_id']):06d}"] = MeshFile(path, _NORMALISED_UNIT)
+            meshes[f"{int(entry['obj_id']):06d}"] = MeshFile(path, _NORMALISED_UNIT, kind.aim)
     except (KeyError, TypeError, ValueError):
         meshes = {}
     if not meshes:
