@@ -146,6 +146,7 @@ class Run:
         network = build_network(**asdict(config.model))
         if config.checkpoint:
             load_network(network, Path(config.checkpoint))
+            network.floored = False  # from now on it learns exact targets
         network = synchronise_norms(network, device).train()
         self.network = network.to(device, memory_format=torch.channels_last)  # what convolutions like best
         self.bf16 = config.train.bf16

@@ -35,8 +35,8 @@ class TargetImage:
 class BopTestSet(Dataset):
     """The target images of a BOP data set as `Observation`s, in the order of the targets.
 
-    For every target the `inst_count` best detections of its object are taken; for an object without any
-    detection all detections of the image, under that object's id. An image without detections gives an
+    For every target the `inst_count` best detections of its object are taken; for an object without any the
+    best ones of all detections of the image, under that object's id. An image without detections gives an
     observation with none.
 
     Args:
@@ -94,7 +94,7 @@ def _select(found: tuple[Detection, ...], instances: dict[int, int]) -> tuple[li
     """Object ids and detections to solve, from the detections of an image, best first."""
     obj_ids, chosen = [], []
     for obj_id, count in instances.items():
-        own = [detection for detection in found if detection.obj_id == obj_id][:count] or list(found)
+        own = [detection for detection in found if detection.obj_id == obj_id][:count] or found[:count]
         obj_ids += [obj_id] * len(own)
         chosen += own
     return obj_ids, chosen

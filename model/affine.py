@@ -17,15 +17,16 @@ class Similarity(Record):
     """How the object moves from the template crop to the real crop (Eq. 2 of the paper)."""
 
     translation: Tensor  # (B, 2) px, of the projected object origin
-    scale: Tensor  # (B,) real over template, in crop pixels
+    scale: Tensor  # (B,) real over template, in crop pixels; a negative one turns by 180 degrees too
     rotation: Tensor  # (B, 2) cosine and sine of the in-plane angle (positive from x to y)
 
     def matrix(self, template: View) -> Tensor:
         """(B, 3, 3), pixels of the template crop -> pixels of the real crop."""
         origin = object_origin(template.K, template.cam_from_obj)
-        cosine, sine = self.rotation.unbind(-1)
+        scale, rotation = _upright(self)
+        cosine, sine = rotation.unbind(-1)
         linear = torch.stack([torch.stack([cosine, -sine], -1), torch.stack([sine, cosine], -1)], dim=-2)
-        linear = linear * self.scale.clamp(*SCALE_RANGE)[:, None, None]
+        linear = linear * scale[:, None, None]
         shift = origin + self.translation - (linear @ origin[..., None])[..., 0]
         matrix = torch.eye(3, dtype=linear.dtype, device=linear.device).repeat(len(linear), 1, 1)
         matrix[:, :2, :2], matrix[:, :2, 2] = linear, shift
@@ -101,16 +102,23 @@ def pose_from_similarity(similarity: Similarity, template: View, K: Tensor, *, v
             about the optical axis (as the released weights were trained; off by the ray's angle to the axis).
     """
     origin = object_origin(template.K, template.cam_from_obj) + similarity.translation
-    zoom = _focal(K) / (_focal(template.K) * similarity.scale.clamp(*SCALE_RANGE))
+    scale, turn = _upright(similarity)
+    zoom = _focal(K) / (_focal(template.K) * scale)
     depth = template.cam_from_obj[:, 2, 3] * zoom
     ray = (torch.linalg.inv(K) @ nn.functional.pad(origin, (0, 1), value=1.0)[..., None])[..., 0]
-    rotation = _about_z(similarity.rotation)
+    rotation = _about_z(turn)
     if viewing_ray:
         axis = torch.tensor([0.0, 0.0, 1.0], dtype=ray.dtype, device=ray.device).expand_as(ray)
         template_ray = nn.functional.normalize(template.cam_from_obj[:, :3, 3], dim=-1)
         to_real = rotation_between(axis, nn.functional.normalize(ray, dim=-1))
         rotation = to_real @ rotation @ rotation_between(template_ray, axis)
     return rigid(rotation @ template.cam_from_obj[:, :3, :3], ray * depth[:, None])
+
+
+def _upright(similarity: Similarity) -> tuple[Tensor, Tensor]:
+    """Scale (B,) within `SCALE_RANGE` and cosine and sine (B, 2) of a transform."""
+    sign = torch.where(similarity.scale < 0, -1.0, 1.0)
+    return (sign * similarity.scale).clamp(*SCALE_RANGE), sign[:, None] * similarity.rotation
 
 
 def _focal(K: Tensor) -> Tensor:

@@ -117,6 +117,7 @@ def load_network(network: PicoPose, path: Path) -> None:
     else:
         weights = weights_of(checkpoint, path)
         trained_with = OmegaConf.create(checkpoint.get("config") or "").get("model") or {}
+    network.floored = is_released(checkpoint)
     # These are no weights, so nothing else would tell that they differ.
     for name, value in (("half_cell", network.flow.half_cell), ("viewing_ray", network.viewing_ray)):
         if trained_with.get(name, value) != value:

@@ -175,18 +175,42 @@ def _upsample(maps: Tensor, side: int) -> Tensor:
     return F.interpolate(maps, size=(side, side), mode="bilinear", align_corners=True)
 
 
-def correspondences(flow: Flow, template: View) -> Correspondences:
+@dataclass(frozen=True)
+class Rounding(Record):
+    """How far the targets that a network was trained with lie beside the truth, see `floored`."""
+
+    real: Tensor  # (B,) px of the real crop, to the left and upwards
+    template: Tensor  # (B,) px of the template crop
+
+
+def floored(real_zoom: Tensor, template_zoom: Tensor) -> Rounding:
+    """What the released weights learnt to answer: the original's training rounded its targets down.
+
+    It did so once in the image and once in the crop, with crop matrices that lack the half pixel; on average
+    that is half a pixel of each.
+
+    Args:
+        real_zoom: (B,) px of the real crop per px of its photo; template_zoom: (B,) likewise.
+    """
+    return Rounding((real_zoom + 1) / 2, (template_zoom - 1) / 2)
+
+
+def correspondences(flow: Flow, template: View, rounding: Rounding | None = None) -> Correspondences:
     """Pixels of the real crop matched to points of the object's surface, one for each visible template cell.
 
     The weight is the certainty where it is above one half and the template shows the object there, else 0.
+    rounding: of the targets of the network's training; None for a network trained here.
     """
     side = flow.offset.shape[-1]
-    xy = cell_centres(side, template.rgb.shape[-1], flow.offset.device).expand(len(flow.offset), -1, -1)
+    cells = cell_centres(side, template.rgb.shape[-1], flow.offset.device).expand(len(flow.offset), -1, -1)
+    xy = cells if rounding is None else cells + rounding.template[:, None, None]
     depth = sample_depth(template.depth, xy)
     xyz = transform(invert(template.cam_from_obj), unproject(template.K, xy, depth))
     certainty = flow.certainty.flatten(1).sigmoid()
     usable = (depth > 0) & (certainty > 0.5)
-    return Correspondences(xy=xy + flow.offset.flatten(2).mT, xyz=xyz, weight=certainty * usable)
+    seen = cells + flow.offset.flatten(2).mT
+    seen = seen if rounding is None else seen + rounding.real[:, None, None]
+    return Correspondences(xy=seen, xyz=xyz, weight=certainty * usable)
 
 
 def sample_matches(

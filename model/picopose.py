@@ -38,6 +38,7 @@ class PicoPose(nn.Module):
     ):
         super().__init__()
         self.size = size
+        self.floored = False  # the targets that the weights were trained with, see `flow.floored`
         self.viewing_ray = viewing_ray
         self.backbone = backbone
         self.affine = AffineRegressor(cells=backbone.cells, patch=size // backbone.cells, width=width)

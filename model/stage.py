@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from model.affine import no_motion, pose_from_similarity
-from model.flow import correspondences, sample_matches
+from model.flow import correspondences, floored, sample_matches
 from model.matching import descriptors, rank
 from model.onboarding import TemplateBank
 from model.picopose import PicoPose
+from utils import layouts
 from utils.batches import Batches
 from utils.crop import crop_image, mask_boxes, square_boxes
 from utils.pnp import solve_pnp
@@ -94,7 +95,8 @@ class PicoPoseStage:
             match_scores, chosen = self._rank(maps[-1], crops.mask, observation.obj_ids)  # (B, k)
         owner = torch.arange(len(chosen), device=self.device).repeat_interleave(chosen.shape[1])
         hypotheses = Hypotheses(owner, observation.obj_ids[owner], chosen.flatten())
-        coarse, matches = self._follow(maps, crops.K, hypotheses)
+        zoom = crops.K[:, 0, 0] / observation.K[0, 0]
+        coarse, matches = self._follow(maps, crops.K, zoom, hypotheses)
         if self.stage == 3:
             with self.stopwatch("pose"):
                 found = self._solve(coarse, matches, hypotheses, crops.K, observation)
@@ -124,13 +126,16 @@ class PicoPoseStage:
         return torch.cat(scores), torch.cat(chosen)
 
     def _follow(
-        self, maps: list[Tensor], K: Tensor, hypotheses: Hypotheses
+        self, maps: list[Tensor], K: Tensor, zoom: Tensor, hypotheses: Hypotheses
     ) -> tuple[Tensor, Correspondences | None]:
-        """Coarse poses (H, 4, 4) and, after stage 3, the correspondences of all hypotheses."""
+        """Coarse poses (H, 4, 4) and, after stage 3, the correspondences of all hypotheses.
+
+        K (B, 3, 3) and zoom (B,), px per px of the photo, are those of the crops.
+        """
         with self.stopwatch("dense maps of the photo"):
             real, dense = descriptors(maps[-1]), self._dense(maps) if self.stage == 3 else ()
         parts = self.batches.run(
-            lambda part: self._follow_part(real, dense, K, hypotheses[part]), len(hypotheses.owner)
+            lambda part: self._follow_part(real, dense, K, zoom, hypotheses[part]), len(hypotheses.owner)
         )
         coarse, matches = zip(*parts, strict=True)
         return torch.cat(coarse), Correspondences.cat(matches) if self.stage == 3 else None
@@ -141,7 +146,7 @@ class PicoPoseStage:
         return tuple(torch.cat(level) for level in zip(*parts, strict=True))
 
     def _follow_part(
-        self, real: Tensor, dense: tuple[Tensor, ...], K: Tensor, hypotheses: Hypotheses
+        self, real: Tensor, dense: tuple[Tensor, ...], K: Tensor, zoom: Tensor, hypotheses: Hypotheses
     ) -> tuple[Tensor, Correspondences | None]:
         owner, network = hypotheses.owner, self.network
         with self.stopwatch("templates"):
@@ -159,7 +164,9 @@ class PicoPoseStage:
         with self.stopwatch("flow"):
             start = similarity.matrix(template.view)
             flows = network.refine([m[owner] for m in dense], template.maps, template.view.mask, start)
-            return coarse, correspondences(flows[-1], template.view)
+            template_zoom = template.view.K[:, 0, 0] / layouts.TEMPLATE_K[0][0]
+            rounding = floored(zoom[owner], template_zoom) if network.floored else None
+            return coarse, correspondences(flows[-1], template.view, rounding)
 
     def _solve(
         self,

@@ -134,3 +134,14 @@ def test_the_best_supported_hypothesis_wins_and_the_first_on_a_draw():
     support = torch.tensor([0.2, 0.5, 0.5, 0.0, 0.0, 0.0])
     poses = Poses(torch.eye(4).repeat(6, 1, 1), support, support, torch.arange(6))
     assert best_hypotheses(poses, 3).template.tolist() == [1, 3]
+
+
+def test_a_negative_scale_is_half_a_turn():
+    view = one_view((0.1, -0.05, 0.8))
+    turned, negative = (
+        Similarity(torch.tensor([[3.0, -2.0]]), torch.tensor([scale]), torch.tensor([[cosine, sine]]))
+        for scale, cosine, sine in ((1.5, -0.6, -0.8), (-1.5, 0.6, 0.8))
+    )
+    torch.testing.assert_close(negative.matrix(view), turned.matrix(view))
+    poses = [pose_from_similarity(s, view, view.K, viewing_ray=True) for s in (turned, negative)]
+    torch.testing.assert_close(*poses)
