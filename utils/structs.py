@@ -80,6 +80,16 @@ class View(Crop):
 
 
 @dataclass(frozen=True)
+class Drawing(View):
+    """A rendering with edges as soft as a photo's.
+
+    Its colours are black behind the object; for another background add it times one minus the cover.
+    """
+
+    cover: Tensor  # (..., S, S) in [0, 1], how much of each pixel the object takes
+
+
+@dataclass(frozen=True)
 class Pair(Record):
     """One training sample: the same object in a photo and in a template."""
 

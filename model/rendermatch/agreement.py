@@ -1,0 +1,45 @@
+"""How well the object, drawn at a pose, agrees with the photo: the similarity of ImageNet features, in place.
+
+Number of inliers says little: among wrong poses there is always one that many matches agree with by chance.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.rendermatch.imagenet import ImageNetFeatures
+from model.rendermatch.views import GREY, SIZE
+from utils.structs import Crop, Drawing, Record
+
+
+@dataclass(frozen=True)
+class Look(Record):
+    """What crops look like."""
+
+    inside: Tensor  # (B, C, n, n) unit descriptors, with grey outside the region
+    cover: Tensor  # (B, n, n) share of a cell that the region takes
+
+
+def look_of(network: ImageNetFeatures, crop: Crop) -> Look:
+    cover = crop.mask[:, None].float()
+    return _look(network, crop.rgb * cover, cover)
+
+
+def look_of_drawing(network: ImageNetFeatures, drawing: Drawing) -> Look:
+    return _look(network, drawing.rgb, drawing.cover[:, None])
+
+
+def _look(network: ImageNetFeatures, rgb: Tensor, cover: Tensor) -> Look:
+    """Of colours (B, 3, S, S), black outside, and cover (B, 1, S, S)."""
+    image = F.avg_pool2d(rgb + GREY * (1 - cover), rgb.shape[-1] // SIZE)
+    maps = F.normalize(network.fine(image), dim=1)
+    return Look(maps, F.adaptive_avg_pool2d(cover, maps.shape[-1])[:, 0])
+
+
+def agreement(crop: Look, drawing: Look) -> Tensor:
+    """(B,) mean similarity over all that either the region or the drawing covers, at most 1."""
+    cover = torch.maximum(crop.cover, drawing.cover)
+    similarity = (crop.inside * drawing.inside).sum(1)
+    return (similarity * cover).sum((1, 2)) / cover.sum((1, 2)).clamp(min=1e-6)

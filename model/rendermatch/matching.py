@@ -1,0 +1,83 @@
+"""Stage 3: pixels of a crop matched to points of the surface, by XFeat's descriptors of both."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.rendermatch.xfeat import STRIDE
+from utils.geometry import cell_centres, invert, sample_depth, transform, unproject
+from utils.structs import Correspondences, View
+
+COVERED = 0.5  # share of a cell that the object covers where the cell is matched
+
+
+def match(
+    crop: Tensor, crop_cells: Tensor, rendered: Tensor, view: View, rows: Tensor, *, reach: int
+) -> Correspondences:
+    """Correspondences between crops and renderings with the same camera, one for each of the `rows`.
+
+    Two cells match if each is the other's most similar; the weight is their cosine. The peak among the
+    neighbouring cells of the crop is found by parabolas.
+
+    Args:
+        crop, rendered: (H, C, n, n) unit descriptors.
+        crop_cells: (H, n, n) bool, cells of the crop that may be matched.
+        view: (H, ...) the renderings; rows: (H, T) long, their cells to be matched, see `drawn_cells`.
+        reach: how many cells apart matches may lie, up or down and left or right.
+    """
+    n = crop.shape[-1]
+    chosen = rendered.flatten(2).gather(2, rows[:, None].expand(-1, rendered.shape[1], -1))
+    similarity = chosen.mT @ crop.flatten(2)  # (H, T, n * n)
+    allowed = crop_cells.flatten(1)[:, None] & _within(n, reach, rows.device)[rows]
+    candidates = similarity.masked_fill(~allowed, -1)
+    best, column = candidates.max(2)
+    mutual = candidates.argmax(1).gather(1, column) == torch.arange(rows.shape[1], device=rows.device)
+    xy = cell_centres(n, n * STRIDE, rows.device)
+    found = xy[column] + STRIDE * _peak(similarity, column, n)
+    cells = xy[rows]
+    depth = sample_depth(view.depth, cells)
+    xyz = transform(invert(view.cam_from_obj), unproject(view.K, cells, depth))
+    return Correspondences(xy=found, xyz=xyz, weight=best.clamp(min=0) * (mutual & (depth > 0)))
+
+
+def cells_of(mask: Tensor, n: int) -> Tensor:
+    """Cells (B, n, n) bool of masks (B, S, S) bool that are covered by a half; all where there are none."""
+    covered = _share(mask, n) > COVERED
+    return covered | ~covered.any(1).any(1)[:, None, None]
+
+
+def drawn_cells(mask: Tensor, n: int) -> Tensor:
+    """Indices (H, T) of those of n x n cells that masks (H, S, S) bool cover by a half.
+
+    T is the largest number of them; shorter rows are filled up with cells that show less.
+    """
+    drawn = (_share(mask, n) > COVERED).flatten(1)
+    most = max(1, int(drawn.sum(1).max()))
+    return drawn.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
+
+
+def _share(mask: Tensor, n: int) -> Tensor:
+    return F.adaptive_avg_pool2d(mask[:, None].float(), n)[:, 0]
+
+
+def _within(n: int, reach: int, device: torch.device) -> Tensor:
+    """(n * n, n * n) bool: which cells of a grid lie within reach of one another."""
+    xy = cell_centres(n, n, device)
+    return (xy[:, None] - xy[None]).abs().amax(-1) <= reach
+
+
+def _peak(similarity: Tensor, column: Tensor, n: int) -> Tensor:
+    """Where between the cells (H, T, 2), from -1/2 to 1/2, the similarity to the chosen ones peaks."""
+    x, y = column % n, column // n
+
+    def at(dx: int, dy: int) -> Tensor:
+        index = (y + dy).clamp(0, n - 1) * n + (x + dx).clamp(0, n - 1)
+        return similarity.gather(2, index[..., None])[..., 0]
+
+    middle = at(0, 0)
+    offsets = []
+    for before, after in ((at(-1, 0), at(1, 0)), (at(0, -1), at(0, 1))):
+        bend = before - 2 * middle + after
+        offset = torch.where(bend < -1e-6, (before - after) / (2 * bend), 0.0)
+        offsets.append(offset.clamp(-0.5, 0.5))
+    return torch.stack(offsets, dim=-1)

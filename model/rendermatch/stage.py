@@ -1,0 +1,198 @@
+"""Render and match: poses without any training, by general features of renderings and photo.
+
+The paper's stages with means that need no training: views are ranked by ImageNet features; the best ones
+give a 2D transform; the object is drawn at that pose and matched to the crop by XFeat's descriptors; PnP.
+Of several hypotheses the one wins whose rendering agrees best with the photo; it is drawn and matched again.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from model.rendermatch.agreement import agreement, look_of, look_of_drawing
+from model.rendermatch.crops import Regions, crop_regions, regions_of
+from model.rendermatch.imagenet import ImageNetFeatures
+from model.rendermatch.matching import cells_of, drawn_cells, match
+from model.rendermatch.views import GREY, ViewBank, ViewSource, poses_of_views, rank, turned_maps
+from model.rendermatch.xfeat import STRIDE, XFeat
+from model.stage import no_poses
+from utils.batches import Batches
+from utils.pnp import PnPResult, solve_pnp
+from utils.stopwatch import Stopwatch
+from utils.structs import Correspondences, Crop, Drawing, Observation, Poses, Record
+
+SIZE = 256  # px, side of the crops
+FIRST_REACH, REACH = 8, 5  # cells between matches, at a view's pose and when it is refined
+FIRST_THRESHOLD, THRESHOLD = 8.0, 5.0  # px of the crop, of inliers
+
+
+@dataclass(frozen=True)
+class Hypotheses(Record):
+    """Poses that are followed."""
+
+    owner: Tensor  # (H,) long, the detection
+    obj_id: Tensor  # (H,) long
+    template: Tensor  # (H,) long, index among the object's views
+    cam_from_obj: Tensor  # (H, 4, 4) float64 m
+
+
+@dataclass(frozen=True)
+class Query(Record):
+    """What is known of the regions of a photo."""
+
+    crop: Crop
+    regions: Regions
+    descriptors: Tensor  # (B, C, n, n) of XFeat
+    cells: Tensor  # (B, n, n) bool: those to be matched
+    behind: Tensor  # (B,) grey level that stands behind the object in renderings to be matched
+
+
+class RenderMatchStage:
+    """Poses of the detections of a photo.
+
+    Args:
+        views: of the objects; source: draws them.
+        hypotheses: views followed for each detection.
+        turns: angles in the image at which objects may stand; 1 for upright ones alone.
+        refinements: how often the winner is drawn and matched again.
+        batch: hypotheses that go through the networks at once.
+        seed: of RANSAC.
+    """
+
+    def __init__(
+        self,
+        imagenet: ImageNetFeatures,
+        xfeat: XFeat,
+        views: ViewBank,
+        source: ViewSource,
+        *,
+        hypotheses: int = 10,
+        turns: int = 8,
+        refinements: int = 2,
+        batch: int = 16,
+        seed: int = 0,
+        stopwatch: Stopwatch | None = None,
+    ):
+        self.imagenet, self.xfeat, self.views, self.source = imagenet.eval(), xfeat.eval(), views, source
+        self.device = next(xfeat.parameters()).device
+        self.hypotheses, self.turns, self.refinements = hypotheses, turns, refinements
+        self.batches, self.seed = Batches(batch), seed
+        self.stopwatch = stopwatch or Stopwatch(running=False)
+
+    def onboard(self, obj_ids: Iterable[int]) -> None:
+        """Prepares the views of these objects."""
+        for obj_id in obj_ids:
+            self.views.get(obj_id)
+
+    @torch.inference_mode()
+    def predict(self, observation: Observation, poses: Poses | None = None) -> Poses:
+        """Poses of all detections; an estimate of its own, so `poses` are not used."""
+        observation = observation.to(self.device)
+        if len(observation.obj_ids) == 0:
+            return no_poses(self.device)
+        with self.stopwatch("crop"):
+            query = self._look_at(observation, SIZE)
+        with self.stopwatch("rank views"):
+            found = self._start(query, observation)
+        drawn = self._draw(found, query)
+        found, solved = self._match(found, drawn, query, FIRST_REACH, FIRST_THRESHOLD)
+        drawn = self._draw(found, query)
+        agreed = self._agreement(found, drawn, query)
+        best = best_of_each(agreed.view(len(observation.obj_ids), -1))
+        found, drawn = found[best], drawn[best]
+        for _ in range(self.refinements):
+            found, solved = self._match(found, drawn, query, REACH, THRESHOLD)
+            drawn = self._draw(found, query)
+        agreed = self._agreement(found, drawn, query)
+        return Poses(
+            cam_from_obj=found.cam_from_obj.float(),
+            score=observation.scores * agreed,
+            inlier_ratio=solved.inlier_ratio.float(),
+            template=found.template,
+        )
+
+    def _look_at(self, observation: Observation, size: int) -> Query:
+        """Crops of the regions and their descriptors."""
+        regions = regions_of(observation.masks)
+        crop = crop_regions(observation.image, observation.masks, observation.K, regions, size)
+        # A mask shuts the background out; in a box it stays, and does not look black behind renderings.
+        kept = crop.mask | regions.is_box[:, None, None]
+        parts = self.batches.run(lambda part: self._describe(crop.rgb[part] * kept[part, None]), len(kept))
+        behind = torch.where(regions.is_box, GREY, 0.0)
+        return Query(crop, regions, torch.cat(parts), cells_of(crop.mask, size // STRIDE), behind)
+
+    def _describe(self, rgb: Tensor) -> Tensor:
+        return self.xfeat(rgb.mean(dim=1, keepdim=True)).contiguous()
+
+    def _start(self, query: Query, observation: Observation) -> Hypotheses:
+        """Stages 1 and 2: the best views of each detection, placed as the 2D transform says."""
+        count, K = len(observation.obj_ids), observation.K.double()
+        parts = self.batches.run(lambda part: turned_maps(self.imagenet, query.crop[part], self.turns), count)
+        maps, cells = (torch.cat(values) for values in zip(*parts, strict=True))
+        centre = (query.regions.centre - K[:2, 2]) / torch.stack([K[0, 0], K[1, 1]])
+        diameter = query.regions.diameter / (K[0, 0] * K[1, 1]).sqrt()
+        found = []
+        for i, obj_id in enumerate(observation.obj_ids.tolist()):
+            views = self.views.get(obj_id)
+            ranked = rank(maps[i : i + 1], cells[i : i + 1], views, self.hypotheses)[0]
+            k = len(ranked.view)
+            pose = poses_of_views(
+                views.cam_from_obj[ranked.view],
+                views.circle[ranked.view],
+                ranked.turn.double() * (2 * torch.pi / self.turns),
+                centre[i].expand(k, 2),
+                diameter[i].expand(k),
+            )
+            owner = torch.full_like(ranked.view, i)
+            found.append(Hypotheses(owner, torch.full_like(owner, obj_id), ranked.view, pose))
+        return Hypotheses.cat(found)
+
+    def _draw(self, found: Hypotheses, query: Query) -> Drawing:
+        """The objects at the hypotheses' poses, through the crops' cameras."""
+        with self.stopwatch("render"):
+            K = query.crop.K[found.owner]
+            size = query.crop.rgb.shape[-1]
+            return self.source.draw(found.obj_id.tolist(), found.cam_from_obj, K, size).to(self.device)
+
+    def _match(
+        self, found: Hypotheses, drawn: Drawing, query: Query, reach: int, threshold: float
+    ) -> tuple[Hypotheses, PnPResult]:
+        """Stage 3: hypotheses with the poses that the matches of their renderings give; else as they were."""
+        with self.stopwatch("match"):
+            rows = drawn_cells(drawn.mask, query.cells.shape[-1])
+            parts = self.batches.run(
+                lambda part: self._correspondences(found[part], drawn[part], rows[part], query, reach),
+                len(rows),
+            )
+            matches = Correspondences.cat(parts)
+        with self.stopwatch("solve"):
+            K = query.crop.K[found.owner].double()
+            solution = solve_pnp(matches, K, threshold_px=threshold, seed=self.seed)
+            solved = solution.solved[:, None, None]
+            pose = torch.where(solved, solution.cam_from_obj.double(), found.cam_from_obj)
+        return replace(found, cam_from_obj=pose), solution
+
+    def _correspondences(
+        self, found: Hypotheses, drawn: Drawing, rows: Tensor, query: Query, reach: int
+    ) -> Correspondences:
+        owner = found.owner
+        behind = query.behind[owner, None, None, None] * (1 - drawn.cover[:, None])
+        rendered = self._describe(drawn.rgb + behind)
+        return match(query.descriptors[owner], query.cells[owner], rendered, drawn, rows, reach=reach)
+
+    def _agreement(self, found: Hypotheses, drawn: Drawing, query: Query) -> Tensor:
+        """(H,) of the renderings with the crops."""
+        with self.stopwatch("choose"):
+            look = look_of(self.imagenet, query.crop)
+            parts = self.batches.run(
+                lambda part: agreement(look[found.owner[part]], look_of_drawing(self.imagenet, drawn[part])),
+                len(found.owner),
+            )
+            return torch.cat(parts)
+
+
+def best_of_each(score: Tensor) -> Tensor:
+    """Flat indices (B,) of the best of each row of (B, k)."""
+    return score.argmax(dim=1) + score.shape[1] * torch.arange(len(score), device=score.device)

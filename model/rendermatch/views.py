@@ -1,0 +1,222 @@
+"""Stage 1: which view of an object a crop shows, and how far it is turned in the image.
+
+Views and crops are compared by ImageNet features of their cells, which hardly mind light and background. What
+is kept of an object are the descriptors of the cells that show it, in half precision.
+"""
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model.rendermatch.crops import PADDING, turned
+from model.rendermatch.imagenet import ImageNetFeatures
+from utils.files import write_atomically
+from utils.geometry import rigid, rotation_between, transform
+from utils.lru import Lru
+from utils.structs import Crop, Drawing, Record
+
+LOG = logging.getLogger(__name__)
+
+GREY = 0.5  # behind an object: black might be taken for a part of it
+SIZE = 128  # px, side of the images that are compared
+COVERED = 0.3  # share of a cell that the object covers where the cell stands for it
+VERSION = 1  # raised whenever prepared views come to be something else
+BATCH = 16  # views that are drawn and looked at together
+
+
+class ViewSource(Protocol):
+    """Objects that can be drawn from anywhere."""
+
+    def digest(self, obj_id: int) -> str:
+        """Tells objects apart, and the ways of drawing them."""
+
+    def hull(self, obj_id: int) -> Tensor:
+        """(N, 3) float64 m: the corners of the object's convex hull."""
+
+    def template_poses(self, obj_id: int, n_views: int) -> Tensor:
+        """cam_from_obj (V, 4, 4) float64 m of views all around."""
+
+    def draw(self, obj_ids: list[int], cam_from_obj: Tensor, K: Tensor, size: int) -> Drawing:
+        """One drawing (B, ...) on the CPU for each object id, pose (B, 4, 4) and camera (B, 3, 3)."""
+
+
+@dataclass(frozen=True)
+class PreparedViews(Record):
+    """All views of an object."""
+
+    descriptors: Tensor  # (T, C) unit length, half precision: of the cells that show the object, view by view
+    cells: Tensor  # (V,) long: how many of them belong to each view
+    cam_from_obj: Tensor  # (V, 4, 4) float64 m
+    circle: Tensor  # (V, 3) float64: middle and diameter of the circle about the object, at depth 1
+
+
+@dataclass(frozen=True)
+class ViewMatches(Record):
+    """The k best pairs of view and turn for each crop, best first."""
+
+    score: Tensor  # (B, k)
+    view: Tensor  # (B, k) long
+    turn: Tensor  # (B, k) long: steps by which the crop has to be turned to look like the view
+
+
+class ViewBank:
+    """Prepared views by object, made when first asked for and kept on disk.
+
+    Args:
+        folder: of the files; may be deleted at any time between runs.
+        n_views: 42, 162 or 642.
+        memory: bytes that the views at hand may take.
+    """
+
+    def __init__(
+        self, folder: Path, network: ImageNetFeatures, source: ViewSource, *, n_views: int, memory: float
+    ):
+        self._folder, self._network, self._source, self._n_views = folder, network, source, n_views
+        self._device = next(network.parameters()).device
+        self._kept = Lru(memory, lambda views: views.descriptors.nbytes)
+        self._made_with = f"{VERSION} {n_views} {_weights_digest(network)}"
+
+    def get(self, obj_id: int) -> PreparedViews:
+        return self._kept.get(self._path(obj_id), lambda path: self._load(path, obj_id))
+
+    def _path(self, obj_id: int) -> Path:
+        key = hashlib.sha256(f"{self._source.digest(obj_id)} {self._made_with}".encode()).hexdigest()[:20]
+        return self._folder / f"{key}.safetensors"
+
+    def _load(self, path: Path, obj_id: int) -> PreparedViews:
+        try:
+            return PreparedViews(**load_file(path)).to(self._device)
+        except FileNotFoundError:
+            LOG.info("preparing the views of object %s, once: %s", obj_id, path)
+        except (SafetensorError, TypeError) as error:
+            LOG.warning("%s is damaged (%s) and is written again", path, error)
+        views = self._prepare(obj_id)
+        with write_atomically(path) as temporary:
+            save_file({name: value.cpu().contiguous() for name, value in vars(views).items()}, temporary)
+        return views
+
+    @torch.inference_mode()
+    def _prepare(self, obj_id: int) -> PreparedViews:
+        poses = self._source.template_poses(obj_id, self._n_views)
+        circle = circles(transform(poses, self._source.hull(obj_id)))
+        K = _cameras(circle, 2 * SIZE)
+        descriptors, cells = [], []
+        for part in torch.arange(len(poses)).split(BATCH):
+            drawing = self._source.draw([obj_id] * len(part), poses[part], K[part], 2 * SIZE).to(self._device)
+            cover = drawing.cover[:, None]
+            _, maps = self._network(F.avg_pool2d(drawing.rgb + GREY * (1 - cover), 2))
+            shown = covered_cells(cover, maps.shape[-1])
+            descriptors.append(maps.permute(0, 2, 3, 1)[shown].half())
+            cells.append(shown.sum((1, 2)))
+        return PreparedViews(
+            torch.cat(descriptors), torch.cat(cells), poses.to(self._device), circle.to(self._device)
+        )
+
+
+def circles(xyz_cam: Tensor) -> Tensor:
+    """Middle and diameter (B, 3) float64 of the smallest circle about points (B, N, 3), seen at depth 1."""
+    seen = (xyz_cam[..., :2] / xyz_cam[..., 2:]).cpu().numpy()
+    found = []
+    for points in seen:
+        middle, extent = points.mean(axis=0), np.ptp(points, axis=0).max()
+        relative = ((points - middle) / extent).astype(np.float32)  # OpenCV's precision is absolute
+        (x, y), radius = cv2.minEnclosingCircle(cv2.convexHull(relative))
+        found.append([*(middle + extent * np.array([x, y])), 2 * radius * extent])
+    return torch.tensor(np.array(found), dtype=torch.float64).reshape(-1, 3)
+
+
+def _cameras(circle: Tensor, size: int) -> Tensor:
+    """Cameras (V, 3, 3) float64 of crops about the circles, as `crops.crop_regions` cuts them."""
+    focal = size / (PADDING * circle[:, 2])
+    K = torch.eye(3, dtype=torch.float64).repeat(len(circle), 1, 1)
+    K[:, 0, 0] = K[:, 1, 1] = focal
+    K[:, :2, 2] = (size - 1) / 2 - focal[:, None] * circle[:, :2]
+    return K
+
+
+def rank(maps: Tensor, covered: Tensor, views: PreparedViews, k: int) -> ViewMatches:
+    """The best views of one object for each crop.
+
+    A pair of view and turn scores the mean similarity of the view's cells to their best cell in the turned
+    crop, plus that of the crop's cells to their best in the view.
+
+    Args:
+        maps: (B, turns, C, n, n) unit descriptors of the turned crops.
+        covered: (B, turns, n, n) bool, the cells that belong to the region; some in each.
+    """
+    turns, count = maps.shape[1], len(views.cells)
+    rows = views.descriptors.to(maps.dtype)
+    owner = torch.arange(count, device=rows.device).repeat_interleave(views.cells)
+    found = []
+    for crop, mask in zip(maps, covered.flatten(2), strict=True):
+        similarity = (rows @ crop.flatten(2).permute(1, 0, 2).flatten(1)).unflatten(1, (turns, -1))
+        similarity = similarity.masked_fill(~mask, -1)  # (T, turns, n * n)
+        of_views = torch.zeros(count, turns, dtype=rows.dtype, device=rows.device)
+        of_views.index_add_(0, owner, similarity.amax(2))
+        of_views /= views.cells[:, None].clamp(min=1)
+        of_crop = torch.segment_reduce(similarity.flatten(1), "max", lengths=views.cells, axis=0)
+        of_crop = (of_crop.view(count, turns, -1) * mask).sum(2) / mask.sum(1)
+        found.append((of_views + of_crop).flatten().topk(min(k, count * turns)))
+    score, index = (torch.stack([f[i] for f in found]) for i in range(2))
+    return ViewMatches(score, index // turns, index % turns)
+
+
+def turned_maps(network: ImageNetFeatures, crop: Crop, turns: int) -> tuple[Tensor, Tensor]:
+    """What `rank` asks for of crops (B, ...), filled with grey outside their regions: maps and cells."""
+    cover = crop.mask[:, None].float()
+    image = F.avg_pool2d(torch.cat([crop.rgb * cover, cover], dim=1), crop.rgb.shape[-1] // SIZE)
+    image = turned(image, turns).flatten(0, 1)
+    cover = image[:, 3:]
+    _, maps = network(image[:, :3] + GREY * (1 - cover))
+    batch = (len(crop.rgb), turns)
+    return maps.unflatten(0, batch), covered_cells(cover, maps.shape[-1]).unflatten(0, batch)
+
+
+def covered_cells(cover: Tensor, n: int) -> Tensor:
+    """Which of n x n cells (B, n, n) bool belong to something that covers pixels (B, 1, S, S) by a share."""
+    share = F.adaptive_avg_pool2d(cover, n)[:, 0]
+    # What is too thin to cover any cell well has the one that it covers most.
+    return share >= share.amax((1, 2), keepdim=True).clamp(max=COVERED)
+
+
+def poses_of_views(
+    view_pose: Tensor, circle: Tensor, angle: Tensor, centre: Tensor, diameter: Tensor
+) -> Tensor:
+    """Stage 2: cam_from_obj (H, 4, 4) float64 of objects that look like a view, turned and resized.
+
+    The view's circle comes to lie on the region's: its middle, its size and its turn make a 2D similarity
+    transform, and the turn is one about the viewing ray.
+
+    Args:
+        view_pose: (H, 4, 4) cam_from_obj of the views; circle: (H, 3) as in `PreparedViews`.
+        angle: (H,) by which the crop has to be turned to look like the view.
+        centre: (H, 2), diameter: (H,) of the regions' circles at depth 1.
+    """
+    cosine, sine, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
+    turn_back = torch.stack([cosine, sine, zero, -sine, cosine, zero, zero, zero, one], dim=1).view(-1, 3, 3)
+    zoom = diameter / circle[:, 2]
+    origin = view_pose[:, :2, 3] / view_pose[:, 2:3, 3] - circle[:, :2]
+    shift = zoom[:, None] * (turn_back[:, :2, :2] @ origin[..., None])[..., 0]
+    ray = F.pad(centre, (0, 1), value=1.0)
+    axis = ray.new_tensor([0.0, 0.0, 1.0]).expand_as(ray)
+    rotation = rotation_between(axis, F.normalize(ray, dim=1)) @ turn_back @ view_pose[:, :3, :3]
+    depth = view_pose[:, 2, 3] / zoom
+    return rigid(rotation, depth[:, None] * F.pad(centre + shift, (0, 1), value=1.0))
+
+
+def _weights_digest(network: ImageNetFeatures) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()

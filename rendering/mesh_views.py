@@ -1,0 +1,73 @@
+"""Meshes by id, seen from anywhere: what methods that render while they look for an object draw with."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from rendering.mesh import Mesh, hull_vertices
+from rendering.mesh_digest import content_digest
+from rendering.renderer import Renderer, Rendering
+from rendering.viewpoints import object_poses
+from utils.structs import Drawing
+
+SOFTNESS = 1.5  # px, standard deviation: lenses and sensors spread every edge, a renderer draws it sharp
+
+
+class MeshViews:
+    """Draws the meshes of a mapping by id; usable from any thread.
+
+    Args:
+        meshes: by id, in metres; may grow later.
+    """
+
+    def __init__(self, meshes: Mapping[int, Mesh]):
+        self._meshes = meshes
+        # An OpenGL context belongs to one thread, which lives as long as this object.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="renderer")
+        self._renderer: Renderer | None = None
+
+    def digest(self, obj_id: int) -> str:
+        """Tells meshes apart, and the ways of drawing them."""
+        return content_digest(self._meshes[obj_id])
+
+    def hull(self, obj_id: int) -> Tensor:
+        """(N, 3) float64 m: the corners of a mesh's convex hull."""
+        return torch.from_numpy(hull_vertices(self._meshes[obj_id].vertices))
+
+    def template_poses(self, obj_id: int, n_views: int) -> Tensor:
+        """cam_from_obj (V, 4, 4) float64 m of the paper's template views: 42, 162 or 642."""
+        return torch.from_numpy(object_poses(self._meshes[obj_id].vertices, n_views))
+
+    def draw(self, obj_ids: Sequence[int], cam_from_obj: Tensor, K: Tensor, size: int) -> Drawing:
+        """A drawing (B, ...) on the CPU for each object id, pose (B, 4, 4) and camera (B, 3, 3).
+
+        The light is white and from everywhere; the depth is 0 where there is no surface.
+        """
+        poses, cameras = cam_from_obj.cpu().double().numpy(), K.cpu().double().numpy()
+        images = self._thread.submit(self._draw, list(obj_ids), poses, cameras, size).result()
+        depth = torch.from_numpy(np.stack([image.depth for image in images]))
+        soft = torch.from_numpy(np.stack([_softened(image) for image in images])).permute(0, 3, 1, 2) / 255
+        return Drawing(
+            rgb=soft[:, :3].contiguous(),
+            cover=soft[:, 3].contiguous(),
+            mask=depth > 0,
+            K=K.cpu().float(),
+            depth=depth,
+            cam_from_obj=cam_from_obj.cpu().float(),
+        )
+
+    def _draw(self, obj_ids: list[int], poses: np.ndarray, cameras: np.ndarray, size: int) -> list[Rendering]:
+        self._renderer = self._renderer or Renderer()
+        return [
+            self._renderer.render([(self._meshes[obj_id], pose)], K, size, size)
+            for obj_id, pose, K in zip(obj_ids, poses, cameras, strict=True)
+        ]
+
+
+def _softened(image: Rendering) -> np.ndarray:
+    """(H, W, 4) uint8: colours, and what the object covers."""
+    return cv2.GaussianBlur(np.dstack([image.rgb, image.mask * np.uint8(255)]), (0, 0), SOFTNESS)
