@@ -6,9 +6,9 @@ dependencies = ["torch", "timm", "trimesh", "moderngl", "cv2", "omegaconf", "saf
 def picopose(weights=None, **options):
     """A `model.estimator.PoseEstimator`.
 
-    weights: a checkpoint; by default the small network's that come with the repository. The options are
-    those of `PoseEstimator`: config, device, log_dir, overrides.
+    weights: a checkpoint; by default none, for the default method. The options are those of
+    `PoseEstimator`: config, device, log_dir, overrides.
     """
-    from model.estimator import SMALL_WEIGHTS, PoseEstimator  # the hub lists entries without their imports
+    from model.estimator import PoseEstimator  # the hub lists entries without their imports
 
-    return PoseEstimator(weights or SMALL_WEIGHTS, **options)
+    return PoseEstimator(weights, **options)

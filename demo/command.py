@@ -16,11 +16,12 @@ import numpy as np
 
 from demo.results import Results, results_of
 from demo.shots import CameraHint, PlaceHint, Shot, find_photos, read_shot, unit_of
-from model.estimator import SMALL_WEIGHTS, ObjectPose, PoseEstimator
+from model.estimator import ObjectPose, PoseEstimator
 from rendering.renderer import Renderer
 from utils.device import choose_device
 from utils.errors import InputError, exits_cleanly
 from utils.files import write_atomically
+from utils.verdict import verdict
 
 LOG = logging.getLogger(__name__)
 
@@ -52,10 +53,10 @@ def parse_arguments() -> argparse.Namespace:
         help="of each mesh: z (turns freely), z4 (quarter turns), none ...; or models_info.json beside it",
     )
     parser.add_argument(
-        "--checkpoint_path", type=Path, help="weights; by default the small network's in data/weights"
+        "--checkpoint_path", type=Path, help="weights of a network, in place of the default method"
     )
     parser.add_argument(
-        "--config", help="by default the one that the weights were trained with, or base.yaml"
+        "--config", help="YAML file; by default config/default.yaml, with weights the one they name"
     )
     parser.add_argument("--gpus", help="index of the GPU, or cpu")
     parser.add_argument("--out", type=Path, default=Path("output"), help="folder for poses and pictures")
@@ -154,10 +155,8 @@ def make_folder(folder: Path) -> None:
 
 
 def make_estimator(arguments: argparse.Namespace) -> PoseEstimator:
-    """With the weights that are given, or those in the repository; random ones for a config alone."""
-    weights = arguments.checkpoint_path or (None if arguments.config else SMALL_WEIGHTS)
     estimator = PoseEstimator(
-        weights,
+        arguments.checkpoint_path,
         config=arguments.config,
         device=choose_device(arguments.gpus),
         overrides=arguments.overrides,
@@ -178,7 +177,7 @@ def object_names(meshes: Sequence[Path]) -> list[str]:
 
 def show_progress(done: int, total: int) -> None:
     if done == total or done % 40 == 0:
-        LOG.info("%d of %d templates", done, total)
+        LOG.info("%d of %d views", done, total)
 
 
 def estimate(estimator: PoseEstimator, shot: Shot, last: Sequence[ObjectPose]) -> list[ObjectPose]:
@@ -204,8 +203,8 @@ def tell(shot: Shot, poses: Sequence[ObjectPose]) -> None:
     for pose in poses:
         x, y, z = pose.cam_from_obj[:3, 3]
         LOG.info(
-            "%s: %s at %.3f %.3f %.3f m, %.0f %% of the matches agree",
-            *(shot.path.name, pose.name, x, y, z, 100 * pose.inlier_ratio),
+            "%s: %s at %.3f %.3f %.3f m: %s, %.0f %% sure",
+            *(shot.path.name, pose.name, x, y, z, verdict(pose.confidence), 100 * pose.confidence),
         )
 
 

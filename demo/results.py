@@ -10,9 +10,12 @@ import numpy as np
 
 from demo.shots import Shot
 from model.estimator import ObjectPose, PoseEstimator
-from rendering.overlay import draw_matches, draw_pose
+from rendering.overlay import GREEN, ORANGE, RED, draw_matches, draw_pose
 from rendering.renderer import Renderer
 from rendering.scene import scene_file
+from utils.verdict import verdict
+
+COLOURS = {"good": GREEN, "doubtful": ORANGE, "wrong": RED}  # of outlines
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,8 +33,10 @@ def results_of(
 ) -> Results:
     overlay, objects = shot.image, estimator.objects
     for pose in poses:
-        label = f"{pose.name} {100 * pose.inlier_ratio:.0f} %"
-        overlay = draw_pose(renderer, overlay, objects[pose.name].mesh, pose.cam_from_obj, shot.K, label)
+        word = verdict(pose.confidence)
+        label = f"{pose.name}: {word} ({100 * pose.confidence:.0f} %)"
+        mesh, colour = objects[pose.name].mesh, COLOURS[word]
+        overlay = draw_pose(renderer, overlay, mesh, pose.cam_from_obj, shot.K, label, colour)
     instances = [(pose.name, objects[pose.name].mesh, pose.cam_from_obj) for pose in poses]
     return Results(
         numbers={
@@ -42,7 +47,7 @@ def results_of(
         },
         overlay=overlay,
         matches=[
-            draw_matches(shot.image, estimator.template_picture(pose), pose.matches, pose.box)
+            draw_matches(shot.image, *estimator.compared(pose, shot.K), pose.matches[:, :2], pose.box)
             for pose in poses
         ],
         scene=scene_file(instances, shot.image, shot.K),
@@ -55,7 +60,8 @@ def _as_json(pose: ObjectPose) -> dict:
         "cam_from_obj": pose.cam_from_obj.tolist(),
         "quaternion_xyzw": pose.quaternion_xyzw.tolist(),
         "translation": pose.cam_from_obj[:3, 3].tolist(),
-        "score": pose.score,
+        "confidence": pose.confidence,
+        "verdict": verdict(pose.confidence),
         "inlier_ratio": pose.inlier_ratio,
         "template": pose.template,
         "box": pose.box.tolist(),

@@ -26,6 +26,7 @@ from demo.shots import read_shot, unit_of
 from demo.uploads import MAX_BYTES, Upload, harden_pictures, receive
 from model.estimator import PoseEstimator
 from rendering.renderer import Renderer
+from utils.config import Config
 from utils.errors import InputError
 from utils.units import describe
 
@@ -78,8 +79,7 @@ def make_app(estimator: PoseEstimator, host: str = "127.0.0.1") -> Flask:
 
     @app.get("/")
     def show() -> str:
-        weights = Path(estimator.config.checkpoint or "random: poses mean nothing").name
-        return render_template("page.html", max_bytes=MAX_BYTES, weights=weights)
+        return render_template("page.html", max_bytes=MAX_BYTES, method=method_of(estimator.config))
 
     @app.post("/pose")
     def answer() -> Response:
@@ -110,6 +110,13 @@ def make_app(estimator: PoseEstimator, host: str = "127.0.0.1") -> Flask:
     return app
 
 
+def method_of(config: Config) -> str:
+    """What finds the poses, for people."""
+    if config.method == "rendermatch":
+        return "render and match, without training"
+    return f"PicoPose, weights {Path(config.checkpoint).name if config.checkpoint else 'random: meaningless'}"
+
+
 def find(estimator: PoseEstimator, upload: Upload, tell: Tell) -> dict:
     """The pose in a photo, as the page shows it."""
     tell({"doing": "Reading the files"})
@@ -118,7 +125,7 @@ def find(estimator: PoseEstimator, upload: Upload, tell: Tell) -> dict:
     unit = unit_of(upload.mesh, name, shot) if upload.unit == "auto" else upload.unit
 
     def progress(done: int, total: int) -> None:
-        tell({"doing": "Rendering templates, once for a mesh", "done": done, "total": total})
+        tell({"doing": "Drawing views, once for a mesh", "done": done, "total": total})
 
     estimator.add_object(upload.mesh, name=name, unit=unit, symmetry=upload.symmetry, progress=progress)
     try:

@@ -2,18 +2,20 @@
 
 from pathlib import Path
 
-from model.estimator import SMALL_WEIGHTS, ObjectPose, PoseEstimator
+from model.estimator import ObjectPose, PoseEstimator
+from utils.verdict import verdict
 
 MINI = Path(__file__).resolve().parent.parent / "data" / "mini"
 K = [[612.3, 0, 319.6], [0, 611.8, 241.7], [0, 0, 1]]
 
 
-def main(weights: Path | str | None = SMALL_WEIGHTS, **options) -> ObjectPose:
-    """Prints the pose and returns it; the options are those of `PoseEstimator`."""
-    estimator = PoseEstimator(weights, **options).add_object(MINI / "models" / "obj_000002.ply")
+def main(**options) -> ObjectPose:
+    """Prints the pose and how sure it is, and returns it; the options are those of `PoseEstimator`."""
+    estimator = PoseEstimator(**options).add_object(MINI / "models" / "obj_000002.ply")
     photo = MINI / "test" / "000001" / "rgb" / "000000.jpg"
     (pose,) = estimator.estimate(photo, K, boxes=[(333, 232, 485, 386)])
     print(pose.cam_from_obj.round(4))  # metres
+    print(f"{verdict(pose.confidence)}: {100 * pose.confidence:.0f} % sure")
     return pose
 
 

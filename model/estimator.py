@@ -1,6 +1,6 @@
 """From a mesh and a photo to poses in a few lines of Python: the whole program behind one class.
 
-`PoseEstimator(weights).add_object("mug.ply").estimate("photo.jpg", K, boxes=[(384, 234, 522, 455)])`
+`PoseEstimator().add_object("mug.ply").estimate("photo.jpg", K, boxes=[(384, 234, 522, 455)])`
 
 The one module that stands above data sets, models and rendering alike; scripts and pages are built on it.
 """
@@ -19,15 +19,18 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from datasets.objects import read_symmetry
-from model.factory import make_stage, prepare_network
+from model.factory import make_confidence, make_render_match, make_stage, prepare_network
+from model.stage import Stage
 from rendering.mesh import Mesh, bounding_sphere, diameter, read_mesh, to_metres
 from rendering.mesh_templates import MeshTemplates, Progress
+from rendering.mesh_views import MeshViews
 from utils.cameras import camera_matrix, check_camera
 from utils.checkpoint import read_checkpoint
 from utils.config import Config, load_config
-from utils.crop import mask_boxes
+from utils.crop import crop_from_image, mask_boxes
 from utils.device import choose_device
 from utils.errors import InputError
+from utils.geometry import transform
 from utils.images import read_image
 from utils.regions import box_mask
 from utils.stopwatch import Stopwatch
@@ -37,7 +40,8 @@ from utils.units import check_plausible, describe, guess_unit
 
 LOG = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent
-SMALL_WEIGHTS = ROOT / "data" / "weights" / "picopose_small.pt"
+DEFAULT_CONFIG = "config/default.yaml"
+DRAWN_ABOUT, DRAWN_PX = 1.2, 256  # side of the picture of a drawing, in longer sides of the box, and in px
 
 Photo = Path | str | Image.Image | np.ndarray  # an array is (H, W, 3) uint8, RGB
 
@@ -48,10 +52,10 @@ class ObjectPose:
 
     name: str  # of the object
     cam_from_obj: np.ndarray  # (4, 4) float64, m: camera (x right, y down, z forward) from the mesh's frame
-    score: float  # larger is better
+    confidence: float  # in [0, 1]: probability that it is right, to a tenth of the object's diameter
     inlier_ratio: float  # in [0, 1]: share of the correspondences that agree; 0 if none were solved
-    template: int  # index of the winning template among the object's views
-    matches: np.ndarray  # (M, 4) px: x, y in the photo, x, y in the template, of some that agree
+    template: int  # index of the view that it starts from among the object's
+    matches: np.ndarray  # (M, 4) px, of some that agree: x, y in the photo, x, y in `PoseEstimator.compared`
     box: np.ndarray  # (4,) px: left, top, right, bottom of where it was looked for
 
     @property
@@ -77,10 +81,10 @@ class PoseEstimator:
     """Finds objects that it has meshes of in photos.
 
     Args:
-        weights: a checkpoint: one trained here, or the one released by the paper's authors; None for seeded
-            random weights, whose poses mean nothing.
-        config: YAML file of the network, also relative to the repository; None takes the network that the
-            checkpoint says it was trained with, or the paper's.
+        weights: a checkpoint: one trained here, or the one released by the paper's authors; None for the
+            default method, which needs none.
+        config: YAML file, also relative to the repository; None takes `config/default.yaml`, with weights
+            the network that they say they were trained with, or the paper's.
         device: None for a GPU if there is one.
         log_dir: below it prepared templates are kept; relative to the repository, `log` by default.
         overrides: `key=value` entries of the configuration, such as `test.hypotheses=1`.
@@ -92,7 +96,7 @@ class PoseEstimator:
 
     def __init__(
         self,
-        weights: Path | str | None = SMALL_WEIGHTS,
+        weights: Path | str | None = None,
         *,
         config: Path | str | None = None,
         device: torch.device | str | None = None,
@@ -103,11 +107,22 @@ class PoseEstimator:
         self.objects: dict[str, PreparedObject] = {}
         self.stopwatch = Stopwatch(running=False)
         device = choose_device(None) if device is None else torch.device(device)
-        network = prepare_network(self.config.model, self.config.checkpoint).to(device)
         self._added = 0
         self._centred: dict[int, Mesh] = {}
-        self._source = MeshTemplates(self._centred, self.config.test.views, network.size)
-        self._stage = make_stage(network, self._source, self.config, self.stopwatch)
+        self._views = MeshViews(self._centred)
+        estimates = self._make_stage(device)
+        judges = make_confidence(self._views, self.config, device, self.stopwatch)
+        self._stages: list[Stage] = [estimates, judges]
+
+    def _make_stage(self, device: torch.device) -> Stage:
+        """The stage that estimates poses."""
+        if self.config.method == "rendermatch":
+            stage = make_render_match(self._views, self.config, device, self.stopwatch)
+            self._prepares = stage.views
+            return stage
+        network = prepare_network(self.config.model, self.config.checkpoint).to(device)
+        self._prepares = MeshTemplates(self._centred, self.config.test.views, network.size)
+        return make_stage(network, self._prepares, self.config, self.stopwatch)
 
     def add_object(
         self,
@@ -126,7 +141,7 @@ class PoseEstimator:
             unit: "mm", "cm", "m" or the metres of a unit; "auto" guesses it from the size and says so.
             symmetry: such as `z` (turns freely about z), `z4` (quarter turns) or `z,x2` (a cylinder), about
                 the object's centre; `none`; None looks for `models_info.json` (BOP) beside the mesh.
-            progress: called with the numbers of templates that are rendered and of all.
+            progress: called with the numbers of views that are drawn and of all.
         """
         where, file = (str(mesh), Path(mesh)) if isinstance(mesh, Path | str) else ("mesh", None)
         loaded, unit = (mesh, "m") if file is None else _load(file, unit)
@@ -139,9 +154,10 @@ class PoseEstimator:
         added = PreparedObject(self._added, name, loaded, unit, diameter(loaded.vertices), centre, symmetry)
         LOG.info("%s: %s", where, describe(added.diameter, unit))
         self._centred[added.index] = replace(loaded, vertices=loaded.vertices - np.float32(centre))
-        self._source.progress = progress
+        self._prepares.progress = progress
         with self.stopwatch("prepare the objects"):
-            self._stage.onboard([added.index])
+            for stage in self._stages:
+                stage.onboard([added.index])
         if name in self.objects:
             self.remove_object(name)
         self.objects[name] = added
@@ -169,7 +185,8 @@ class PoseEstimator:
             K: (3, 3) camera; the centre of the top-left pixel is (0, 0).
             boxes: (left, top, right, bottom) px each; masks: (H, W) each, true on the object. With neither
                 every object is looked for in the whole photo, which works only where it fills the photo.
-            objects: the name for each box or mask; by default the object that fits best is taken.
+            objects: the name for each box or mask. By default they pair in order where there are as many
+                places as objects; otherwise the object of the most confident pose is taken.
             last: poses of the frame before; an object with symmetries gets the pose nearest to its last one,
                 otherwise a canonical one.
         """
@@ -189,29 +206,49 @@ class PoseEstimator:
         for place, obj in tried:
             check_plausible(obj.name, obj.diameter, obj.unit, boxes_px[place], camera.tolist())
         owners = torch.tensor([place for place, _ in tried])
-        found = self._stage.predict(
-            Observation(
-                image=pixels,
-                K=camera,
-                obj_ids=torch.tensor([obj.index for _, obj in tried]),
-                masks=places[owners],
-                boxes=torch.tensor(boxes_px)[owners],
-                scores=torch.ones(len(tried)),
-                scene_id=0,
-                im_id=0,
-                seconds=0.0,
-            )
-        ).to("cpu")
+        observation = Observation(
+            image=pixels,
+            K=camera,
+            obj_ids=torch.tensor([obj.index for _, obj in tried]),
+            masks=places[owners],
+            boxes=torch.tensor(boxes_px)[owners],
+            scores=torch.ones(len(tried)),
+            scene_id=0,
+            im_id=0,
+            seconds=0.0,
+        )
+        found = None
+        for stage in self._stages:
+            found = stage.predict(observation, found)
+        found = found.to("cpu")
         poses = [_pose(found, i, obj, boxes_px[place]) for i, (place, obj) in enumerate(tried)]
         best = [
-            max(_of_place(poses, tried, place), key=lambda pose: pose.score) for place in range(len(places))
+            max(_of_place(poses, tried, place), key=lambda pose: pose.confidence)
+            for place in range(len(places))
         ]
         return [self._choose_equivalent(pose, last) for pose in best]
 
-    def template_picture(self, pose: ObjectPose) -> np.ndarray:
-        """The template (S, S, 3) uint8 that a pose was found with; `pose.matches` are in its pixels."""
-        view = self._stage.templates.templates([self.objects[pose.name].index], [pose.template]).view
-        return (255 * view.rgb[0]).round().byte().permute(1, 2, 0).cpu().numpy()
+    def compared(self, pose: ObjectPose, K: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+        """What the photo with camera K (3, 3) was compared with for a pose, and the matches in it.
+
+        It is the template; by render and match it is the object drawn at its pose.
+
+        Returns:
+            picture (S, S, 3) uint8, and the second points of `pose.matches` (M, 2) in its pixels.
+        """
+        index = self.objects[pose.name].index
+        if self.config.method == "picopose":
+            view = self._stages[0].templates.templates([index], [pose.template]).view
+            return _as_picture(view.rgb[0]), pose.matches[:, 2:]
+        middle, side = (pose.box[:2] + pose.box[2:]) / 2, DRAWN_ABOUT * (pose.box[2:] - pose.box[:2]).max()
+        window = torch.from_numpy(np.concatenate([middle - side / 2, middle + side / 2]))
+        picture_from_photo = crop_from_image(window[None], DRAWN_PX)[0].double()
+        camera = picture_from_photo @ torch.as_tensor(np.asarray(K, dtype=np.float64))
+        cam_from_centre = pose.cam_from_obj.copy()
+        cam_from_centre[:3, 3] += pose.cam_from_obj[:3, :3] @ self.objects[pose.name].centre
+        drawn = self._views.draw([index], torch.from_numpy(cam_from_centre)[None], camera[None], DRAWN_PX)
+        points = transform(picture_from_photo, torch.from_numpy(pose.matches[:, 2:]))
+        return _as_picture(drawn.rgb[0]), points.numpy()
 
     def _tried(self, names: Sequence[str] | None, places: Tensor | None) -> list[tuple[int, PreparedObject]]:
         """Which objects are looked for at which places."""
@@ -221,6 +258,8 @@ class PoseEstimator:
             raise InputError(f"no object named {unknown.pop()}: choose among {', '.join(self.objects)}")
         if places is None:
             return [(0, self.objects[name]) for name in names or self.objects]
+        if names is None and len(places) == len(self.objects):
+            return list(enumerate(self.objects.values()))
         if names is None:
             return [(i, obj) for i in range(len(places)) for obj in self.objects.values()]
         if len(names) != len(places):
@@ -249,7 +288,7 @@ def _configuration(
     trained_with = None
     if config is None:
         trained_with = read_checkpoint(Path(weights)).get("config") if weights else None
-        config = "config/base.yaml" if weights else "config/small.yaml"
+        config = "config/base.yaml" if weights else DEFAULT_CONFIG
     path = Path(config)
     found = load_config(path if path.is_file() else ROOT / path, overrides, flags, trained_with=trained_with)
     # What is prepared in one folder is found from any other.
@@ -309,7 +348,7 @@ def _pose(found: Poses, index: int, obj: PreparedObject, box: list[float]) -> Ob
     return ObjectPose(
         name=obj.name,
         cam_from_obj=cam_from_centre @ centre_from_obj,
-        score=float(found.score[index]),
+        confidence=float(found.confidence[index]),
         inlier_ratio=float(found.inlier_ratio[index]),
         template=int(found.template[index]),
         matches=points.double().numpy(),
@@ -321,3 +360,8 @@ def _of_place(
     poses: list[ObjectPose], tried: list[tuple[int, PreparedObject]], place: int
 ) -> list[ObjectPose]:
     return [pose for pose, (where, _) in zip(poses, tried, strict=True) if where == place]
+
+
+def _as_picture(rgb: Tensor) -> np.ndarray:
+    """(H, W, 3) uint8 of colours (3, H, W) in [0, 1]."""
+    return (255 * rgb).round().byte().permute(1, 2, 0).cpu().numpy()

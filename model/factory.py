@@ -1,4 +1,4 @@
-"""Builds the network that a configuration names, fills it with weights, makes it a stage of a test run."""
+"""Builds what a configuration names: the network with its weights, and the stages of a test run."""
 
 import logging
 from collections.abc import Sequence
@@ -10,10 +10,14 @@ import torch
 from omegaconf import OmegaConf
 
 from model.backbone import Dinov2, Pyramid
+from model.confidence import ConfidenceStage, read_calibration
 from model.folding import fold_batch_norms
 from model.onboarding import GIGABYTE, TemplateBank
 from model.picopose import PicoPose
 from model.released import HALF_CELL, VIEWING_RAY, convert, is_released
+from model.rendermatch.stage import RenderMatchStage
+from model.rendermatch.views import ViewBank, ViewSource
+from model.rendermatch.weights import load_imagenet, load_xfeat
 from model.stage import PicoPoseStage
 from model.template_store import TemplateSource, TemplateStore
 from utils.batches import automatic_batch
@@ -23,6 +27,7 @@ from utils.errors import InputError
 from utils.stopwatch import Stopwatch
 
 LOG = logging.getLogger(__name__)
+FEATURE_BATCH = 16  # crops that go through the small pretrained networks at once
 
 
 def build_network(
@@ -89,8 +94,7 @@ def make_stage(
     test, runtime = config.test, config.runtime
     batch = runtime.batch or automatic_batch(network.bytes_per_hypothesis, next(network.parameters()).device)
     bf16 = next(network.parameters()).is_cuda if test.bf16 is None else test.bf16
-    folder = Path(runtime.features_dir or Path(config.log_dir) / "features")
-    store = TemplateStore(folder, network, source, batch=batch, bf16=bf16)
+    store = TemplateStore(_features_dir(config), network, source, batch=batch, bf16=bf16)
     return PicoPoseStage(
         network,
         TemplateBank(network, store, memory=runtime.template_memory * GIGABYTE, dense=test.stage == 3),
@@ -102,6 +106,39 @@ def make_stage(
         bf16=bf16,
         stopwatch=stopwatch,
     )
+
+
+def make_render_match(
+    source: ViewSource, config: Config, device: torch.device, stopwatch: Stopwatch | None = None
+) -> RenderMatchStage:
+    """Render and match, as configured."""
+    imagenet = load_imagenet().to(device)
+    memory = config.runtime.template_memory * GIGABYTE
+    return RenderMatchStage(
+        imagenet,
+        load_xfeat().to(device),
+        ViewBank(_features_dir(config), imagenet, source, n_views=config.test.views, memory=memory),
+        source,
+        hypotheses=config.test.hypotheses,
+        turns=config.rendermatch.turns,
+        refinements=config.rendermatch.refinements,
+        batch=config.runtime.batch or FEATURE_BATCH,
+        seed=config.test.seed,
+        stopwatch=stopwatch,
+    )
+
+
+def make_confidence(
+    source: ViewSource, config: Config, device: torch.device, stopwatch: Stopwatch | None = None
+) -> ConfidenceStage:
+    """The judge of the poses of any method."""
+    batch = config.runtime.batch or FEATURE_BATCH
+    imagenet = load_imagenet().to(device)
+    return ConfidenceStage(imagenet, source, read_calibration(), batch=batch, stopwatch=stopwatch)
+
+
+def _features_dir(config: Config) -> Path:
+    return Path(config.runtime.features_dir or Path(config.log_dir) / "features")
 
 
 def load_network(network: PicoPose, path: Path) -> None:

@@ -8,27 +8,36 @@ import numpy as np
 from rendering.mesh import Mesh
 from rendering.renderer import Renderer
 
-GREEN, YELLOW = (60, 220, 80), (250, 210, 60)
+GREEN, YELLOW, ORANGE, RED = (60, 220, 80), (250, 210, 60), (255, 150, 30), (235, 50, 50)
 PANEL = 480  # px, height of the pictures of matches
 MARGIN = 0.1  # of the box's longer side, about it in the picture of matches
 
 
 def draw_pose(
-    renderer: Renderer, image: np.ndarray, mesh: Mesh, cam_from_obj: np.ndarray, K: np.ndarray, label: str
+    renderer: Renderer,
+    image: np.ndarray,
+    mesh: Mesh,
+    cam_from_obj: np.ndarray,
+    K: np.ndarray,
+    label: str,
+    colour: Sequence[int] = GREEN,
 ) -> np.ndarray:
-    """The photo (H, W, 3) uint8 with the outline, the bounding box and the axes of a mesh at a pose."""
+    """The photo (H, W, 3) uint8 with the outline, the bounding box and the axes of a mesh at a pose.
+
+    The outline and the label are of the colour.
+    """
     height, width = image.shape[:2]
     mask = renderer.render_depth(mesh, cam_from_obj, K, width, height) > 0
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
-    image = draw_bounding_box(draw_outline(image, mask), K, cam_from_obj, low, high)
+    image = draw_bounding_box(draw_outline(image, mask, colour), K, cam_from_obj, low, high)
     image = draw_axes(image, K, cam_from_obj, float(np.linalg.norm(high - low)) / 2)
     if mask.any():
         left, top = np.argwhere(mask.T)[0][0], np.argwhere(mask)[0][0]
         scale = width / 1300
         place = int(left), max(int(top) - round(10 * scale), round(24 * scale))
-        for colour, weight in (((0, 0, 0), 4), (GREEN, 1.6)):  # dark rims keep it legible anywhere
+        for ink, weight in (((0, 0, 0), 4), (colour, 1.6)):  # dark rims keep it legible anywhere
             thickness = max(1, round(weight * scale))
-            cv2.putText(image, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, colour, thickness, cv2.LINE_AA)
+            cv2.putText(image, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness, cv2.LINE_AA)
     return image
 
 
@@ -52,20 +61,20 @@ def draw_bounding_box(
 
 
 def draw_matches(
-    image: np.ndarray, template: np.ndarray, matches: np.ndarray, box: Sequence[float]
+    image: np.ndarray, beside: np.ndarray, there: np.ndarray, here: np.ndarray, box: Sequence[float]
 ) -> np.ndarray:
-    """The template (S, S, 3) beside the photo's part about a box (4,) px, matched points joined.
+    """A picture (S, S, 3) beside the photo's part about a box (4,) px, matched points joined.
 
-    matches (M, 4) px: x, y in the photo (H, W, 3) uint8, x, y in the template.
+    there (M, 2) px are the points in the picture, here (M, 2) px those in the photo (H, W, 3) uint8.
     """
     left, top, right, bottom = _about(box, image.shape)
     part = image[top:bottom, left:right]
-    scale, zoom = PANEL / len(part), PANEL / len(template)
+    scale, zoom = PANEL / len(part), PANEL / len(beside)
     size = max(1, round(scale * part.shape[1])), PANEL
     photo = cv2.resize(part, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-    canvas = np.hstack([cv2.resize(template, (PANEL, PANEL), interpolation=cv2.INTER_CUBIC), photo])
-    there = (matches[:, 2:] + 0.5) * zoom
-    here = (matches[:, :2] - [left, top] + 0.5) * scale + [PANEL, 0]
+    canvas = np.hstack([cv2.resize(beside, (PANEL, PANEL), interpolation=cv2.INTER_CUBIC), photo])
+    there = (there + 0.5) * zoom
+    here = (here - [left, top] + 0.5) * scale + [PANEL, 0]
     for start, end, colour in zip(there, here, _hues(there), strict=True):
         points = np.round(start).astype(int).tolist(), np.round(end).astype(int).tolist()
         cv2.line(canvas, *points, colour, 1, cv2.LINE_AA)

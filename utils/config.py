@@ -14,6 +14,8 @@ from yaml import YAMLError
 
 from utils.errors import InputError
 
+METHODS = ("picopose", "rendermatch")
+
 # Entries of training that change no pair and no loss.
 NO_MATTER = {"workers", "threads", "keep", "max_skipped", "validation_pairs", "validation_meshes"}
 NO_MATTER |= {"validate_on", "validate_every", "log_every", "picture_every", "save_every"}
@@ -153,6 +155,18 @@ class TestConfig:
 
 
 @dataclass
+class RenderMatchConfig:
+    """Of the method rendermatch, beside what `TestConfig` has."""
+
+    turns: int = 8  # angles in the image at which objects may stand; 1 for upright ones alone
+    refinements: int = 2  # times that the pose found is drawn and matched again
+
+    def __post_init__(self):
+        if self.turns < 1 or self.refinements < 0:
+            raise ValueError("rendermatch.turns must be positive and rendermatch.refinements not negative")
+
+
+@dataclass
 class RuntimeConfig:
     """What a test run may use; the poses do not depend on it."""
 
@@ -172,17 +186,35 @@ class RuntimeConfig:
 class Config:
     """Everything that a YAML file may set."""
 
+    method: str = "picopose"  # the trained network, or rendermatch, which needs no training
     model: ModelConfig = field(default_factory=ModelConfig)
     train_dataset: TrainDatasetConfig = field(default_factory=TrainDatasetConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     test_dataset: TestDatasetConfig = field(default_factory=TestDatasetConfig)
     test: TestConfig = field(default_factory=TestConfig)
+    rendermatch: RenderMatchConfig = field(default_factory=RenderMatchConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     checkpoint: str | None = None
     log_dir: str = "log"
 
     def __post_init__(self):
         self.log_dir = str(Path(self.log_dir).expanduser())
+        if self.method not in METHODS:
+            raise ValueError(f"method is {self.method}; it must be one of {', '.join(METHODS)}")
+        if self.method == "rendermatch":
+            self._check_rendermatch()
+
+    def _check_rendermatch(self) -> None:
+        """Refuses what the method would not heed."""
+        if self.checkpoint:
+            raise ValueError(
+                f"{self.checkpoint}: method rendermatch takes no checkpoint; pass the config of the network "
+                "that it is of, or leave it away"
+            )
+        plain = TestConfig()
+        for name in ("stage", "threshold_px", "bf16"):
+            if getattr(self.test, name) != getattr(plain, name):
+                raise ValueError(f"test.{name} is for method picopose; leave it away with rendermatch")
 
 
 def load_config(

@@ -108,10 +108,13 @@ class Correspondences(Record):
 
 @dataclass(frozen=True)
 class Matches(Record):
-    """Pixels of a photo and of a template that show the same spots of an object's surface."""
+    """Pixels of a photo and of a template that show the same spots of an object's surface.
+
+    In place of templates a method may have drawn the object at the pose itself, with the photo's camera.
+    """
 
     photo: Tensor  # (B, M, 2) px of the photo
-    template: Tensor  # (B, M, 2) px of the template's crop
+    template: Tensor  # (B, M, 2) px of the template's crop, or of the drawing with the photo's camera
     weight: Tensor  # (B, M) in [0, 1]; 0 = no match
 
 
@@ -124,6 +127,7 @@ class Poses(Record):
     inlier_ratio: Tensor  # (B,) share of the correspondences' weight that agrees with the pose; 0 if unsolved
     template: Tensor  # (B,) long, index of the winning template among the object's views
     matches: Matches | None = None  # a few of those that the pose rests on, to be looked at
+    confidence: Tensor | None = None  # (B,) probability that the pose is right; None: not judged yet
 
 
 @dataclass(frozen=True)

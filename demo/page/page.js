@@ -178,7 +178,8 @@ function showResult({ numbers, size, overlay, matches, scene }) {
   $("quaternion").textContent = fixed(pose.quaternion_xyzw, 4);
   $("size").textContent = size;
   $("focal").textContent = `${fixed([numbers.K[0][0]], 1)} px`;
-  $("support").textContent = `${Math.round(100 * pose.inlier_ratio)} %`;
+  $("verdict").textContent = `${pose.verdict}, ${Math.round(100 * pose.confidence)} % sure`;
+  $("verdict").dataset.verdict = pose.verdict;
   $("matrix").textContent = pose.cam_from_obj.map((row) => row.map((value) => value.toFixed(4).padStart(8)).join(" ")).join("\n");
   offer($("download-json"), JSON.stringify(numbers, null, 1), "application/json");
   offer($("download-scene"), Uint8Array.from(atob(scene), (c) => c.charCodeAt(0)), "model/gltf-binary");

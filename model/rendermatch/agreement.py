@@ -18,28 +18,43 @@ from utils.structs import Crop, Drawing, Record
 class Look(Record):
     """What crops look like."""
 
-    inside: Tensor  # (B, C, n, n) unit descriptors, with grey outside the region
-    cover: Tensor  # (B, n, n) share of a cell that the region takes
+    maps: Tensor  # (B, C, n, n) unit descriptors
+    cover: Tensor  # (B, n, n) share of a cell that region or object take
 
 
 def look_of(network: ImageNetFeatures, crop: Crop) -> Look:
+    """Of the regions, with grey in place of all else."""
     cover = crop.mask[:, None].float()
-    return _look(network, crop.rgb * cover, cover)
+    return _look(network, crop.rgb * cover + GREY * (1 - cover), cover)
+
+
+def look_around(network: ImageNetFeatures, crop: Crop) -> Look:
+    """Of all that the crops show."""
+    return _look(network, crop.rgb, crop.mask[:, None].float())
 
 
 def look_of_drawing(network: ImageNetFeatures, drawing: Drawing) -> Look:
-    return _look(network, drawing.rgb, drawing.cover[:, None])
+    """Of drawings, on grey."""
+    cover = drawing.cover[:, None]
+    return _look(network, drawing.rgb + GREY * (1 - cover), cover)
 
 
 def _look(network: ImageNetFeatures, rgb: Tensor, cover: Tensor) -> Look:
-    """Of colours (B, 3, S, S), black outside, and cover (B, 1, S, S)."""
-    image = F.avg_pool2d(rgb + GREY * (1 - cover), rgb.shape[-1] // SIZE)
-    maps = F.normalize(network.fine(image), dim=1)
+    """Of images (B, 3, S, S) and what is covered of them (B, 1, S, S)."""
+    maps = F.normalize(network.fine(F.avg_pool2d(rgb, rgb.shape[-1] // SIZE)), dim=1)
     return Look(maps, F.adaptive_avg_pool2d(cover, maps.shape[-1])[:, 0])
 
 
 def agreement(crop: Look, drawing: Look) -> Tensor:
     """(B,) mean similarity over all that either the region or the drawing covers, at most 1."""
-    cover = torch.maximum(crop.cover, drawing.cover)
-    similarity = (crop.inside * drawing.inside).sum(1)
-    return (similarity * cover).sum((1, 2)) / cover.sum((1, 2)).clamp(min=1e-6)
+    return _mean_similarity(crop, drawing, torch.maximum(crop.cover, drawing.cover))
+
+
+def agreement_on_object(crop: Look, drawing: Look) -> Tensor:
+    """(B,) mean similarity over what the drawing covers, at most 1; 0 where it covers nothing."""
+    return _mean_similarity(crop, drawing, drawing.cover)
+
+
+def _mean_similarity(crop: Look, drawing: Look, weight: Tensor) -> Tensor:
+    similarity = (crop.maps * drawing.maps).sum(1)
+    return (similarity * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-6)

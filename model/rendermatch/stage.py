@@ -19,9 +19,10 @@ from model.rendermatch.views import GREY, ViewBank, ViewSource, poses_of_views, 
 from model.rendermatch.xfeat import STRIDE, XFeat
 from model.stage import no_poses
 from utils.batches import Batches
+from utils.geometry import project, transform
 from utils.pnp import PnPResult, solve_pnp
 from utils.stopwatch import Stopwatch
-from utils.structs import Correspondences, Crop, Drawing, Observation, Poses, Record
+from utils.structs import Correspondences, Crop, Drawing, Matches, Observation, Poses, Record
 
 SIZE = 256  # px, side of the crops
 FIRST_REACH, REACH = 8, 5  # cells between matches, at a view's pose and when it is refined
@@ -47,6 +48,14 @@ class Query(Record):
     descriptors: Tensor  # (B, C, n, n) of XFeat
     cells: Tensor  # (B, n, n) bool: those to be matched
     behind: Tensor  # (B,) grey level that stands behind the object in renderings to be matched
+
+
+@dataclass(frozen=True)
+class Solved(Record):
+    """Matches, and what they were solved to."""
+
+    matches: Correspondences
+    solution: PnPResult
 
 
 class RenderMatchStage:
@@ -101,16 +110,16 @@ class RenderMatchStage:
         drawn = self._draw(found, query)
         agreed = self._agreement(found, drawn, query)
         best = best_of_each(agreed.view(len(observation.obj_ids), -1))
-        found, drawn = found[best], drawn[best]
-        for _ in range(self.refinements):
+        found, solved, agreed = found[best], solved[best], agreed[best]
+        for i in range(self.refinements):
+            drawn = drawn[best] if i == 0 else self._draw(found, query)
             found, solved = self._match(found, drawn, query, REACH, THRESHOLD)
-            drawn = self._draw(found, query)
-        agreed = self._agreement(found, drawn, query)
         return Poses(
             cam_from_obj=found.cam_from_obj.float(),
             score=observation.scores * agreed,
-            inlier_ratio=solved.inlier_ratio.float(),
+            inlier_ratio=solved.solution.inlier_ratio.float(),
             template=found.template,
+            matches=some_matches(solved, found.cam_from_obj, query.crop.K, observation.K),
         )
 
     def _look_at(self, observation: Observation, size: int) -> Query:
@@ -158,7 +167,7 @@ class RenderMatchStage:
 
     def _match(
         self, found: Hypotheses, drawn: Drawing, query: Query, reach: int, threshold: float
-    ) -> tuple[Hypotheses, PnPResult]:
+    ) -> tuple[Hypotheses, Solved]:
         """Stage 3: hypotheses with the poses that the matches of their renderings give; else as they were."""
         with self.stopwatch("match"):
             rows = drawn_cells(drawn.mask, query.cells.shape[-1])
@@ -172,7 +181,7 @@ class RenderMatchStage:
             solution = solve_pnp(matches, K, threshold_px=threshold, seed=self.seed)
             solved = solution.solved[:, None, None]
             pose = torch.where(solved, solution.cam_from_obj.double(), found.cam_from_obj)
-        return replace(found, cam_from_obj=pose), solution
+        return replace(found, cam_from_obj=pose), Solved(matches, solution)
 
     def _correspondences(
         self, found: Hypotheses, drawn: Drawing, rows: Tensor, query: Query, reach: int
@@ -196,3 +205,22 @@ class RenderMatchStage:
 def best_of_each(score: Tensor) -> Tensor:
     """Flat indices (B,) of the best of each row of (B, k)."""
     return score.argmax(dim=1) + score.shape[1] * torch.arange(len(score), device=score.device)
+
+
+def some_matches(
+    solved: Solved, cam_from_obj: Tensor, crop_K: Tensor, photo_K: Tensor, *, count: int = 48
+) -> Matches:
+    """At most `count` of the matches (B, T) that agree, in px of the photo, and where the pose shows them.
+
+    cam_from_obj (B, 4, 4) m; crop_K (B, 3, 3) and photo_K (3, 3) are the cameras.
+    """
+    weight = solved.matches.weight * solved.solution.inliers
+    index = weight.topk(min(count, weight.shape[1]), dim=1).indices
+    at = index[..., None]
+    photo_from_crop = photo_K.double() @ torch.linalg.inv(crop_K.double())
+    xyz = transform(cam_from_obj, solved.matches.xyz.gather(1, at.expand(-1, -1, 3)).double())
+    return Matches(
+        photo=transform(photo_from_crop, solved.matches.xy.gather(1, at.expand(-1, -1, 2)).double()).float(),
+        template=project(photo_K.double(), xyz).float(),
+        weight=weight.gather(1, index),
+    )

@@ -6,6 +6,7 @@ is kept of an object are the descriptors of the cells that show it, in half prec
 
 import hashlib
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -76,11 +77,15 @@ class ViewBank:
         folder: of the files; may be deleted at any time between runs.
         n_views: 42, 162 or 642.
         memory: bytes that the views at hand may take.
+
+    Attributes:
+        progress: is called with the numbers of views that are drawn and of all; None for nobody.
     """
 
     def __init__(
         self, folder: Path, network: ImageNetFeatures, source: ViewSource, *, n_views: int, memory: float
     ):
+        self.progress: Callable[[int, int], None] | None = None
         self._folder, self._network, self._source, self._n_views = folder, network, source, n_views
         self._device = next(network.parameters()).device
         self._kept = Lru(memory, lambda views: views.descriptors.nbytes)
@@ -118,6 +123,8 @@ class ViewBank:
             shown = covered_cells(cover, maps.shape[-1])
             descriptors.append(maps.permute(0, 2, 3, 1)[shown].half())
             cells.append(shown.sum((1, 2)))
+            if self.progress:
+                self.progress(int(part[-1]) + 1, len(poses))
         return PreparedViews(
             torch.cat(descriptors), torch.cat(cells), poses.to(self._device), circle.to(self._device)
         )

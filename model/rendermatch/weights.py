@@ -1,0 +1,32 @@
+"""The pretrained networks as they come with the repository, see `data/weights/README.md`."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from model.folding import fold_batch_norms
+from model.rendermatch.imagenet import ImageNetFeatures
+from model.rendermatch.xfeat import XFeat
+
+FOLDER = Path(__file__).resolve().parents[2] / "data" / "weights"
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def load_imagenet() -> ImageNetFeatures:
+    """Ready to be used, but not to be trained."""
+    return _ready(ImageNetFeatures(), "efficientnet_lite0.safetensors")
+
+
+def load_xfeat() -> XFeat:
+    """Ready to be used, but not to be trained."""
+    return _ready(XFeat(), "xfeat.safetensors")
+
+
+def _ready(network: Network, name: str) -> Network:
+    network.load_state_dict(load_file(FOLDER / name))  # half precision in the file
+    # Convolutions of this size take half the time with the channels last.
+    return fold_batch_norms(network).to(memory_format=torch.channels_last)

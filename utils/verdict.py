@@ -1,0 +1,10 @@
+"""The word that goes with a confidence, wherever a pose is shown."""
+
+GOOD, WRONG = 0.6, 0.25  # from here on, and below
+
+
+def verdict(confidence: float) -> str:
+    """`good`, `doubtful` or `wrong`, by the probability that a pose is right."""
+    if confidence >= GOOD:
+        return "good"
+    return "wrong" if confidence < WRONG else "doubtful"
