@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evaluation.after_run import check_truth, score_run
-from evaluation.bop_run import open_dataset, run_dataset, template_set, tested_set
+from evaluation.bop_run import objects_of, open_dataset, run_dataset, stages_of, tested_set
 from model.compiling import compile_network
 from model.factory import prepare_network
+from model.picopose import PicoPose
 from utils import layouts
-from utils.config import Config, load_config, to_yaml
+from utils.config import METHODS, Config, load_config, to_yaml
 from utils.device import choose_device
 from utils.distributed import join
 from utils.errors import InputError, exits_cleanly
@@ -31,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--config", default="config/base.yaml", help="YAML file")
     parser.add_argument("--checkpoint_path", help="weights: the released checkpoint or one trained here")
-    parser.add_argument("--model", default="picopose", choices=["picopose"])
+    parser.add_argument("--model", choices=METHODS, help="method (default: the config's)")
     parser.add_argument(
         "--version_id", type=int, default=0, help="number of the run, part of its folder's name"
     )
@@ -63,23 +64,20 @@ def main() -> None:
     config = load_config(arguments.config, arguments.overrides, flags_of(arguments))
     world = join()
     device = choose_device(arguments.gpus, world.local_rank)
-    network = prepare_network(config.model, config.checkpoint).to(device)
-    if config.runtime.compile:
-        compile_network(network)
-    run_dir = (
-        Path(config.log_dir) / f"{arguments.model}_{Path(arguments.config).stem}_id{arguments.version_id}"
-    )
+    network = None if config.method == "rendermatch" else network_of(config).to(device)
+    run_dir = Path(config.log_dir) / f"{config.method}_{Path(arguments.config).stem}_id{arguments.version_id}"
     name = layouts.dataset_name(arguments.dataset)
     names = layouts.BOP_CORE if name == "all" else [name]
     check_detections(config, names)
-    sets = [tested_set(name, config, run_dir, method=arguments.model) for name in names]
+    sets = [tested_set(name, config, run_dir) for name in names]
     for tested in sets if arguments.score else []:
         check_truth(tested)  # better told now than after the run
     datasets = [open_dataset(tested, config) for tested in sets]  # so is what another data set lacks
-    sources = [template_set(config, dataset, world) for dataset in datasets]
-    for tested, dataset, source in zip(sets, datasets, sources, strict=True):
+    objects = [objects_of(config, dataset, world) for dataset in datasets]
+    for tested, dataset, things in zip(sets, datasets, objects, strict=True):
         stopwatch = Stopwatch(running=arguments.profile)
-        run_dataset(tested, dataset, source, config, network, run_dir, world=world, stopwatch=stopwatch)
+        stages = stages_of(things, network, config, device, stopwatch)
+        run_dataset(tested, dataset, stages, config, run_dir, world=world, stopwatch=stopwatch)
         if world.rank == 0:
             LOG.info("poses: %s", tested.csv)
         if arguments.profile:
@@ -89,10 +87,18 @@ def main() -> None:
         score_run(sets, run_dir, **options, required=arguments.score is True)
 
 
+def network_of(config: Config) -> PicoPose:
+    network = prepare_network(config.model, config.checkpoint)
+    if config.runtime.compile:
+        compile_network(network)
+    return network
+
+
 def flags_of(arguments: argparse.Namespace) -> dict[str, str | int | None]:
     """The flags that stand for entries of the config."""
     return {
         "checkpoint": arguments.checkpoint_path,
+        "method": arguments.model,
         "test.views": arguments.view,
         "test.stage": arguments.stage,
         "test.hypotheses": arguments.hypotheses,

@@ -41,7 +41,7 @@ def run_stage(stage: int, name: str, config: Config, options: argparse.Namespace
     ended = subprocess.run([*command, *options.overrides, f"log_dir={log_dir}"], stdout=subprocess.DEVNULL)
     if ended.returncode:
         sys.exit(ended.returncode)  # it has said why
-    tested = tested_set(name, config, run_dir, method="picopose")
+    tested = tested_set(name, config, run_dir)
     return score_csv(tested.csv, tested.dataset_dir, targets=tested.targets, measures=True)
 
 

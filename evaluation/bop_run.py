@@ -5,12 +5,14 @@ What a run leaves unfinished is gone on with: every image is in a journal as soo
 
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from datasets.bop import BopTestSet
@@ -18,9 +20,14 @@ from datasets.journal import Journal, read_journals
 from datasets.results import ImageResult, csv_name, write_csv, write_details
 from datasets.templates import Templates, TemplateSet
 from evaluation.cases import TestedSet
-from model.factory import make_stage
+from model.confidence import CALIBRATION
+from model.factory import make_confidence, make_render_match, make_stage
 from model.picopose import PicoPose
+from model.rendermatch.weights import WEIGHT_FILES
 from model.stage import Stage
+from rendering.mesh_digest import mesh_digest
+from rendering.mesh_files import MeshFiles
+from rendering.mesh_views import MeshViews
 from rendering.render_templates import Job, render_all
 from utils import layouts
 from utils.config import Config, to_yaml
@@ -30,20 +37,21 @@ from utils.files import write_atomically
 from utils.prefetch import prefetch
 from utils.stopwatch import Stopwatch
 
+LOG = logging.getLogger(__name__)
 TEMPLATE_RECORDS = (layouts.template_digest, layouts.template_poses)  # small files that tell templates apart
 
 
-def tested_set(name: str, config: Config, run_dir: Path, *, method: str) -> TestedSet:
+def tested_set(name: str, config: Config, run_dir: Path) -> TestedSet:
     """Where a data set's files are and those of a run on it will be."""
     data = config.test_dataset
     folder, split = layouts.dataset_dir(data.data_dir, name), layouts.bop_test_split(data.data_dir, name)
     return TestedSet(
         name=name,
-        csv=run_dir / csv_name(method, name, split),
+        csv=run_dir / csv_name(config.method, name, split),
         dataset_dir=folder,
         split_dir=folder / split,
         targets=Path(data.targets or folder / "test_targets_bop19.json"),
-        templates=templates_root(config, name),
+        templates=templates_root(config, name) if config.method == "picopose" else None,
     )
 
 
@@ -54,12 +62,59 @@ def open_dataset(tested: TestedSet, config: Config) -> BopTestSet:
     )
 
 
+@dataclass(frozen=True)
+class Objects:
+    """The objects of a data set, as the stages ask for them."""
+
+    views: MeshViews | None  # None: there are no meshes, so that poses cannot be judged
+    templates: TemplateSet | None  # None: the method needs none
+
+
+def objects_of(config: Config, dataset: BopTestSet, world: World) -> Objects:
+    """The objects of a data set; an `InputError` where the method lacks something of them."""
+    if config.method == "rendermatch":
+        return Objects(_views(config, dataset), None)
+    templates = template_set(config, dataset, world)
+    try:
+        return Objects(_views(config, dataset), templates)
+    except InputError as error:
+        LOG.warning("the poses in %s get no confidence, for which meshes are needed: %s", dataset.name, error)
+        return Objects(None, templates)
+
+
+def _views(config: Config, dataset: BopTestSet) -> MeshViews:
+    files = mesh_files(config, dataset)
+    return MeshViews(MeshFiles({obj_id: files[obj_id] for obj_id in dataset.objects}))
+
+
+def mesh_files(config: Config, dataset: BopTestSet) -> dict[int, layouts.MeshFile]:
+    """The mesh of each object of a data set; an `InputError` where one is missing."""
+    meshes = layouts.find_meshes(config.test_dataset.data_dir, dataset.name)
+    if missing := [obj_id for obj_id in dataset.objects if f"{obj_id:06d}" not in meshes]:
+        folder = next(iter(meshes.values())).path.parent
+        raise InputError(f"{folder}/obj_{missing[0]:06d}.ply not found: download the models again")
+    return {obj_id: meshes[f"{obj_id:06d}"] for obj_id in dataset.objects}
+
+
+def stages_of(
+    objects: Objects, network: PicoPose | None, config: Config, device: torch.device, stopwatch: Stopwatch
+) -> list[Stage]:
+    """The method of a configuration, then the judge of its poses; network: None for a method without."""
+    stages: list[Stage] = []
+    if network is None:
+        stages.append(make_render_match(objects.views, config, device, stopwatch))
+    else:
+        stages.append(make_stage(network, objects.templates, config, stopwatch))
+    if objects.views is not None:
+        stages.append(make_confidence(objects.views, config, device, stopwatch))
+    return stages
+
+
 def run_dataset(
     tested: TestedSet,
     dataset: BopTestSet,
-    source: TemplateSet,
+    stages: list[Stage],
     config: Config,
-    network: PicoPose,
     run_dir: Path,
     *,
     world: World,
@@ -72,7 +127,6 @@ def run_dataset(
     # Images are dealt out before the finished ones are left out, so that every process deals alike.
     own = range(world.rank, len(dataset), world.size)
     missing = [i for i in own if (dataset.images[i].scene_id, dataset.images[i].im_id) not in done]
-    stages = [make_stage(network, source, config, stopwatch)]
     with Journal(journals, fingerprint, rank=world.rank) as journal:
         run_images(dataset, missing, stages, journal.append, stopwatch, last=config.test.stage)
     world.barrier()
@@ -150,26 +204,42 @@ def templates_root(config: Config, name: str) -> Path:
 
 
 def template_jobs(config: Config, dataset: BopTestSet, folder: Path) -> list[Job]:
-    meshes = layouts.find_meshes(config.test_dataset.data_dir, dataset.name)
-    names = [f"{obj_id:06d}" for obj_id in dataset.objects]
     unit = layouts.template_depth_unit(dataset.name)
-    return [Job(meshes[name], folder, name, config.test.views, unit) for name in names]
+    return [
+        Job(file, folder, f"{obj_id:06d}", config.test.views, unit)
+        for obj_id, file in mesh_files(config, dataset).items()
+    ]
 
 
 def fingerprint_of(config: Config, dataset: BopTestSet) -> dict[str, str]:
-    """Everything that the poses of a run depend on, by name; the templates must be there."""
-    folder = layouts.templates_dir(templates_root(config, dataset.name), dataset.name)
-    names = [f"{obj_id:06d}" for obj_id in dataset.objects]
-    templates = [path(folder, name) for name in names for path in TEMPLATE_RECORDS]
+    """Everything that the poses of a run and their confidence depend on, by name."""
     files = {"checkpoint": config.checkpoint, "detections": dataset.detections.path}
+    pretrained = b"".join(path.read_bytes() for path in (*WEIGHT_FILES, CALIBRATION))
     return {
+        "method": json.dumps([config.method, asdict(config.rendermatch)]),
         "dataset": dataset.name,
         "images": _digest(json.dumps([(i.scene_id, i.im_id, i.instances) for i in dataset.images]).encode()),
         "model": json.dumps(asdict(config.model)),
         "test": json.dumps(asdict(config.test)),
-        "templates": _digest(b"".join(path.read_bytes() for path in templates if path.is_file())),
+        "objects": _digest(_objects_digest(config, dataset).encode()),
+        "pretrained": _digest(pretrained),
         **{key: _digest(Path(path).read_bytes()) if path else "none" for key, path in files.items()},
     }
+
+
+def _objects_digest(config: Config, dataset: BopTestSet) -> str:
+    """Tells the templates that are used and the meshes that there are."""
+    parts = []
+    if config.method == "picopose":  # the templates must be there
+        folder = layouts.templates_dir(templates_root(config, dataset.name), dataset.name)
+        names = [f"{obj_id:06d}" for obj_id in dataset.objects]
+        records = [path(folder, name) for name in names for path in TEMPLATE_RECORDS]
+        parts += [_digest(path.read_bytes()) for path in records if path.is_file()]
+    try:
+        parts += [mesh_digest(file.path) for file in mesh_files(config, dataset).values()]
+    except InputError:  # `objects_of` has told what follows
+        parts.append("no meshes")
+    return " ".join(parts)
 
 
 def _digest(content: bytes) -> str:

@@ -31,7 +31,7 @@ class TestedSet:
     dataset_dir: Path
     split_dir: Path  # of the test images
     targets: Path  # target list
-    templates: Path  # data folder that `datasets.templates.Templates` reads from
+    templates: Path | None  # data folder that `datasets.templates.Templates` reads from, if any is
 
     def details(self, count: int) -> list[Details] | None:
         """The side file's `count` entries; None for a result file without one."""

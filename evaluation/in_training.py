@@ -8,6 +8,7 @@ from evaluation.after_run import check_truth
 from evaluation.bop_run import open_dataset, run_dataset, template_set, tested_set
 from evaluation.report import average_recall
 from evaluation.scoring import score_csv
+from model.factory import make_stage
 from model.picopose import PicoPose
 from utils.config import Config
 from utils.distributed import World
@@ -30,7 +31,7 @@ class BopValidation:
         runtime = replace(config.runtime, features_dir=str(folder / "features"))
         self._config, self._folder, self._world = replace(config, runtime=runtime), folder, world
         names = config.train.validate_on
-        self._sets = [tested_set(name, config, folder, method="picopose") for name in names]
+        self._sets = [tested_set(name, config, folder) for name in names]
         for tested in self._sets:
             check_truth(tested)
         self._datasets = [open_dataset(tested, config) for tested in self._sets]
@@ -41,10 +42,10 @@ class BopValidation:
         self._clear()
         recalls = {}
         for tested, dataset, templates in zip(self._sets, self._datasets, self._templates, strict=True):
+            stopwatch = Stopwatch(running=False)
+            stages = [make_stage(network, templates, self._config, stopwatch)]
             run_dataset(
-                *(tested, dataset, templates, self._config, network, self._folder),
-                world=self._world,
-                stopwatch=Stopwatch(running=False),
+                *(tested, dataset, stages, self._config, self._folder), world=self._world, stopwatch=stopwatch
             )
             if self._world.rank == 0:
                 scores = score_csv(tested.csv, tested.dataset_dir, targets=tested.targets)

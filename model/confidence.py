@@ -110,7 +110,9 @@ class ConfidenceStage:
         self.stopwatch = stopwatch or Stopwatch(running=False)
 
     def onboard(self, obj_ids: Iterable[int]) -> None:
-        """Nothing has to be prepared."""
+        """Reads the objects, so that it takes no time later."""
+        for obj_id in obj_ids:
+            self.source.hull(obj_id)
 
     @torch.inference_mode()
     def predict(self, observation: Observation, poses: Poses) -> Poses:

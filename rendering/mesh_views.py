@@ -12,8 +12,10 @@ from rendering.mesh import Mesh, hull_vertices
 from rendering.mesh_digest import content_digest
 from rendering.renderer import Renderer, Rendering
 from rendering.viewpoints import object_poses
+from utils.lru import Lru
 from utils.structs import Drawing
 
+HULLS = 256  # that are kept
 SOFTNESS = 1.5  # px, standard deviation: lenses and sensors spread every edge, a renderer draws it sharp
 
 
@@ -21,7 +23,7 @@ class MeshViews:
     """Draws the meshes of a mapping by id; usable from any thread.
 
     Args:
-        meshes: by id, in metres; may grow later.
+        meshes: by id, in metres; may grow later, but an id stays that of one mesh.
     """
 
     def __init__(self, meshes: Mapping[int, Mesh]):
@@ -29,6 +31,7 @@ class MeshViews:
         # An OpenGL context belongs to one thread, which lives as long as this object.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="renderer")
         self._renderer: Renderer | None = None
+        self._hulls = Lru(HULLS)
 
     def digest(self, obj_id: int) -> str:
         """Tells meshes apart, and the ways of drawing them."""
@@ -36,7 +39,9 @@ class MeshViews:
 
     def hull(self, obj_id: int) -> Tensor:
         """(N, 3) float64 m: the corners of a mesh's convex hull."""
-        return torch.from_numpy(hull_vertices(self._meshes[obj_id].vertices))
+        return self._hulls.get(
+            obj_id, lambda key: torch.from_numpy(hull_vertices(self._meshes[key].vertices))
+        )
 
     def template_poses(self, obj_id: int, n_views: int) -> Tensor:
         """cam_from_obj (V, 4, 4) float64 m of the paper's template views: 42, 162 or 642."""

@@ -12,21 +12,23 @@ from model.rendermatch.imagenet import ImageNetFeatures
 from model.rendermatch.xfeat import XFeat
 
 FOLDER = Path(__file__).resolve().parents[2] / "data" / "weights"
+IMAGENET, XFEAT = FOLDER / "efficientnet_lite0.safetensors", FOLDER / "xfeat.safetensors"
+WEIGHT_FILES = IMAGENET, XFEAT
 
 Network = TypeVar("Network", bound=nn.Module)
 
 
 def load_imagenet() -> ImageNetFeatures:
     """Ready to be used, but not to be trained."""
-    return _ready(ImageNetFeatures(), "efficientnet_lite0.safetensors")
+    return _ready(ImageNetFeatures(), IMAGENET)
 
 
 def load_xfeat() -> XFeat:
     """Ready to be used, but not to be trained."""
-    return _ready(XFeat(), "xfeat.safetensors")
+    return _ready(XFeat(), XFEAT)
 
 
-def _ready(network: Network, name: str) -> Network:
-    network.load_state_dict(load_file(FOLDER / name))  # half precision in the file
+def _ready(network: Network, path: Path) -> Network:
+    network.load_state_dict(load_file(path))  # half precision in the file
     # Convolutions of this size take half the time with the channels last.
     return fold_batch_norms(network).to(memory_format=torch.channels_last)

@@ -1,0 +1,34 @@
+"""The meshes of files by id, read when they are asked for."""
+
+from collections.abc import Iterator, Mapping
+
+from rendering.mesh import Mesh, load_mesh
+from utils.layouts import MeshFile
+from utils.lru import Lru
+
+KEPT = 1e9  # bytes of meshes and textures
+
+
+class MeshFiles(Mapping[int, Mesh]):
+    """Reads meshes; those used longest ago make room.
+
+    Args:
+        files: by id.
+    """
+
+    def __init__(self, files: Mapping[int, MeshFile]):
+        self._files = dict(files)
+        self._kept = Lru(KEPT, _bytes_of)
+
+    def __getitem__(self, obj_id: int) -> Mesh:
+        return self._kept.get(self._files[obj_id], lambda file: load_mesh(file.path, unit=file.unit))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def _bytes_of(mesh: Mesh) -> int:
+    return sum(values.nbytes for values in vars(mesh).values() if values is not None)
