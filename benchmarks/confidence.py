@@ -1,0 +1,299 @@
+"""Fits the confidence of poses, and checks it: does it tell right from wrong, and is it calibrated?
+
+python -m benchmarks.confidence collect DATA_SET [--detections FILE] --out CASES.npz
+python -m benchmarks.confidence fit CASES.npz [CASES.npz ...]           writes data/weights/confidence.json
+python -m benchmarks.confidence check CASES.npz [--picture FILE.png]
+
+A case is a pose by the default method in a region of a photo: in a detection's mask, in its box, with the
+mesh of another object ("swapped"), or in a box where none of the objects is ("empty"). It is right if its
+ADD, for symmetric objects ADD-S, lies below a tenth of the diameter.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from datasets.bop import BopTestSet
+from evaluation.bop_run import objects_of
+from evaluation.errors import add, adds
+from evaluation.eval_models import EvalModel, load_models
+from evaluation.ground_truth import ImageTruth, load_ground_truth
+from model.confidence import CALIBRATION, Calibration, Evidence, read_calibration
+from model.factory import make_confidence, make_render_match
+from utils.config import load_config
+from utils.crop import mask_boxes
+from utils.distributed import join
+from utils.errors import InputError, exits_cleanly
+from utils.files import write_atomically
+from utils.regions import box_mask
+from utils.structs import Observation, Poses
+from utils.verdict import GOOD, WRONG
+
+SHARE = 0.1  # of the diameter
+RIDGE = 1e-2  # holds weights of features down that say the same
+ATTEMPTS = 100  # at placing an empty box
+BINS = 10
+
+
+@dataclass(frozen=True, eq=False)
+class Cases:
+    """N poses, what speaks for them, and whether they are right."""
+
+    evidence: np.ndarray  # (N, F), see `model.confidence.Evidence`
+    is_box: np.ndarray  # (N,) bool
+    kind: np.ndarray  # (N,) str: mask, box, swapped mask, swapped box or empty box
+    right: np.ndarray  # (N,) bool
+
+    def __getitem__(self, index: np.ndarray) -> "Cases":
+        return Cases(**{name: values[index] for name, values in vars(self).items()})
+
+    @property
+    def is_true(self) -> np.ndarray:
+        """(N,) bool: a detection with its own object."""
+        return np.isin(self.kind, ("mask", "box"))
+
+
+def read_cases(paths: Sequence[Path]) -> Cases:
+    tables = [np.load(path, allow_pickle=False) for path in paths]
+    return Cases(**{name: np.concatenate([t[name] for t in tables]) for name in Cases.__annotations__})
+
+
+# --- collecting
+
+
+def collect(data_set: Path, detections: Path | None, seed: int, stride: int) -> Cases:
+    """The cases of a data set in BOP's layout; of its images every `stride`-th gives those with no object."""
+    config = load_config("config/default.yaml", [f"test_dataset.data_dir={data_set.parent}"])
+    dataset = BopTestSet(data_set.parent, data_set.name, detections=detections)
+    truths = load_ground_truth(dataset.split_dir, data_set / "test_targets_bop19.json", per_object=True)
+    models = load_models(data_set, dataset.objects)
+    views, device = objects_of(config, dataset, join()).views, torch.device("cpu")
+    method, judge = make_render_match(views, config, device), make_confidence(views, config, device)
+    parts = []
+    for index in tqdm(range(len(dataset)), unit="image"):
+        rng, truth = np.random.default_rng([seed, index]), truths.images[index]
+        for kind, observation in _variants(dataset[index], truth, models, rng, negatives=index % stride == 0):
+            method.onboard(observation.obj_ids.unique().tolist())
+            poses = method.predict(observation)
+            evidence, is_box = judge.evidence(observation, poses)
+            right = _right(observation, poses, truth, models) & ("empty" not in kind)
+            kinds = np.full(len(right), kind, dtype="U16")
+            parts.append(Cases(evidence.table().numpy(), is_box.numpy(), kinds, right))
+    fields = Cases.__annotations__
+    return Cases(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
+
+
+def _variants(
+    observation: Observation,
+    truth: ImageTruth,
+    models: dict[int, EvalModel],
+    rng: np.random.Generator,
+    *,
+    negatives: bool,
+) -> Iterator[tuple[str, Observation]]:
+    """The detections of an image as they are and changed, those without a box left out."""
+    observation = _some(observation, observation.masks.flatten(1).any(1))
+    boxes = mask_boxes(observation.masks).tolist()
+    size = observation.masks.shape[1:]
+    boxed = replace(observation, masks=_box_masks(boxes, size))
+    kinds = {"mask": observation, "box": boxed}
+    if negatives:
+        others = torch.tensor([_other(rng, models, obj_id) for obj_id in observation.obj_ids.tolist()])
+        kinds |= {f"swapped {kind}": replace(o, obj_ids=others) for kind, o in list(kinds.items())}
+        empty = _empty_boxes(rng, boxes, truth, models, size)
+        found = torch.tensor([box is not None for box in empty], dtype=torch.bool)
+        away = _box_masks([box for box in empty if box is not None], size)
+        kinds["empty box"] = replace(_some(observation, found), masks=away)
+    return ((kind, o) for kind, o in kinds.items() if len(o.obj_ids))
+
+
+def _some(observation: Observation, chosen: torch.Tensor) -> Observation:
+    """The chosen (B,) bool of an observation's detections."""
+    names = ("obj_ids", "masks", "boxes", "scores")
+    return replace(observation, **{name: getattr(observation, name)[chosen] for name in names})
+
+
+def _box_masks(boxes: list[list[float]], size: tuple[int, int]) -> torch.Tensor:
+    return torch.stack([box_mask(b, *size) for b in boxes]) if boxes else torch.zeros(0, *size, dtype=bool)
+
+
+def _other(rng: np.random.Generator, models: dict[int, EvalModel], obj_id: int) -> int:
+    return int(rng.choice([other for other in models if other != obj_id]))
+
+
+def _empty_boxes(
+    rng: np.random.Generator,
+    boxes: list[list[int]],
+    truth: ImageTruth,
+    models: dict[int, EvalModel],
+    size: tuple[int, int],
+) -> list[list[int] | None]:
+    """Boxes of the same sizes, clear of all annotated objects; None where there is no room for one."""
+    height, width = size
+    taken = [
+        _projected_box(models[obj_id], pose, truth.K)
+        for obj_id, pose in zip(truth.obj_id.tolist(), truth.cam_from_obj, strict=True)
+        if obj_id in models
+    ]
+    places = []
+    for left, top, right, bottom in boxes:
+        extent = np.array([right - left, bottom - top])
+        corners = rng.integers(0, np.maximum([width, height] - extent, 0) + 1, (ATTEMPTS, 2))
+        free = [c for c in corners if not any(_touch([*c, *(c + extent)], box) for box in taken)]
+        places.append([*free[0].tolist(), *(free[0] + extent).tolist()] if free else None)
+    return places
+
+
+def _projected_box(model: EvalModel, pose: np.ndarray, K: np.ndarray) -> np.ndarray:
+    xyz = (model.vertices @ pose[:, :3].T + pose[:, 3]) @ K.T
+    xy = xyz[:, :2] / xyz[:, 2:]
+    return np.concatenate([xy.min(axis=0), xy.max(axis=0)])
+
+
+def _touch(first: Sequence[float], second: Sequence[float]) -> bool:
+    return all(first[i] < second[i + 2] and second[i] < first[i + 2] for i in range(2))
+
+
+def _right(
+    observation: Observation, poses: Poses, truth: ImageTruth, models: dict[int, EvalModel]
+) -> np.ndarray:
+    """(B,) bool: which poses are an annotated instance's."""
+    right = []
+    for obj_id, pose in zip(observation.obj_ids.tolist(), poses.cam_from_obj.double().numpy(), strict=True):
+        true, model = truth.cam_from_obj[truth.obj_id == obj_id], models[obj_id]
+        estimate = np.concatenate([pose[:3, :3], 1000 * pose[:3, 3:]], axis=1)[None].repeat(len(true), 0)
+        error = adds if len(model.symmetries) > 1 else add
+        right.append(bool((error(estimate, true, model.vertices) < SHARE * model.diameter).any()))
+    return np.array(right, dtype=bool)
+
+
+# --- fitting
+
+
+def fit(cases: Cases) -> dict[str, dict[str, float]]:
+    """Logistic regressions as `model.confidence.read_calibration` reads them."""
+    table = {}
+    for kind, chosen in (("mask", ~cases.is_box), ("box", cases.is_box)):
+        weights, bias = _logistic(cases.evidence[chosen], cases.right[chosen])
+        names = Evidence.__dataclass_fields__
+        table[kind] = dict(zip(names, weights.round(4).tolist(), strict=True)) | {"bias": round(bias, 4)}
+    return table
+
+
+def _logistic(evidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, float]:
+    """Weights (F,) and bias of greatest likelihood, by Newton's method."""
+    mean, deviation = evidence.mean(axis=0), evidence.std(axis=0)
+    table = np.column_stack([(evidence - mean) / deviation, np.ones(len(evidence))])
+    penalty = RIDGE * len(table) * np.diag([*np.ones(table.shape[1] - 1), 0]) / 100
+    solution = np.zeros(table.shape[1])
+    for _ in range(50):
+        probability = 1 / (1 + np.exp(-table @ solution))
+        gradient = table.T @ (probability - right) + penalty @ solution
+        curvature = (table * (probability * (1 - probability))[:, None]).T @ table + penalty
+        solution -= np.linalg.solve(curvature, gradient)
+    weights = solution[:-1] / deviation
+    return weights, float(solution[-1] - weights @ mean)
+
+
+# --- checking
+
+
+def confidence_of(cases: Cases, calibration: Calibration) -> np.ndarray:
+    """(N,)"""
+    evidence = Evidence(*torch.from_numpy(cases.evidence).unbind(1))
+    mask, box = (logistic(evidence).numpy() for logistic in (calibration.mask, calibration.box))
+    return np.where(cases.is_box, box, mask)
+
+
+def auroc(score: np.ndarray, right: np.ndarray) -> float:
+    """Chance that a right pose has a higher score than a wrong one; draws count half."""
+    difference = score[right][:, None] - score[~right][None]
+    return float(((difference > 0) + (difference == 0) / 2).mean())
+
+
+def report(cases: Cases, confidence: np.ndarray) -> str:
+    """What there is to say, as a Markdown table."""
+    lines = [
+        "| cases | number | right | AUROC | called good | good and right | called wrong | wrong and right |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for kind in np.unique(cases.kind):
+        chosen = cases.kind == kind
+        score, right = confidence[chosen], cases.right[chosen]
+        good, wrong = score >= GOOD, score < WRONG
+        area = f"{auroc(score, right):.3f}" if 0 < right.sum() < len(right) else "-"
+        shares = [right.mean(), good.mean(), _share(right, good), wrong.mean(), _share(right, wrong)]
+        first, *rest = (f"{100 * share:.1f} %" for share in shares)
+        lines.append(f"| {kind} | {chosen.sum()} | {first} | {area} | {' | '.join(rest)} |")
+    return "\n".join(lines)
+
+
+def _share(right: np.ndarray, of: np.ndarray) -> float:
+    return float(right[of].mean()) if of.any() else float("nan")
+
+
+def reliability(cases: Cases, confidence: np.ndarray) -> Figure:
+    """How often poses of a confidence are right, for the true detections."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    edges = np.linspace(0, 1, BINS + 1)
+    for axes, kind in zip(figure.subplots(1, 2, sharey=True), ("mask", "box"), strict=True):
+        chosen = cases.kind == kind
+        score, right = confidence[chosen], cases.right[chosen]
+        place = np.clip(np.digitize(score, edges) - 1, 0, BINS - 1)
+        filled = [i for i in range(BINS) if (place == i).any()]
+        x = [score[place == i].mean() for i in filled]
+        y = [right[place == i].mean() for i in filled]
+        count = np.array([(place == i).sum() for i in filled])
+        deviation = [np.sqrt(max(v * (1 - v), 0.05) / n) for v, n in zip(y, count, strict=True)]
+        axes.plot([0, 1], [0, 1], color="0.7")
+        axes.errorbar(x, y, yerr=deviation, fmt="o-", capsize=3)
+        for xi, yi, n in zip(x, y, count, strict=True):
+            axes.annotate(str(n), (xi, yi), textcoords="offset points", xytext=(6, -10), fontsize=8)
+        axes.set(title=f"{kind}: AUROC {auroc(score, right):.2f}", xlabel="confidence", ylim=(-0.05, 1.05))
+    figure.axes[0].set_ylabel("share of right poses")
+    return figure
+
+
+@exits_cleanly
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    collecting = commands.add_parser("collect", help="poses of a data set")
+    collecting.add_argument("data_set", type=Path, help="folder in BOP's layout")
+    collecting.add_argument("--detections", type=Path, help="by default those beside the data set")
+    collecting.add_argument("--stride", type=int, default=1, help="images for each that gives cases without")
+    collecting.add_argument("--seed", type=int, default=0)
+    collecting.add_argument("--out", type=Path, required=True)
+    fitting = commands.add_parser("fit", help="writes the calibration")
+    fitting.add_argument("cases", type=Path, nargs="+")
+    checking = commands.add_parser("check", help="tells how good it is")
+    checking.add_argument("cases", type=Path, nargs="+")
+    checking.add_argument("--picture", type=Path)
+    options = parser.parse_args()
+    if options.command == "collect":
+        cases = collect(options.data_set, options.detections, options.seed, options.stride)
+        with write_atomically(options.out) as temporary, temporary.open("wb") as file:
+            np.savez(file, **vars(cases))
+        return
+    cases = read_cases(options.cases)
+    if options.command == "fit":
+        if not 0 < cases.right.sum() < len(cases.right):
+            raise InputError(f"{options.cases[0]}: cases of right and of wrong poses are needed")
+        with write_atomically(CALIBRATION) as temporary:
+            temporary.write_text(json.dumps(fit(cases), indent=1) + "\n", encoding="utf-8")
+    confidence = confidence_of(cases, read_calibration())
+    print(report(cases, confidence))
+    if options.command == "check" and options.picture:
+        with write_atomically(options.picture) as temporary:
+            reliability(cases, confidence).savefig(temporary, format="png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()
