@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: setup demo test check
+.PHONY: setup demo announce test check
 
 setup: $(VENV)/.ready
 	@$(VENV)/bin/python -m rendering.install_egl
@@ -10,13 +10,17 @@ $(VENV)/.ready: requirements.txt
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "error: $(PYTHON) is not Python 3.11 or newer with venv: apt-get install python3-venv," \
 		"or name another with make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Installing the packages of requirements.txt into $(VENV): 5 GB, once; minutes, as fast as the network is"
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(VENV)/bin/pip install --disable-pip-version-check -r requirements.txt
 	touch $@
 
-demo: setup
-	$(VENV)/bin/python -m benchmarks.stages --config config/small.yaml --datasets mini \
-		--checkpoint_path data/weights/picopose_small.pt
+demo: announce setup
+	$(VENV)/bin/python run_test.py --config config/default.yaml --dataset mini --score
+
+announce:
+	@echo "Finds the ten objects of data/mini in its twelve photos, scores the poses and writes a report into log/:"
+	@echo "about a minute on two cores and 70 MB, the second time 15 seconds, for finished photos are not done again."
 
 test: check
 	$(VENV)/bin/python -m pytest -q

@@ -127,6 +127,8 @@ def run_dataset(
     # Images are dealt out before the finished ones are left out, so that every process deals alike.
     own = range(world.rank, len(dataset), world.size)
     missing = [i for i in own if (dataset.images[i].scene_id, dataset.images[i].im_id) not in done]
+    if done:
+        LOG.info("%s: %d of %d images are taken from an earlier run", tested.name, len(done), len(dataset))
     with Journal(journals, fingerprint, rank=world.rank) as journal:
         run_images(dataset, missing, stages, journal.append, stopwatch, last=config.test.stage)
     world.barrier()
