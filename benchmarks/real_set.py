@@ -2,8 +2,8 @@
 
 python -m benchmarks.real_set DATA_SET [--oracle FILE] [--detections FILE] [--log_dir DIR]
 
-The oracle's detections are true masks. "Silhouettes" is the control: every photo is plain grey, so that only
-the masks tell something. Without depth images AR is the mean of AR_MSSD and AR_MSPD.
+The oracle's detections are true masks. "Silhouettes" is the control: photos and meshes are plain grey, so
+that only the masks tell something. Without depth images AR is the mean of AR_MSSD and AR_MSPD.
 """
 
 import argparse
@@ -18,18 +18,19 @@ from typing import Any
 
 import cv2
 import numpy as np
+import trimesh
 from pycocotools import mask as coco
 
 from benchmarks.stages import object_table
 from data.bop_files import write_image, write_json
 from evaluation.report import average_recall
 from evaluation.scoring import Scores, score_csv
+from rendering.mesh import GREY
 from utils import layouts
 from utils.errors import exits_cleanly
 from utils.files import read_json
 
 RUN_TEST = Path(__file__).resolve().parent.parent / "run_test.py"
-GREY = 127
 REMEDY = "download the data set again"
 
 Detections = list[dict[str, Any]]
@@ -95,6 +96,17 @@ def change_photos(data_set: Path, out: Path, change: Callable[[np.ndarray], np.n
     return out
 
 
+def paint_models_plain(data_set: Path) -> None:
+    """Replaces the models, which may be linked, by copies without colours and textures."""
+    linked = (data_set / "models").resolve()
+    (data_set / "models").unlink()
+    (data_set / "models").mkdir()
+    shutil.copy(linked / "models_info.json", data_set / "models")
+    for path in linked.glob("*.ply"):
+        shape = trimesh.load(path, force="mesh", process=False)
+        trimesh.Trimesh(shape.vertices, shape.faces, process=False).export(data_set / "models" / path.name)
+
+
 def turn_annotations(data_set: Path, height: int) -> None:
     """Turns cameras and poses of photos of this height as `turn_photo` turns the photos."""
     turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
@@ -132,6 +144,7 @@ def variants(data_set: Path, oracle: Path | None, detections: Path | None, folde
             Variant("oracle masks, photos turned by 90 degrees", around, write("turned", turned(found)))
         )
         plain = change_photos(data_set, folder / "blank" / data_set.name, blank)
+        paint_models_plain(plain)
         made.append(Variant("silhouettes of oracle masks alone", plain, oracle))
     return made
 

@@ -34,7 +34,8 @@ def draw_pose(
     if mask.any():
         left, top = np.argwhere(mask.T)[0][0], np.argwhere(mask)[0][0]
         scale = width / 1300
-        place = int(left), max(int(top) - round(10 * scale), round(24 * scale))
+        extent = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, max(1, round(4 * scale)))[0][0]
+        place = max(0, min(int(left), width - extent)), max(int(top) - round(10 * scale), round(24 * scale))
         for ink, weight in (((0, 0, 0), 4), (colour, 1.6)):  # dark rims keep it legible anywhere
             thickness = max(1, round(weight * scale))
             cv2.putText(image, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness, cv2.LINE_AA)
