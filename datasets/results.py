@@ -28,13 +28,14 @@ class Estimate:
 
     obj_id: int
     score: float
+    confidence: float | None  # in [0, 1]: probability that the pose is right; None where no judge ran
     rotation: tuple[float, ...]  # 9, row by row, camera from object
     translation: tuple[float, ...]  # 3, m
     detection_score: float
     inlier_ratio: float
     template: int  # index of the view that the pose started from
     stage: int  # that the pose comes from: 2 where stage 3 could not be solved
-    # A few matches that the pose rests on: x, y in px of the photo, x, y in px of the template's crop.
+    # A few matches that the pose rests on, x, y in px of each side, see `utils.structs.Matches`.
     matches: tuple[tuple[float, float, float, float], ...] = ()
 
 
@@ -82,12 +83,15 @@ def _estimates(observation: Observation, poses: Poses, stage: int) -> Iterator[E
         poses.inlier_ratio,
         poses.template,
     )
-    matches = [()] * len(poses.template) if poses.matches is None else _matches(poses.matches)
-    for row in zip(*(column.tolist() for column in columns), matches, strict=True):
-        obj_id, score, rotation, translation, detection_score, inlier_ratio, template, shown = row
+    count = len(poses.template)
+    matches = [()] * count if poses.matches is None else _matches(poses.matches)
+    confidences = [None] * count if poses.confidence is None else poses.confidence.tolist()
+    for row in zip(*(column.tolist() for column in columns), confidences, matches, strict=True):
+        obj_id, score, rotation, translation, detection_score, inlier_ratio, template, confidence, shown = row
         yield Estimate(
             obj_id=obj_id,
             score=score,
+            confidence=confidence,
             rotation=tuple(rotation),
             translation=tuple(translation),
             detection_score=detection_score,
@@ -138,7 +142,16 @@ def write_details(path: Path | str, results: Iterable[ImageResult]) -> None:
 
     As the CSV repeats an image's time in each of its lines, an entry repeats what that time is made up of.
     """
-    kept = ("obj_id", "score", "detection_score", "inlier_ratio", "template", "stage", "matches")
+    kept = (
+        "obj_id",
+        "score",
+        "confidence",
+        "detection_score",
+        "inlier_ratio",
+        "template",
+        "stage",
+        "matches",
+    )
     entries = [
         {"scene_id": result.scene_id, "im_id": result.im_id}
         | {key: getattr(estimate, key) for key in kept}
@@ -154,6 +167,7 @@ def write_details(path: Path | str, results: Iterable[ImageResult]) -> None:
 class Details:
     """What the side file says of one line of the CSV."""
 
+    confidence: float | None  # in [0, 1]; None where no judge ran
     detection_score: float
     inlier_ratio: float
     template: int
@@ -176,7 +190,11 @@ def _details(entry: dict) -> Details:
     matches = tuple(tuple(map(float, match)) for match in entry["matches"])
     if any(len(match) != 4 or not all(map(math.isfinite, match)) for match in matches):
         raise ValueError("a match is not four finite numbers")
+    confidence = None if entry["confidence"] is None else float(entry["confidence"])
+    if confidence is not None and not 0 <= confidence <= 1:
+        raise ValueError(f"a confidence is {confidence}, which is no probability")
     return Details(
+        confidence=confidence,
         detection_score=float(entry["detection_score"]),
         inlier_ratio=float(entry["inlier_ratio"]),
         template=int(entry["template"]),

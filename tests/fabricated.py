@@ -76,6 +76,7 @@ def _estimate(
     return Estimate(
         obj_id=obj_id,
         score=detection_score * ratio,
+        confidence=float(np.sqrt(ratio)),
         rotation=tuple(pose[:3, :3].ravel().tolist()),
         translation=tuple(pose[:3, 3].tolist()),
         detection_score=detection_score,

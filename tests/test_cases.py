@@ -48,7 +48,14 @@ def cases_of(tested: TestedSet) -> list[Case]:
 
 def write_side_file(tested: TestedSet, **changes) -> None:
     lines = tested.csv.read_text().splitlines()[1:]
-    entry = {"detection_score": 0.5, "inlier_ratio": 0.25, "template": 0, "stage": 3, "matches": []}
+    entry = {
+        "confidence": None,
+        "detection_score": 0.5,
+        "inlier_ratio": 0.25,
+        "template": 0,
+        "stage": 3,
+        "matches": [],
+    }
     entries = [entry | {"phases": {"detection": 0.1, "poses": 0.2}} | changes for _ in lines]
     tested.csv.with_suffix(".json").write_text(json.dumps(entries))
 
@@ -118,7 +125,7 @@ def test_outlines_and_points_lie_where_the_photo_shows_them(tmp_path):
         photo[y - 1 : y + 2, x - 1 : x + 2] = 0
     cv2.imwrite(str(target.image.scene_dir / "rgb" / f"{target.image.im_id:06d}.png"), photo)
     matches = tuple((float(x), float(y), 10.0 * i, 20.0) for i, (x, y) in enumerate(dots))
-    details = Details(0.5, 0.5, 1, 3, matches, {})
+    details = Details(None, 0.5, 0.5, 1, 3, matches, {})
     estimate = Estimate(target.truth, 0.5, 0.0, 0.0, None, details)
     with CasePainter(tested, models, template_size=56) as painter:
         drawn = painter.draw(Case("toy", target.image, 1, target.gt_id, estimate))

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from dataclasses import replace
 
 import pytest
@@ -30,6 +31,7 @@ def result(im_id: int, count: int = 2, scene_id: int = 1) -> ImageResult:
         Estimate(
             obj_id=number,
             score=0.1 * number + 1 / 3,
+            confidence=1 / (3 + number) if number else None,
             rotation=(0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0),
             translation=(0.01 * im_id, -1 / 7, 0.5),
             detection_score=0.5,
@@ -136,10 +138,47 @@ def test_the_side_file_is_read_as_it_was_written(tmp_path):
     assert [entry.matches for entry in read] == [e.matches for r in made for e in r.estimates]
     assert [entry.phases for entry in read] == [made[0].phases] * 2 + [made[1].phases] * 3
     assert [entry.template for entry in read] == [0, 1, 0, 1, 2]
+    assert [entry.confidence for entry in read] == [None, 1 / 4, None, 1 / 4, 1 / 5]
+
+
+@pytest.mark.parametrize("judged", [True, False])
+def test_the_confidence_of_a_pose_stays_beside_it(tmp_path, judged):
+    """A judge may have run or not: that no number is known is no number."""
+    estimated = replace(poses(3), confidence=torch.tensor([0.75, 0.0, 1.0]) if judged else None)
+    made = ImageResult.of(observation(3), estimated, seconds=1, stage=3)
+    write_details(tmp_path / "a.json", [made])
+    expected = [0.75, 0.0, 1.0] if judged else [None] * 3
+    assert [entry["confidence"] for entry in json.loads((tmp_path / "a.json").read_text())] == expected
+    assert [entry.confidence for entry in read_details(tmp_path / "a.json")] == expected
+    assert from_json(json.loads(json.dumps(to_json(made)))) == made
+
+
+def test_files_from_before_there_was_a_confidence_are_refused(tmp_path):
+    write_details(tmp_path / "a.json", [result(3)])
+    entries = json.loads((tmp_path / "a.json").read_text())
+    old = [{key: value for key, value in entry.items() if key != "confidence"} for entry in entries]
+    (tmp_path / "a.json").write_text(json.dumps(old))
+    with pytest.raises(InputError, match=r"a\.json .*confidence.*: run the test again or delete it"):
+        read_details(tmp_path / "a.json")
+    with Journal(tmp_path, FINGERPRINT) as journal:
+        journal.append(result(3))
+    path = tmp_path / "rank0.jsonl"
+    path.write_text(re.sub(r'"confidence": [^,]*, ', "", path.read_text()))
+    with pytest.raises(InputError, match=r"line 2 is damaged .*confidence.*: delete the file"):
+        read_journals(tmp_path, FINGERPRINT)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"matches": [[1, 2, 3]]}, {"matches": [[1, 2, 3, None]]}, {"phases": 3}, {"template": "x"}]
+    "changes",
+    [
+        {"matches": [[1, 2, 3]]},
+        {"matches": [[1, 2, 3, None]]},
+        {"phases": 3},
+        {"template": "x"},
+        {"confidence": 1.5},
+        {"confidence": float("nan")},
+        {"confidence": "sure"},
+    ],
 )
 def test_damaged_side_files_are_refused(tmp_path, changes):
     write_details(tmp_path / "a.json", [result(3)])
