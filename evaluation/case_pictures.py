@@ -1,4 +1,4 @@
-"""Pictures of single cases for the report: the photo about a target, outlines upon it, template and matches.
+"""Pictures of single cases for the report: the photo about a target, outlines upon it, and its matches.
 
 Pictures are JPEG files as data URIs; all that is drawn upon them is vectors in the pictures' coordinates, in
 which, as in SVG, the top-left pixel covers 0 to 1.
@@ -18,18 +18,20 @@ from datasets.templates import Templates
 from evaluation.cases import Case, TestedSet
 from evaluation.errors import end_point_error
 from evaluation.eval_models import EvalModel
-from rendering.mesh import Mesh
+from rendering.mesh import Mesh, load_mesh
 from rendering.renderer import Renderer
 from utils.errors import InputError
 from utils.geometry import invert, sample_depth, transform, unproject
 from utils.images import read_image
-from utils.layouts import image_path
+from utils.layouts import MeshFile, find_meshes, image_path
+from utils.lru import Lru
 from utils.structs import View
 
 SIDE = 320  # px, longer side of a photo's picture
 _JPEG_QUALITY = 82
 _MARGIN = 0.12  # about the outlines, as a share of their extent
 _MIN_WINDOW = 48  # px of the photo
+_FINE_MESHES = 8  # that are kept
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,10 @@ class Picture:
 
 @dataclass(frozen=True)
 class Point:
-    """A match: where it is in the photo's picture and in the template's."""
+    """A match: where it is in the photo's picture and in the one beside it."""
 
     photo: tuple[float, float]
-    template: tuple[float, float]
+    beside: tuple[float, float]
     colour: str
 
 
@@ -57,15 +59,41 @@ class CasePictures:
     photo: Picture
     true_outline: str
     outline: str | None
-    template: Picture | None
+    beside: Picture | None  # what the photo was matched to: the template, or the object drawn at its pose
     points: tuple[Point, ...]
     match_error: float | None  # px of the photo, see `match_error`; None without matches
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """The part of a photo that a picture shows, enlarged or made smaller."""
+
+    window: tuple[int, int, int, int]  # px of the photo: left, top, right, bottom
+    scale: float  # px of the picture per px of the photo
+    photo_K: np.ndarray  # (3, 3)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the picture in px."""
+        left, top, right, bottom = self.window
+        return round(self.scale * (right - left)), round(self.scale * (bottom - top))
+
+    @property
+    def K(self) -> np.ndarray:
+        """(3, 3) camera of the picture."""
+        picture_from_photo = np.diag([self.scale, self.scale, 1.0])
+        picture_from_photo[:2, 2] = self.scaled(np.zeros(2))
+        return picture_from_photo @ self.photo_K
+
+    def scaled(self, xy: np.ndarray) -> np.ndarray:
+        """Points (..., 2) px of the photo in px of the picture."""
+        return self.scale * (xy - self.window[:2] + 0.5) - 0.5
 
 
 class CasePainter:
     """Draws the cases of one data set; holds its models on the renderer.
 
-    template_size: px of the template crops that the matches refer to.
+    template_size: px of the template crops that the matches refer to, in a set with templates.
     """
 
     def __init__(self, tested: TestedSet, models: dict[int, EvalModel], *, template_size: int):
@@ -73,6 +101,8 @@ class CasePainter:
         self._renderer = Renderer()
         self._meshes = {obj_id: _mesh(model) for obj_id, model in models.items()}
         self._templates: dict[int, Templates] = {}
+        self._files = _mesh_files(tested)
+        self._fine_meshes = Lru(_FINE_MESHES)
 
     def __enter__(self) -> Self:
         return self
@@ -85,47 +115,61 @@ class CasePainter:
         mesh, estimate = self._meshes[case.obj_id], case.estimate
         poses = [case.truth] + ([estimate.cam_from_obj] if estimate else [])
         window = _window(mesh, poses, case.image.K, rgb.shape[:2])
-        scale = SIDE / max(window[2] - window[0], window[3] - window[1])
-        template, points, error = None, (), None
-        if estimate and estimate.details:
-            view = self._template(case.obj_id, estimate.details.template)
-            matches = np.array(estimate.details.matches).reshape(-1, 4)
-            points = _points(estimate.details.matches, window, scale)
-            if view is not None:
-                crop = np.uint8(np.round(255 * view.rgb[0].permute(1, 2, 0).numpy()))
-                template = Picture(_jpeg(crop), self._size, self._size)
-                error = match_error(matches, view, case.image.K, case.truth)
-        outlines = [self._outline(mesh, pose, case.image.K, window, scale) for pose in poses]
+        frame = _Frame(window, SIDE / max(window[2] - window[0], window[3] - window[1]), case.image.K)
+        view, matches = self._matched(case, frame)
+        outlines = [self._outline(mesh, pose, frame) for pose in poses]
         return CasePictures(
-            photo=_photo(rgb, window, scale),
+            photo=_photo(rgb, frame),
             true_outline=outlines[0],
             outline=outlines[1] if estimate else None,
-            template=template,
-            points=points,
-            match_error=error,
+            beside=None if view is None else _picture(view),
+            points=_points(matches, frame),
+            match_error=None if view is None else match_error(matches, view, case.image.K, case.truth),
         )
 
-    def _outline(
-        self, mesh: Mesh, pose: np.ndarray, K: np.ndarray, window: Sequence[int], scale: float
-    ) -> str:
+    def _matched(self, case: Case, frame: _Frame) -> tuple[View | None, np.ndarray]:
+        """What the photo was matched to (1, ...), if it is there, and the matches (N, 4) px of both."""
+        estimate = case.estimate
+        if estimate is None or estimate.details is None:
+            return None, np.zeros((0, 4))
+        matches = np.array(estimate.details.matches).reshape(-1, 4)
+        if self._tested.templates is not None:
+            return self._template(case.obj_id, estimate.details.template), matches
+        drawn = self._drawing(case.obj_id, estimate.cam_from_obj, frame)
+        return drawn, np.hstack([matches[:, :2], frame.scaled(matches[:, 2:])])
+
+    def _outline(self, mesh: Mesh, pose: np.ndarray, frame: _Frame) -> str:
         """The silhouette's outline as SVG path data; empty where nothing is seen."""
         if not np.isfinite(pose).all():
             return ""
-        left, top, right, bottom = window
-        crop = np.array(
-            [
-                [scale, 0, scale * (0.5 - left) - 0.5],
-                [0, scale, scale * (0.5 - top) - 0.5],
-                [0, 0, 1],
-            ]
-        )
-        cam_from_obj = np.eye(4)
-        cam_from_obj[:3] = pose
-        cam_from_obj[:3, 3] /= 1000  # mm to m
-        size = round(scale * (right - left)), round(scale * (bottom - top))
-        mask = self._renderer.render_depth(mesh, cam_from_obj, crop @ K, *size) > 0
+        mask = self._renderer.render_depth(mesh, _in_metres(pose), frame.K, *frame.size) > 0
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         return "".join(map(_path, contours))
+
+    def _drawing(self, obj_id: int, pose: np.ndarray, frame: _Frame) -> View | None:
+        """The object (1, ...) at a pose (3, 4) mm as the photo's picture would show it; None if it is out."""
+        if not np.isfinite(pose).all():
+            return None
+        cam_from_obj = _in_metres(pose)
+        drawn = self._renderer.render([(self._fine_mesh(obj_id), cam_from_obj)], frame.K, *frame.size)
+        if not drawn.mask.any():
+            return None
+        view = View(
+            rgb=torch.from_numpy(drawn.rgb).permute(2, 0, 1) / 255,
+            mask=torch.from_numpy(drawn.mask),
+            K=torch.from_numpy(frame.K).float(),
+            depth=torch.from_numpy(drawn.depth),
+            cam_from_obj=torch.from_numpy(cam_from_obj).float(),
+        )
+        return view[None]
+
+    def _fine_mesh(self, obj_id: int) -> Mesh:
+        """With its colours, if the data set's models are there; else as it is scored."""
+        try:
+            file = self._files[f"{obj_id:06d}"]
+            return self._fine_meshes.get(file, lambda _: load_mesh(file.path, unit=file.unit))
+        except (KeyError, InputError):
+            return self._meshes[obj_id]
 
     def _template(self, obj_id: int, view: int) -> View | None:
         """The template (1, ...); None where it is not there any more."""
@@ -140,20 +184,37 @@ class CasePainter:
             return None
 
 
-def match_error(matches: np.ndarray, template: View, K: np.ndarray, truth: np.ndarray) -> float | None:
+def match_error(matches: np.ndarray, view: View, K: np.ndarray, truth: np.ndarray) -> float | None:
     """End-point error (px of the photo) of the matches that an estimate rests on; None without any.
 
-    matches (N, 4) px of the photo and of the template (1, ...); K (3, 3) of the photo; truth (3, 4) mm. The
-    pose of a symmetric object may be right although its matches, to an equivalent pose, are far off.
+    matches (N, 4) px of the photo and of the view (1, ...), a template or a drawing; K (3, 3) of the photo;
+    truth (3, 4) mm. The pose of a symmetric object may be right although its matches, to an equivalent pose,
+    are far off.
     """
     if len(matches) == 0:
         return None
     xy = torch.from_numpy(matches[None, :, 2:]).float()
-    depth = sample_depth(template.depth, xy)
-    xyz = transform(invert(template.cam_from_obj), unproject(template.K, xy, depth))
+    depth = sample_depth(view.depth, xy)
+    xyz = transform(invert(view.cam_from_obj), unproject(view.K, xy, depth))
     weight = (depth > 0).double().numpy()
     error = end_point_error(matches[None, :, :2], 1000 * xyz.double().numpy(), weight, K[None], truth[None])
     return float(error[0]) if np.isfinite(error[0]) else None
+
+
+def _mesh_files(tested: TestedSet) -> dict[str, MeshFile]:
+    """The data set's models by name; none where they are not there."""
+    try:
+        return find_meshes(tested.dataset_dir.parent, tested.dataset_dir.name)
+    except InputError:
+        return {}
+
+
+def _in_metres(pose: np.ndarray) -> np.ndarray:
+    """(4, 4) of a pose (3, 4) mm."""
+    cam_from_obj = np.eye(4)
+    cam_from_obj[:3] = pose
+    cam_from_obj[:3, 3] /= 1000
+    return cam_from_obj
 
 
 def _mesh(model: EvalModel) -> Mesh:
@@ -186,13 +247,19 @@ def _window(
     return *corner.tolist(), *(corner + extent).tolist()
 
 
-def _photo(rgb: np.ndarray, window: Sequence[int], scale: float) -> Picture:
-    left, top, right, bottom = window
+def _photo(rgb: np.ndarray, frame: _Frame) -> Picture:
+    left, top, right, bottom = frame.window
     part = rgb[top:bottom, left:right]
-    width, height = scale * (right - left), scale * (bottom - top)
-    if scale < 1:
-        part = cv2.resize(part, (round(width), round(height)), interpolation=cv2.INTER_AREA)
-    return Picture(_jpeg(part), round(width, 1), round(height, 1))
+    if frame.scale < 1:
+        part = cv2.resize(part, frame.size, interpolation=cv2.INTER_AREA)
+    return Picture(
+        _jpeg(part), round(frame.scale * (right - left), 1), round(frame.scale * (bottom - top), 1)
+    )
+
+
+def _picture(view: View) -> Picture:
+    height, width = view.rgb.shape[-2:]
+    return Picture(_jpeg(np.uint8(np.round(255 * view.rgb[0].permute(1, 2, 0).numpy()))), width, height)
 
 
 def _jpeg(rgb: np.ndarray) -> str:
@@ -206,23 +273,22 @@ def _path(contour: np.ndarray) -> str:
     return "M" + " ".join(f"{x:g},{y:g}" for x, y in corners.tolist()) + "Z"
 
 
-def _points(
-    matches: Sequence[tuple[float, float, float, float]], window: Sequence[int], scale: float
-) -> tuple[Point, ...]:
-    """Coloured by where they are in the template: the hue goes round, light ones are in the middle."""
-    if not matches:
+def _points(matches: np.ndarray, frame: _Frame) -> tuple[Point, ...]:
+    """Of matches (N, 4) px of the photo and of what it was matched to.
+
+    Coloured by where they are in the latter: the hue goes round, light ones are in the middle.
+    """
+    if len(matches) == 0:
         return ()
-    values = np.array(matches)
-    photo = scale * (values[:, :2] - window[:2] + 0.5)
-    template = values[:, 2:] + 0.5
-    offset = template - template.mean(axis=0)
+    photo, beside = frame.scaled(matches[:, :2]) + 0.5, matches[:, 2:] + 0.5
+    offset = beside - beside.mean(axis=0)
     angle = np.arctan2(offset[:, 1], offset[:, 0]) / (2 * np.pi) % 1
     radius = np.linalg.norm(offset, axis=1)
     lightness = 0.78 - 0.28 * radius / max(radius.max(), 1e-9)
     colours = [colorsys.hls_to_rgb(h, v, 0.9) for h, v in zip(angle, lightness, strict=True)]
     return tuple(
-        Point(tuple(np.round(p, 1).tolist()), tuple(np.round(t, 1).tolist()), _hex(c))
-        for p, t, c in zip(photo, template, colours, strict=True)
+        Point(tuple(np.round(p, 1).tolist()), tuple(np.round(b, 1).tolist()), _hex(c))
+        for p, b, c in zip(photo, beside, colours, strict=True)
     )
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from datasets.results import Details, read_details
-from evaluation.errors import translation_error
+from evaluation.errors import add, adds, translation_error
 from evaluation.eval_models import EvalModel
 from evaluation.ground_truth import ImageTruth, load_ground_truth
 from evaluation.groups import Group, localization_groups
+from evaluation.pose_measures import LINEMOD_SHARE
 from evaluation.recall import match_groups
 from evaluation.results_csv import Results, read_results
 from evaluation.scoring import Scores
@@ -55,6 +56,7 @@ class Estimate:
     mssd: float  # share of the diameter; infinite where the origins are a diameter or more apart
     mspd: float  # px of the photo
     vsd: float | None  # mean over the tolerances; None without depth images
+    right: bool  # by what a confidence is the probability of, see `is_right`
     details: Details | None
 
 
@@ -72,6 +74,12 @@ class Case:
     def truth(self) -> np.ndarray:
         """(3, 4) camera from object, mm."""
         return self.image.cam_from_obj[self.gt_id]
+
+    @property
+    def confidence(self) -> float | None:
+        """Of the estimate; None where there is none or it was not judged."""
+        details = self.estimate.details if self.estimate else None
+        return details.confidence if details else None
 
     @property
     def badness(self) -> tuple[float, float]:
@@ -97,8 +105,9 @@ def find_cases(tested: TestedSet, scores: Scores, models: dict[int, EvalModel]) 
             row = taken.get(gt_id)
             estimate = None
             if row is not None:
-                diameter = models[group.obj_id].diameter
-                estimate = _estimate(results, row, scores, index[row, gt_id], diameter, details)
+                truth, model = group.image.cam_from_obj[gt_id], models[group.obj_id]
+                shown = details[row] if details else None
+                estimate = _estimate(results, row, scores, index[row, gt_id], truth, model, shown)
             cases.append(Case(tested.name, group.image, group.obj_id, gt_id, estimate))
     return cases
 
@@ -117,17 +126,31 @@ def _match(groups: list[Group], results: Results) -> list[dict[int, int]]:
 
 
 def _estimate(
-    results: Results, row: int, scores: Scores, pair: int, diameter: float, details: list[Details] | None
+    results: Results,
+    row: int,
+    scores: Scores,
+    pair: int,
+    truth: np.ndarray,
+    model: EvalModel,
+    details: Details | None,
 ) -> Estimate:
-    vsd = scores.pairs.vsd
+    pose, vsd, mssd = results.cam_from_obj[row], scores.pairs.vsd, _number(scores.pairs.mssd[pair])
     return Estimate(
-        cam_from_obj=results.cam_from_obj[row],
+        cam_from_obj=pose,
         score=float(results.score[row]),
-        mssd=_number(scores.pairs.mssd[pair]) / diameter,
+        mssd=mssd / model.diameter,
         mspd=_number(scores.pairs.mspd[pair]),
         vsd=None if vsd is None else float(vsd[pair].mean()),
-        details=details[row] if details else None,
+        # No vertex is farther off than MSSD says, so that it settles most poses at once.
+        right=mssd < LINEMOD_SHARE * model.diameter or is_right(pose, truth, model),
+        details=details,
     )
+
+
+def is_right(pose: np.ndarray, truth: np.ndarray, model: EvalModel) -> bool:
+    """Whether a pose (3, 4) mm has an ADD, or ADD-S of a symmetric object, below a tenth of the diameter."""
+    error = adds if len(model.symmetries) > 1 else add
+    return bool(error(pose[None], truth[None], model.vertices)[0] < LINEMOD_SHARE * model.diameter)
 
 
 def _number(error: float) -> float:

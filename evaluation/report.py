@@ -15,14 +15,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from evaluation.case_pictures import CasePainter, CasePictures
 from evaluation.cases import Case, TestedSet, find_cases, select
-from evaluation.eval_models import load_models
+from evaluation.eval_models import EvalModel, load_models
 from evaluation.recall import THRESHOLDS
 from evaluation.results_csv import read_results
 from evaluation.scoring import ERRORS, Scores
 from utils.files import write_atomically
+from utils.verdict import verdict
 
 # Cases that are shown of a whole run, so that the file stays at a few MB.
 WORST, BEST, SAMPLE = 100, 20, 40
+BINS = 5  # of confidences
 _PAGE = Path(__file__).parent / "report_page"
 _UNITS = {"vsd": "threshold", "mssd": "share of the diameter", "mspd": "px of an image 640 px wide"}
 
@@ -40,6 +42,17 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Bin:
+    """The poses with a confidence in some range."""
+
+    low: float
+    high: float
+    poses: int
+    confidence: float  # mean
+    right: float  # share of them
+
+
+@dataclass(frozen=True)
 class SetPage:
     """What the page says of one data set."""
 
@@ -47,6 +60,7 @@ class SetPage:
     scores: Scores
     average_recall: float
     timing: Timing | None  # None where the result file gives no times
+    reliability: list[Bin]  # empty where poses have no confidence
 
 
 @dataclass(frozen=True)
@@ -56,6 +70,8 @@ class CasePage:
     case: Case
     pictures: CasePictures
     symmetries: int
+    verdict: str | None  # None where the pose has no confidence
+    drawn: bool  # the object at its pose is beside the photo, and no template
 
 
 @dataclass(frozen=True)
@@ -84,20 +100,23 @@ def write_report(
     """Writes the report on data sets scored for localization.
 
     config: the run's configuration, to be shown. template_size: px of the crops that the matches of the side
-    files refer to. title: by default the name of the folder.
+    files refer to, where it had templates. title: by default the name of the folder.
     """
     path = Path(path)
-    cases, total = [], 0
+    sets, cases, total = [], [], 0
     for tested, scores in scored:
-        shown, count = _draw_cases(tested, scores, template_size, share=len(scored))
-        cases, total = cases + shown, total + count
+        models = load_models(tested.dataset_dir, scores.objects)
+        found = find_cases(tested, scores, models)
+        sets.append(_set_page(tested, scores, found))
+        cases += _draw_cases(tested, found, models, template_size, share=len(scored))
+        total += len(found)
     script = (_PAGE / "script.js").read_text(encoding="utf-8")
     environment = Environment(
         loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     html = environment.get_template("page.html").render(
         title=title or path.resolve().parent.name,
-        sets=[_set_page(tested, scores) for tested, scores in scored],
+        sets=sets,
         charts=_charts(scored),
         set_index={tested.name: index for index, (tested, _) in enumerate(scored)},
         infinity=np.inf,
@@ -114,19 +133,43 @@ def write_report(
 
 
 def _draw_cases(
-    tested: TestedSet, scores: Scores, template_size: int, *, share: int
-) -> tuple[list[CasePage], int]:
-    """The cases shown of one of `share` data sets, and how many it has in all."""
-    models = load_models(tested.dataset_dir, scores.objects)
-    cases = find_cases(tested, scores, models)
+    tested: TestedSet, cases: Sequence[Case], models: dict[int, EvalModel], template_size: int, *, share: int
+) -> list[CasePage]:
+    """The cases shown of one of `share` data sets."""
     chosen = select(cases, worst=WORST // share, best=BEST // share, sample=SAMPLE // share)
     with CasePainter(tested, models, template_size=template_size) as painter:
-        pages = [CasePage(case, painter.draw(case), len(models[case.obj_id].symmetries)) for case in chosen]
-    return pages, len(cases)
+        return [
+            CasePage(
+                case=case,
+                pictures=painter.draw(case),
+                symmetries=len(models[case.obj_id].symmetries),
+                verdict=None if case.confidence is None else verdict(case.confidence),
+                drawn=tested.templates is None,
+            )
+            for case in chosen
+        ]
 
 
-def _set_page(tested: TestedSet, scores: Scores) -> SetPage:
-    return SetPage(tested.name, scores, average_recall(scores), _timing(tested))
+def _set_page(tested: TestedSet, scores: Scores, cases: Sequence[Case]) -> SetPage:
+    return SetPage(tested.name, scores, average_recall(scores), _timing(tested), reliability(cases))
+
+
+def reliability(cases: Sequence[Case]) -> list[Bin]:
+    """How many of the poses are right that have a confidence in each of equal ranges; empty ones left out."""
+    judged = [case for case in cases if case.confidence is not None]
+    confidence = np.array([case.confidence for case in judged])
+    right = np.array([case.estimate.right for case in judged])
+    index = np.minimum((BINS * confidence).astype(int), BINS - 1)
+    return [
+        Bin(
+            low=number / BINS,
+            high=(number + 1) / BINS,
+            poses=int((index == number).sum()),
+            confidence=float(confidence[index == number].mean()),
+            right=float(right[index == number].mean()),
+        )
+        for number in np.unique(index).tolist()
+    ]
 
 
 def _timing(tested: TestedSet) -> Timing | None:

@@ -11,17 +11,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
+import trimesh
+from scipy.spatial.transform import Rotation
 
 from datasets.results import Details, csv_name
 from evaluation.after_run import score_run, table
 from evaluation.case_pictures import CasePainter, match_error
-from evaluation.cases import Case, Estimate, TestedSet, find_cases, select
-from evaluation.eval_models import load_models
+from evaluation.cases import Case, Estimate, TestedSet, find_cases, is_right, select
+from evaluation.eval_models import EvalModel, load_models
 from evaluation.ground_truth import ImageTruth
+from evaluation.report import Bin, reliability
 from evaluation.scoring import score_csv
 from model.flow import sample_matches
 from tests import scored_set, slow_scores
-from tests.raycast import cast_depth
+from tests.raycast import cast_depth, surface_points
 from tests.scored_set import HEIGHT, WIDTH, K
 from tests.test_report import Page
 from utils.errors import InputError
@@ -81,9 +84,74 @@ def test_every_target_is_one_case_with_its_own_errors(tmp_path):
         assert case.estimate.mspd == pytest.approx(mspd, abs=1e-6)
 
 
+def add_s(pose: np.ndarray, truth: np.ndarray, model: EvalModel) -> float:
+    """ADD, or ADD-S of a symmetric object, in diameters: by all distances between all vertices."""
+    placed, true = (slow_scores.apply(p, model.vertices) for p in (pose, truth))
+    if len(model.symmetries) == 1:
+        return np.linalg.norm(placed - true, axis=1).mean() / model.diameter
+    return np.linalg.norm(placed[None] - true[:, None], axis=2).min(axis=1).mean() / model.diameter
+
+
+def test_what_is_right_is_what_a_confidence_speaks_of(tmp_path):
+    tested = toy_set(tmp_path)
+    models = load_models(tested.dataset_dir, [1, 4, 6])
+    found = [case for case in cases_of(tested) if case.estimate]
+    assert [case.estimate.right for case in found] == [
+        add_s(case.estimate.cam_from_obj, case.truth, models[case.obj_id]) < 0.1 for case in found
+    ]
+    truth = np.column_stack([Rotation.from_euler("xyz", [0.3, 1.1, -0.4]).as_matrix(), [10.0, -20.0, 400.0]])
+    answers = set()
+    for model in models.values():
+        for turn in (0.0, 0.02, 0.3, np.pi):  # about z, which is no change to the symmetric ones at the end
+            for shift in (0.0, 0.09, 0.11, 0.3, 1.2):  # diameters
+                pose = truth.copy()
+                pose[:, :3] = truth[:, :3] @ Rotation.from_euler("z", turn).as_matrix()
+                pose[:, 3] += shift * model.diameter * np.array([0.6, 0.0, 0.8])
+                expected = add_s(pose, truth, model) < 0.1
+                assert is_right(pose, truth, model) == expected
+                answers.add((model.obj_id, turn > 3 and shift == 0, expected))
+    assert answers >= {
+        (1, True, False),
+        (4, True, True),
+        (6, True, True),
+        (1, False, True),
+        (6, False, False),
+    }
+    assert not is_right(np.full((3, 4), np.nan), truth, models[1])
+
+
+def judged(confidence: float | None, right: bool) -> Case:
+    details = Details(confidence, 0.5, 0.5, 0, 3, (), {})
+    return replace(case(0, 0.5), estimate=Estimate(np.eye(4)[:3], 0.5, 0.5, 1.0, None, right, details))
+
+
+def test_confidences_are_held_against_what_is_right():
+    poses = [(0.0, False), (0.1, True), (0.19, False), (0.2, True), (0.95, True), (1.0, True), (0.8, False)]
+    cases = [judged(*pose) for pose in poses]
+    cases += [judged(None, True), case(1, None), case(2, 0.1)]  # not judged, not found, no side file
+    first, second, last = reliability(cases)
+    assert first == Bin(0.0, 0.2, 3, pytest.approx(0.29 / 3), pytest.approx(1 / 3))
+    assert second == Bin(0.2, 0.4, 1, 0.2, 1.0)
+    assert last == Bin(0.8, 1.0, 3, pytest.approx(2.75 / 3), pytest.approx(2 / 3))
+    assert reliability(cases[7:]) == []
+
+
+@pytest.mark.parametrize("confidence", [0.7, None])
+def test_the_report_speaks_of_confidence_where_there_is_any(tmp_path, confidence):
+    tested = toy_set(tmp_path)
+    write_side_file(tested, confidence=confidence)
+    score_run([tested], tmp_path, config="", template_size=56, required=True)
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    found = [case for case in page.cases() if case["data-missing"] == "no"]
+    told = {(case["data-confidence"], case["data-verdict"]) for case in found}
+    assert told == {("0.7", "good") if confidence else ("-Infinity", "")}
+    for tag, name in (("section", {"id": "confidence"}), ("select", {"data-filter": "verdict"})):
+        assert len(page.all(tag, **name)) == (1 if confidence else 0)
+
+
 def case(number: int, mssd: float | None, mspd: float = 1.0) -> Case:
     image = ImageTruth(Path(), 1, number, K, 1.0, np.array([1]), np.eye(4)[None, :3], np.ones(1))
-    estimate = None if mssd is None else Estimate(np.eye(4)[:3], 0.5, mssd, mspd, None, None)
+    estimate = None if mssd is None else Estimate(np.eye(4)[:3], 0.5, mssd, mspd, None, False, None)
     return Case("toy", image, 1, 0, estimate)
 
 
@@ -126,12 +194,11 @@ def test_outlines_and_points_lie_where_the_photo_shows_them(tmp_path):
     cv2.imwrite(str(target.image.scene_dir / "rgb" / f"{target.image.im_id:06d}.png"), photo)
     matches = tuple((float(x), float(y), 10.0 * i, 20.0) for i, (x, y) in enumerate(dots))
     details = Details(None, 0.5, 0.5, 1, 3, matches, {})
-    estimate = Estimate(target.truth, 0.5, 0.0, 0.0, None, details)
+    estimate = Estimate(target.truth, 0.5, 0.0, 0.0, None, True, details)
     with CasePainter(tested, models, template_size=56) as painter:
         drawn = painter.draw(Case("toy", target.image, 1, target.gt_id, estimate))
-    content = np.frombuffer(base64.b64decode(drawn.photo.uri.split(",", 1)[1]), np.uint8)
     size = round(drawn.photo.width), round(drawn.photo.height)
-    picture = cv2.resize(cv2.imdecode(content, cv2.IMREAD_GRAYSCALE), size)
+    picture = cv2.resize(cv2.cvtColor(picture_of(drawn.photo.uri), cv2.COLOR_RGB2GRAY), size)
     silhouette = cv2.morphologyEx((picture > 170).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((31, 31))) > 0
     for outline in (drawn.true_outline, drawn.outline):
         inside = polygons(outline, picture.shape)
@@ -139,9 +206,64 @@ def test_outlines_and_points_lie_where_the_photo_shows_them(tmp_path):
     for index, point in enumerate(drawn.points):
         x, y = (int(value) for value in point.photo)
         assert picture[y, x] < 60
-        assert point.template == (10.0 * index + 0.5, 20.5)
-    assert drawn.template.width == 56
+        assert point.beside == (10.0 * index + 0.5, 20.5)
+    assert drawn.beside.width == 56
     assert len({point.colour for point in drawn.points}) == 3
+
+
+def picture_of(uri: str) -> np.ndarray:
+    """(H, W, 3) uint8, RGB."""
+    content = np.frombuffer(base64.b64decode(uri.split(",", 1)[1]), np.uint8)
+    return cv2.imdecode(content, cv2.IMREAD_COLOR)[..., ::-1]
+
+
+@pytest.mark.parametrize("coloured", [True, False], ids=["with its models", "as it is scored"])
+def test_a_method_without_templates_is_shown_beside_the_object_drawn(tmp_path, coloured):
+    """What is drawn lies in the picture as in the photo's; rays tell where points of it truly are."""
+    tested = replace(toy_set(tmp_path), templates=None)
+    models = load_models(tested.dataset_dir, [1, 4, 6])
+    if coloured:
+        red = np.tile(np.uint8([230, 20, 20, 255]), (len(models[1].vertices), 1))
+        mesh = trimesh.Trimesh(models[1].vertices, models[1].faces, vertex_colors=red, process=False)
+        (tested.dataset_dir / "models").mkdir()
+        mesh.export(tested.dataset_dir / "models" / "obj_000001.ply")
+    target = next(c for c in cases_of(tested) if c.obj_id == 1 and c.estimate)
+    pose = target.truth.copy()
+    pose[:, :3] = Rotation.from_rotvec([0.2, 0.1, -0.3]).as_matrix() @ pose[:, :3]
+    pose[:, 3] += [12.0, -5.0, 20.0]
+    xy = surface_pixels(models[1], pose)[::40]
+    xyz, hit = surface_points(xy, K, np.vstack([pose, [0, 0, 0, 1]]), models[1].vertices, models[1].faces)
+    assert hit.all() and len(xy) > 10
+    matched = slow_scores.project(K, slow_scores.apply(target.truth, xyz)) + np.array([3.0, -4.0])
+    matches = tuple(map(tuple, np.hstack([matched, xy]).tolist()))
+    details = Details(0.5, 0.5, 0.5, 1, 3, matches, {})
+    estimate = Estimate(pose, 0.5, 0.0, 0.0, None, True, details)
+    with CasePainter(tested, models, template_size=56) as painter:
+        drawn = painter.draw(Case("toy", target.image, 1, target.gt_id, estimate))
+        gone = np.column_stack([np.eye(3), [0, 0, -500.0]])
+        out = painter.draw(Case("toy", target.image, 1, target.gt_id, replace(estimate, cam_from_obj=gone)))
+    assert drawn.match_error == pytest.approx(5, abs=0.1)
+    assert out.beside is None and out.match_error is None
+    picture = picture_of(drawn.beside.uri)
+    assert picture.shape[:2] == (drawn.beside.height, drawn.beside.width)
+    assert picture.shape[:2] == (round(drawn.photo.height), round(drawn.photo.width))
+    shown, inside = picture.max(axis=2) > 60, polygons(drawn.outline, picture.shape[:2])
+    assert (shown & inside).sum() / (shown | inside).sum() > 0.97
+    red_share = (picture[shown][:, 0] > 2 * picture[shown][:, 1].astype(int)).mean()
+    assert red_share > 0.95 if coloured else red_share == 0
+    points = np.array([[*point.photo, *point.beside] for point in drawn.points])
+    assert all(inside[int(y), int(x)] for x, y in points[:, 2:])
+    # Both pictures show the same part of the photo, so a match is off by as much as in the photo.
+    scale = np.ptp(points[:, 2:], axis=0) / np.ptp(xy, axis=0)
+    assert scale[0] == pytest.approx(scale[1], rel=0.01)
+    off = (points[:, :2] - points[:, 2:]) / scale
+    assert np.abs(off - (matched - xy)).max() < 0.1
+
+
+def surface_pixels(model: EvalModel, pose: np.ndarray) -> np.ndarray:
+    """(N, 2) the pixels of the photo that show a model at a pose (3, 4) mm, but for its rim."""
+    depth = cast_depth(model.vertices, model.faces, np.vstack([pose, [0, 0, 0, 1]]), K, WIDTH, HEIGHT)
+    return np.argwhere(cv2.erode((depth > 0).astype(np.uint8), np.ones((3, 3))))[:, ::-1].astype(float)
 
 
 def write_templates(data_dir: Path, name: str, obj_id: int) -> None:
@@ -169,7 +291,7 @@ def test_estimates_that_cannot_be_seen_are_drawn_without_an_outline(tmp_path):
         alone = painter.draw(Case("toy", target.image, 1, target.gt_id, None))
         assert alone.outline is None and alone.true_outline.startswith("M")
         for pose in hidden:
-            estimate = Estimate(pose, 0.5, np.inf, np.inf, None, None)
+            estimate = Estimate(pose, 0.5, np.inf, np.inf, None, False, None)
             drawn = painter.draw(Case("toy", target.image, 1, target.gt_id, estimate))
             assert drawn.outline == "" and drawn.true_outline == alone.true_outline
 
@@ -195,7 +317,7 @@ def test_nothing_unescaped_reaches_the_page(tmp_path):
     assert page.text["h1"] == run_dir.name and page.text["pre"] == "</pre><b>&amp;"
     assert "<img src=x onerror=alert(2)>" in page.text["li"]
     # Object 1 has templates, the others have not.
-    shown = [a for a in page.all("svg") if a.get("class") == "template"]
+    shown = [a for a in page.all("svg") if a.get("class") == "beside"]
     assert len(shown) == sum(c["data-object"] == "1" and c["data-missing"] == "no" for c in page.cases()) > 0
     assert list(scores) == [evil]
 

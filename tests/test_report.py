@@ -14,10 +14,12 @@ import pytest
 from evaluation.after_run import score_run
 from evaluation.cases import TestedSet
 from evaluation.scoring import Scores
+from tests.contrast import colours, contrast, luminance
 from tests.fabricated import SIZE, fabricate
 from tests.shared import ROOT
 
 VOID = {"meta", "br", "input", "link", "img", "hr"}
+WORDS = "good", "doubtful", "wrong"
 CONFIG = "checkpoint: </pre><script>alert(1)</script>\nlog_dir: a&b"
 
 
@@ -148,6 +150,27 @@ def test_scores_are_those_of_the_file(example, page):
     assert "detection" in page.text["li"] and "poses" in page.text["li"]
 
 
+def test_each_pose_says_how_sure_it_is(example, page):
+    """The side file has the numbers; the words' bounds are 60 % and 25 %."""
+    expected = {}
+    for entry in json.loads(example.tested.csv.with_suffix(".json").read_text()):
+        sure = entry["confidence"]
+        word = "good" if sure >= 0.6 else "wrong" if sure < 0.25 else "doubtful"
+        expected.setdefault(str(entry["obj_id"]), []).append((str(sure), word))
+    told = {}
+    for case in page.cases():
+        if case["data-missing"] == "no":
+            told.setdefault(case["data-object"], []).append((case["data-confidence"], case["data-verdict"]))
+        else:
+            assert (case["data-confidence"], case["data-verdict"]) == ("-Infinity", "")
+    assert {key: sorted(value) for key, value in told.items()} == {
+        key: sorted(value) for key, value in expected.items()
+    }
+    words = [word for values in expected.values() for _, word in values]
+    assert set(words) == set(WORDS)
+    assert sorted(a["data-verdict"] for a in page.all("b") if "data-verdict" in a) == sorted(words)
+
+
 def shown(browser) -> list[dict[str, str]]:
     """What the cases that can be seen say of themselves, in their order on the page."""
     script = (
@@ -193,16 +216,27 @@ def test_the_worst_case_is_one_click_away(browser, example):
     ratios = [float(case["inliers"]) for case in shown(browser)]
     assert ratios == sorted(ratios)
     assert browser.find_element("css selector", "[data-sort=inliers]").get_attribute("aria-pressed") == "true"
+    click(browser, "[data-sort=confidence]")
+    confidences = [float(case["confidence"]) for case in shown(browser)]
+    assert confidences == sorted(confidences) != ratios
     assert browser.get_log("browser") == []
 
 
 def test_filters_layers_and_enlarging(browser, example):
     browser.get(example.page.as_uri())
-    everything = len(shown(browser))
+    before = shown(browser)
     click(browser, "[data-filter=object] option:nth-child(3)")
     some = shown(browser)
-    assert len({case["object"] for case in some}) == 1 and 0 < len(some) < everything
+    assert len({case["object"] for case in some}) == 1 and 0 < len(some) < len(before)
     assert str(len(some)) in browser.find_element("id", "status").text
+    click(browser, "[data-filter=object] option:first-child")
+    counts = []
+    for number, word in enumerate(WORDS, start=2):
+        click(browser, f"[data-filter=verdict] option:nth-child({number})")
+        assert {case["verdict"] for case in shown(browser)} == {word}
+        counts.append(len(shown(browser)))
+    assert sum(counts) + sum(case["missing"] == "yes" for case in before) == len(before)
+    click(browser, "[data-filter=verdict] option:first-child")
     point = browser.find_element("css selector", ".case:not([hidden]) circle")
     assert point.is_displayed()
     click(browser, "[data-layer=points]")
@@ -226,31 +260,11 @@ def test_it_fits_a_phone_and_a_dark_room(browser, example):
         browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
         browser.get(example.page.as_uri())
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 360
-        for selector in ("body", "header p", "dt", "figcaption", "a", ".tools button[aria-pressed=true]"):
+        verdicts = [f"b[data-verdict={word}]" for word in WORDS]
+        assert len({colours(browser, selector)[0] for selector in verdicts}) == len(WORDS)
+        plain = ("body", "header p", "dt", "figcaption", "a", ".tools button[aria-pressed=true]")
+        for selector in (*plain, *verdicts):
             text, ground = colours(browser, selector)
             assert contrast(text, ground) >= 4.5, (scheme, selector)
         backgrounds[scheme] = luminance(colours(browser, "body")[1])
     assert backgrounds["dark"] < 0.05 and backgrounds["light"] > 0.8
-
-
-def colours(browser, selector: str) -> list[tuple[float, ...]]:
-    """Colours of an element's text and of what it stands on, in [0, 1]."""
-    script = """
-        let element = document.querySelector(arguments[0]);
-        const text = getComputedStyle(element).color;
-        const ground = () => getComputedStyle(element).backgroundColor;
-        while (ground() === "rgba(0, 0, 0, 0)") element = element.parentElement;
-        return [text, ground()];"""
-    found = browser.execute_script(script, selector)
-    return [tuple(int(v) / 255 for v in re.findall(r"\d+", colour)[:3]) for colour in found]
-
-
-def luminance(colour: tuple[float, ...]) -> float:
-    """Relative luminance as in WCAG 2."""
-    linear = [v / 12.92 if v <= 0.03928 else ((v + 0.055) / 1.055) ** 2.4 for v in colour]
-    return float(np.dot([0.2126, 0.7152, 0.0722], linear))
-
-
-def contrast(a: tuple[float, ...], b: tuple[float, ...]) -> float:
-    low, high = sorted((luminance(a), luminance(b)))
-    return (high + 0.05) / (low + 0.05)
