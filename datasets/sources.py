@@ -7,9 +7,8 @@ from datasets.object_pool import ObjectPool, Studio
 from datasets.pairs import Augmented, Mixture, PairSource
 from datasets.synthetic import SyntheticPairs
 from utils.errors import InputError
+from utils.images import find_photos
 from utils.layouts import MeshFile, find_meshes
-
-PHOTOS = {".jpg", ".jpeg", ".png"}
 
 
 def make_source(
@@ -39,7 +38,7 @@ def make_source(
     if synthetic > 0:
         folders = [mesh_files(folder) for folder in meshes] if shapes < 1 else []
         pool = ObjectPool(studio, folders, shapes=shapes, seed=seed)
-        photos = _photos(backgrounds)
+        photos = find_photos(backgrounds, "train_dataset.backgrounds=") if backgrounds else []
         sources.append(
             SyntheticPairs(studio, pool, size=size, seed=seed, resting=resting, backgrounds=photos)
         )
@@ -58,14 +57,3 @@ def mesh_files(folder: str) -> dict[str, MeshFile]:
     if not path.is_dir():
         raise InputError(f"train_dataset.meshes={folder}: no such folder; pass one that holds meshes")
     return find_meshes(path.resolve().parent, path.resolve().name)
-
-
-def _photos(folder: str | None) -> list[Path]:
-    if folder is None:
-        return []
-    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in PHOTOS)
-    if not found:
-        raise InputError(
-            f"train_dataset.backgrounds={folder}: no {' or '.join(sorted(PHOTOS))} in it; pass another"
-        )
-    return found

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from utils.errors import InputError
 
+PHOTOS = {".jpg", ".jpeg", ".png"}
+
 
 def read_image(path: Path | str) -> Tensor:
     """RGB (3, H, W) uint8 of an image file; grey is repeated, 16 bits are scaled to 8, alpha is dropped."""
@@ -48,3 +50,11 @@ def _to_rgb(pixels: np.ndarray, path: Path) -> np.ndarray:
     if channels in (3, 4):
         return pixels[..., :3]
     raise InputError(f"image {path} has {channels} channels: save it as RGB or grey")
+
+
+def find_photos(folder: Path | str, option: str) -> list[Path]:
+    """The photos of a folder and of those below it, sorted; an `InputError` names the option if none is."""
+    found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in PHOTOS)
+    if not found:
+        raise InputError(f"{option}{folder}: no {' or '.join(sorted(PHOTOS))} in it; pass another")
+    return found
