@@ -1,6 +1,7 @@
 """Makes the project's own small data sets in BOP's layout, images and all: `python -m data.make_mini`.
 
 `--objects mini` is the set in `data/mini`; `--objects unseen` shows other objects, which training never sees.
+`--meshes` shows meshes of your own, before photos of your own with `--backgrounds`.
 """
 
 import argparse
@@ -15,18 +16,32 @@ from tqdm import tqdm
 
 from data import bop_files, objects
 from data.fake_detections import detect
+from data.own_meshes import read_objects
 from data.photos import photograph
-from data.scenes import Item, compose
+from data.scenes import PROCEDURAL, Item, Setting, compose
 from rendering.mesh import Mesh, load_mesh
 from rendering.renderer import Renderer
 from utils.errors import InputError, exits_cleanly
+from utils.images import find_photos
+from utils.units import UNITS
 
 WIDTH, HEIGHT = 640, 480
 K = np.array([[612.3, 0.0, 319.6], [0.0, 611.8, 241.7], [0.0, 0.0, 1.0]])
 SETS = {"mini": objects.MINI, "unseen": objects.UNSEEN}
+OWN = "own"  # the set of `--meshes`
+OWN_STRETCH = (0.9, 1.6)  # of its distances
 PER_IMAGE, DISTRACTORS = 7, 4
 DUPLICATE_EVERY = 4  # images: one object then appears twice
 FAILURE_EVERY = 6  # images: a false detection, and a target without any
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a data set shows."""
+
+    name: str  # part of the seed: no two sets share a background, a viewpoint or a light
+    things: Sequence[objects.NamedObject]
+    setting: Setting = PROCEDURAL
 
 
 @dataclass(frozen=True)
@@ -45,15 +60,15 @@ STYLES = (SceneStyle(1, ".jpg", 1.0, 0.7), SceneStyle(2, ".png", 0.1, 0.3))
 class _Writer:
     """The growing data set: one image at a time, then the files that list them all."""
 
-    def __init__(self, root: Path, renderer: Renderer, seed: list[int]):
-        self.root, self.renderer, self.seed = root, renderer, seed
+    def __init__(self, root: Path, renderer: Renderer, seed: list[int], setting: Setting):
+        self.root, self.renderer, self.seed, self.setting = root, renderer, seed, setting
         self.detections, self.visibility = [], {}
         self.tables: dict[int, dict[str, dict]] = {}
 
     def add(self, style: SceneStyle, im_id: int, contents: list[tuple[int, Mesh]], *, mistake: bool) -> None:
         """Composes, photographs, annotates and writes one image; `mistake`: with a false detection."""
         rng = np.random.default_rng([*self.seed, style.scene_id, im_id])
-        scene = compose(rng, contents, DISTRACTORS)
+        scene = compose(rng, contents, DISTRACTORS, self.setting)
         photo = photograph(self.renderer, scene, K, WIDTH, HEIGHT, rng)
         folder = self.root / f"test/{style.scene_id:06d}"
         bop_files.write_image(folder / f"rgb/{im_id:06d}{style.suffix}", photo.rgb)
@@ -124,7 +139,7 @@ def _schedule(rng: np.random.Generator, n_objects: int, images: int) -> list[lis
     chosen = []
     for image in range(images):
         contents: list[int] = []
-        while len(contents) < PER_IMAGE:
+        while len(contents) < min(PER_IMAGE, n_objects):
             if not pool:
                 pool = (1 + rng.permutation(n_objects)).tolist()
             fresh = next((k for k in pool if k not in contents), None)
@@ -139,10 +154,21 @@ def _schedule(rng: np.random.Generator, n_objects: int, images: int) -> list[lis
     return chosen
 
 
-def make(out: Path, *, names: str, images: int, seed: int) -> None:
+def named(name: str) -> Content:
+    """The content of one of the `SETS`."""
+    return Content(name, objects.named_objects(SETS[name]))
+
+
+def own(meshes: Sequence[Path], *, unit: str, backgrounds: Path | None) -> Content:
+    """Meshes of the user's, before photos from a folder if there is one; see `own_meshes.read_objects`."""
+    photos = find_photos(backgrounds, "--backgrounds ") if backgrounds else ()
+    return Content(OWN, read_objects(meshes, unit), Setting(photos, OWN_STRETCH))
+
+
+def make(out: Path, content: Content, *, images: int, seed: int) -> None:
     """Writes the data set to `out`; files of the set that lie there are replaced, others stay."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    things = objects.named_objects(SETS[names])
+    things = content.things
     with (
         tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder,
         Renderer() as renderer,
@@ -151,8 +177,11 @@ def make(out: Path, *, names: str, images: int, seed: int) -> None:
         bop_files.write_models(root, things)
         paths = [root / f"models/obj_{k:06d}.ply" for k in range(1, len(things) + 1)]
         meshes = {k: load_mesh(path, unit="mm") for k, path in enumerate(paths, start=1)}
-        own_seed = [seed, *names.encode()]  # no two sets share a background, a viewpoint or a light
-        writer = _Writer(root, renderer, own_seed)
+        if content.name == OWN:
+            names = {k: thing.name for k, thing in enumerate(things, start=1)}
+            bop_files.write_json(root / "models/names.json", names)
+        own_seed = [seed, *content.name.encode()]
+        writer = _Writer(root, renderer, own_seed, content.setting)
         plan = _schedule(np.random.default_rng(own_seed), len(things), images)
         for index, contents in enumerate(tqdm(plan, unit="image")):
             style = STYLES[index >= round(STYLES[0].share * images)]
@@ -176,14 +205,37 @@ def _publish(made: Path, out: Path) -> None:
 @exits_cleanly
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("data/mini"), help="folder of the data set")
-    parser.add_argument("--objects", choices=sorted(SETS), default="mini", help="which named objects to show")
+    parser.add_argument("--out", type=Path, help="folder of the data set; data/mini, data/unseen or data/own")
+    shown = parser.add_mutually_exclusive_group()
+    shown.add_argument("--objects", choices=sorted(SETS), default="mini", help="which named objects to show")
+    shown.add_argument(
+        "--meshes",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="mesh files, or folders of them, to show instead",
+    )
+    parser.add_argument(
+        "--unit",
+        choices=["auto", *UNITS],
+        default="auto",
+        help="of the meshes; auto: guessed from their sizes",
+    )
+    parser.add_argument("--backgrounds", type=Path, metavar="DIR", help="photos to show behind the meshes")
     parser.add_argument("--images", type=int, default=12)
     parser.add_argument("--seed", type=int, default=3)
     options = parser.parse_args(argv)
     if options.images < 1:
         raise InputError(f"--images {options.images}: give at least 1")
-    make(options.out, names=options.objects, images=options.images, seed=options.seed)
+    if options.backgrounds and not options.meshes:
+        raise InputError("--backgrounds without --meshes: the project's own sets show none; pass --meshes")
+    content = (
+        own(options.meshes, unit=options.unit, backgrounds=options.backgrounds)
+        if options.meshes
+        else named(options.objects)
+    )
+    out = options.out or Path("data") / content.name
+    make(out, content, images=options.images, seed=options.seed)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,10 @@ UNSEEN: tuple[Callable[[], Model], ...] = objects_unseen.ALL
 
 @dataclass(frozen=True)
 class NamedObject:
-    """An object with its name and symmetries; its origin is the centre of its bounding box."""
+    """An object with its name and symmetries; its origin is the centre of its bounding box.
+
+    The mesh has vertex colours or one texture (H, W, 3), uv being (V, 2), as PLY files hold them.
+    """
 
     name: str
     mesh: Mesh

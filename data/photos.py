@@ -18,6 +18,7 @@ SHADOW_BIAS = 0.004  # m
 LAMP_SAMPLES, ROOM_SAMPLES = 10, 24
 GAMMA = 2.2
 FAR = 1.25  # m behind which the lens is out of focus
+DEPTH_OF_FIELD = 0.37  # m behind the scene's centre that are sharp in any case
 
 
 @dataclass(frozen=True)
@@ -51,10 +52,16 @@ def photograph(
     gloss = np.array([item.gloss for item in items], np.float32)[albedo.ids]
     diffuse, specular = _lighting(renderer, scene, points, normals, to_eye, _lights(rng))
     linear = (albedo.rgb / np.float32(255)) ** GAMMA * diffuse + gloss[..., None] * specular
-    rgb = _develop(rng, _lens(rng, linear, albedo.depth))
+    rgb = _develop(rng, _lens(rng, linear, albedo.depth, sharp_until(scene)))
     truth = renderer.render(_posed(items, scene.cam_from_world), K, width, height)
     facing = cv2.resize((normals * to_eye).sum(axis=-1), (width, height), interpolation=cv2.INTER_AREA)
     return Photo(rgb, _measure(rng, truth.depth, facing), truth.ids)
+
+
+def sharp_until(scene: Scene) -> float:
+    """Depth (m) behind which the lens is out of focus."""
+    centre = scene.cam_from_world[:3, :3] @ scene.centre + scene.cam_from_world[:3, 3]
+    return max(FAR, float(np.linalg.norm(centre)) + DEPTH_OF_FIELD)
 
 
 def _posed(items: list[Item], b_from_world: np.ndarray) -> list[tuple[Mesh, np.ndarray]]:
@@ -165,9 +172,9 @@ def _visible(renderer: Renderer, casters: list[Item], towards: np.ndarray, point
     return (first > z - np.float32(SHADOW_BIAS)).astype(np.float32)
 
 
-def _lens(rng: np.random.Generator, linear: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Out-of-focus background, slight blur, falling brightness to the corners, and the sensor's pixels."""
-    far = ((depth > FAR) | (depth == 0)).astype(np.float32)
+def _lens(rng: np.random.Generator, linear: np.ndarray, depth: np.ndarray, sharp_until: float) -> np.ndarray:
+    """Background out of focus (behind `sharp_until`, m), a blur, dark corners, the sensor's pixels."""
+    far = ((depth > sharp_until) | (depth == 0)).astype(np.float32)
     sigma = rng.uniform(3, 7)
     spread = cv2.GaussianBlur(linear * far[..., None], (0, 0), sigma)
     weight = cv2.GaussianBlur(far, (0, 0), sigma)[..., None]

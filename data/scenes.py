@@ -5,6 +5,7 @@ Lengths are metres; the table's top is the plane z = 0 of the world.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -16,11 +17,13 @@ from rendering.mesh import Mesh
 from rendering.painting import paint
 from rendering.prints import random_texture
 from rendering.shapes import random_shape
+from utils.images import read_image
 
 GAP = 0.003  # m, kept free between objects
 CELL = 0.002  # m, of the map in which footprints are compared
 REACH = 0.36  # m, half the side of that map
 CLEARANCE = 0.5  # m, from the camera to the things in the background
+BEHIND, ON_TABLE = 0.8, 0.5  # shares of the scenes that show photos on the walls and on the table's top
 
 
 @dataclass(frozen=True)
@@ -45,16 +48,55 @@ class Scene:
     def annotated(self) -> list[Item]:
         return [item for item in self.items if item.obj_id]
 
+    @property
+    def centre(self) -> np.ndarray:
+        """(3,) m, world."""
+        return _centre(self.items)
 
-def compose(rng: np.random.Generator, objects: Sequence[tuple[int, Mesh]], distractors: int) -> Scene:
+
+@dataclass(frozen=True)
+class Setting:
+    """What the scenes of a set have in common."""
+
+    photos: Sequence[Path] = ()  # shown on walls and table tops
+    stretch: tuple[float, float] | None = None  # range of a factor on the camera's distance
+
+
+PROCEDURAL = Setting()
+
+
+def compose(
+    rng: np.random.Generator,
+    objects: Sequence[tuple[int, Mesh]],
+    distractors: int,
+    setting: Setting = PROCEDURAL,
+) -> Scene:
     """A scene of the given objects (obj_id, mesh) and some random shapes, seen from a random viewpoint."""
     wanted = list(objects) + [(0, _distractor(rng)) for _ in range(distractors)]
     rng.shuffle(wanted)
     items = _arrange(rng, wanted)
-    centre = np.mean([item.world_from_obj[:3, 3] for item in items], axis=0)
-    camera = _viewpoint(rng, centre)
-    room = [thing for thing in _room(rng) if _well_ahead(thing, camera)]
-    return Scene(items, camera, [_table(rng), *room])
+    camera = _viewpoint(rng, _centre(items), setting.stretch)
+    behind = _sometimes(rng, setting.photos, BEHIND)
+    room = [thing for thing in _room(rng, behind) if _well_ahead(thing, camera)]
+    return Scene(items, camera, [_table(rng, _sometimes(rng, setting.photos, ON_TABLE)), *room])
+
+
+def _centre(items: Sequence[Item]) -> np.ndarray:
+    return np.mean([item.world_from_obj[:3, 3] for item in items], axis=0)
+
+
+def _sometimes(rng: np.random.Generator, photos: Sequence[Path], share: float) -> Sequence[Path]:
+    return photos if photos and rng.random() < share else ()
+
+
+def _photo(rng: np.random.Generator, photos: Sequence[Path], height: int, width: int) -> np.ndarray:
+    """A part (height, width, 3) uint8, as large as possible, of one of the photos."""
+    image = read_image(photos[rng.integers(len(photos))]).permute(1, 2, 0).numpy()
+    scale = min(image.shape[0] / height, image.shape[1] / width)
+    part = max(int(height * scale), 1), max(int(width * scale), 1)
+    top, left = (rng.integers(full - side + 1) for full, side in zip(image.shape, part, strict=False))
+    crop = image[top : top + part[0], left : left + part[1]]
+    return cv2.resize(crop, (width, height), interpolation=cv2.INTER_AREA if scale > 1 else cv2.INTER_LINEAR)
 
 
 def _well_ahead(thing: Item, cam_from_world: np.ndarray) -> bool:
@@ -101,10 +143,12 @@ def _arrange(rng: np.random.Generator, wanted: list[tuple[int, Mesh]]) -> list[I
     return items
 
 
-def _viewpoint(rng: np.random.Generator, centre: np.ndarray) -> np.ndarray:
+def _viewpoint(
+    rng: np.random.Generator, centre: np.ndarray, stretch: tuple[float, float] | None
+) -> np.ndarray:
     """cam_from_world of a camera that looks down at the scene, slightly off its centre and tilted."""
     azimuth, elevation = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(14, 55))
-    distance = rng.uniform(0.55, 0.88)
+    distance = rng.uniform(0.55, 0.88) * (rng.uniform(*stretch) if stretch else 1)
     level = np.array([np.cos(azimuth), np.sin(azimuth)]) * np.cos(elevation)
     eye = centre + distance * np.array([*level, np.sin(elevation)])
     forward = centre + rng.normal(0, 0.02, 3) - eye
@@ -118,11 +162,8 @@ def _viewpoint(rng: np.random.Generator, centre: np.ndarray) -> np.ndarray:
     return pose
 
 
-def _table(rng: np.random.Generator) -> Item:
-    kind = rng.choice(
-        [textures.wood, textures.wood, textures.marble, textures.plaid, textures.speckle, textures.clouds]
-    )
-    top = _muted(rng, kind(rng, 1024, 1024), 0.75)
+def _table(rng: np.random.Generator, photos: Sequence[Path]) -> Item:
+    top = _muted(rng, _photo(rng, photos, 1024, 1024) if photos else _material(rng), 0.75)
     board = solids.box((rng.uniform(0.9, 1.4), rng.uniform(0.9, 1.4), 0.03), 0.004)
     edge = top.reshape(-1, 3).mean(axis=0) * 0.8
     pose = np.eye(4)
@@ -131,9 +172,22 @@ def _table(rng: np.random.Generator) -> Item:
     return Item(paint([(board, [edge, edge, edge, edge, top, edge])]), pose, gloss=rng.choice([0.0, 0.15]))
 
 
-def _room(rng: np.random.Generator) -> list[Item]:
+def _material(rng: np.random.Generator) -> np.ndarray:
+    """(1024, 1024, 3) uint8."""
+    kind = rng.choice(
+        [textures.wood, textures.wood, textures.marble, textures.plaid, textures.speckle, textures.clouds]
+    )
+    return kind(rng, 1024, 1024)
+
+
+def _wall(rng: np.random.Generator, photos: Sequence[Path]) -> np.ndarray:
+    """(512, 512, 3) uint8."""
+    return _muted(rng, _photo(rng, photos, 512, 512) if photos else random_texture(rng, 512, 512), 0.5)
+
+
+def _room(rng: np.random.Generator, photos: Sequence[Path]) -> list[Item]:
     """Floor, walls and some large things that stand about, all far behind the table."""
-    walls = [_muted(rng, random_texture(rng, 512, 512), 0.5) for _ in range(5)]
+    walls = [_wall(rng, photos) for _ in range(5)]
     size = np.array([rng.uniform(3.5, 5), rng.uniform(3.5, 5), 2.6])
     shell = solids.box(size)
     inwards = solids.Solid(shell.corners[:, ::-1], shell.uv[:, ::-1], shell.surface)

@@ -32,11 +32,11 @@ def paint(parts: Sequence[tuple[Solid, Sequence[Paint]]]) -> Mesh:
         colors = np.concatenate(looks).clip(0, 255).astype(np.uint8)[:, None].repeat(3, axis=1)
         return _weld(corners, normals, colors=colors)
     images = [_as_image(p) for group in paints for p in group]
-    atlas, places = _atlas(images)
+    atlas, places = pack_atlas(images)
     first = np.cumsum([0] + [len(group) for group in paints[:-1]])
     index = np.concatenate([s.surface + start for s, start in zip(solids, first, strict=True)])
     uv = np.concatenate([solid.uv for solid in solids])
-    return _weld(corners, normals, uv=_atlas_uv(uv, places[index], atlas.shape), texture=atlas)
+    return _weld(corners, normals, uv=atlas_uv(uv, places[index], atlas.shape), texture=atlas)
 
 
 def _is_image(p: Paint) -> bool:
@@ -55,7 +55,7 @@ def _as_image(p: Paint) -> np.ndarray:
     return np.full((SWATCH, SWATCH, 3), np.asarray(p, float).clip(0, 255), np.uint8)
 
 
-def _atlas(images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+def pack_atlas(images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """All images in one, and where: (N, 4) left, top, width, height in px. Shelves, the highest first."""
     order = sorted(range(len(images)), key=lambda k: -images[k].shape[0])
     width = max(ATLAS_WIDTH, max(image.shape[1] for image in images) + 2 * GUTTER)
@@ -75,7 +75,7 @@ def _atlas(images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return atlas, places
 
 
-def _atlas_uv(uv: np.ndarray, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def atlas_uv(uv: np.ndarray, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """Coordinates (F, 3, 2) in the atlas from those on each face's own image; v = 1 is the first row."""
     places = places[:, None].astype(float)
     x = places[..., 0] + uv[..., 0] * places[..., 2]

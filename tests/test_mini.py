@@ -286,7 +286,7 @@ def test_making_a_set_twice_gives_the_same_files(tmp_path, monkeypatch):
     (tmp_path / "a").mkdir()
     (tmp_path / "a/README.md").write_text("stays")
     for name in ("a", "b"):
-        make_mini.make(tmp_path / name, names="unseen", images=1, seed=9)
+        make_mini.make(tmp_path / name, make_mini.named("unseen"), images=1, seed=9)
     assert (tmp_path / "a/README.md").read_text() == "stays"
     (tmp_path / "a/README.md").unlink()
     contents = [
