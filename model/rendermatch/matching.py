@@ -26,9 +26,10 @@ def match(
         reach: how many cells apart matches may lie, up or down and left or right.
     """
     n = crop.shape[-1]
+    shown = (_share(view.mask, n) > COVERED).flatten(1).gather(1, rows)  # not what fills the rows up
     chosen = rendered.flatten(2).gather(2, rows[:, None].expand(-1, rendered.shape[1], -1))
     similarity = chosen.mT @ crop.flatten(2)  # (H, T, n * n)
-    allowed = crop_cells.flatten(1)[:, None] & _within(n, reach, rows.device)[rows]
+    allowed = shown[..., None] & crop_cells.flatten(1)[:, None] & _within(n, reach, rows.device)[rows]
     candidates = similarity.masked_fill(~allowed, -1)
     best, column = candidates.max(2)
     mutual = candidates.argmax(1).gather(1, column) == torch.arange(rows.shape[1], device=rows.device)
