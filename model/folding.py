@@ -2,8 +2,11 @@
 
 from itertools import pairwise
 
+from timm.layers import BatchNormAct2d
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+NORMS = nn.BatchNorm2d, BatchNormAct2d  # the second is timm's, with the activation inside
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:
@@ -17,9 +20,9 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     for parent in list(network.modules()):
         siblings = list(parent.named_children())
         for (first, conv), (second, norm) in pairwise(siblings):
-            if isinstance(conv, nn.Conv2d) and type(norm) is nn.BatchNorm2d and _fits(conv, norm):
+            if isinstance(conv, nn.Conv2d) and type(norm) in NORMS and _fits(conv, norm):
                 setattr(parent, first, fuse_conv_bn_eval(conv, norm))
-                setattr(parent, second, nn.Identity())
+                setattr(parent, second, norm.act if type(norm) is BatchNormAct2d else nn.Identity())
     return network
 
 
