@@ -58,7 +58,8 @@ class Logistic:
 
     def __call__(self, evidence: Evidence) -> Tensor:
         """(B,)"""
-        return torch.sigmoid(evidence.table().double() @ self.weights + self.bias).float()
+        table = evidence.table().double()
+        return torch.sigmoid(table @ self.weights.to(table.device) + self.bias).float()
 
 
 @dataclass(frozen=True)
