@@ -5,6 +5,7 @@ one for masks and one for boxes, makes of them the probability that it is right:
 symmetric object, lies below a tenth of the diameter. `python -m benchmarks.confidence` fits and checks it.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -85,7 +86,10 @@ def _logistic(entry: dict) -> Logistic:
     if set(entry) != {*names, "bias"}:
         raise ValueError(f"it has {sorted(entry)}")
     weights = torch.tensor([float(entry[name]) for name in names], dtype=torch.float64)
-    return Logistic(weights, float(entry["bias"]))
+    bias = float(entry["bias"])
+    if not (weights.isfinite().all() and math.isfinite(bias)):
+        raise ValueError("it has numbers that are not finite")
+    return Logistic(weights, bias)
 
 
 class ConfidenceStage:
