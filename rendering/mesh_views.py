@@ -15,7 +15,7 @@ from rendering.viewpoints import object_poses
 from utils.lru import Lru
 from utils.structs import Drawing
 
-HULLS = 256  # that are kept
+KEPT = 256  # objects whose hulls and digests are kept
 SOFTNESS = 1.5  # px, standard deviation: lenses and sensors spread every edge, a renderer draws it sharp
 
 
@@ -31,11 +31,11 @@ class MeshViews:
         # An OpenGL context belongs to one thread, which lives as long as this object.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="renderer")
         self._renderer: Renderer | None = None
-        self._hulls = Lru(HULLS)
+        self._hulls, self._digests = Lru(KEPT), Lru(KEPT)
 
     def digest(self, obj_id: int) -> str:
         """Tells meshes apart, and the ways of drawing them."""
-        return content_digest(self._meshes[obj_id])
+        return self._digests.get(obj_id, lambda key: content_digest(self._meshes[key]))
 
     def hull(self, obj_id: int) -> Tensor:
         """(N, 3) float64 m: the corners of a mesh's convex hull."""
