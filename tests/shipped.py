@@ -1,11 +1,14 @@
-"""The weights that come with the repository, for tests in which poses must be right."""
+"""The default estimator and the weights that come with the repository, for tests that need right poses."""
 
 import functools
 import tempfile
+from pathlib import Path
 
 from model.estimator import PoseEstimator
+from tests.shared import ROOT
 
-VIEWS = 42  # coarser than usual, so that templates take seconds
+VIEWS = 42  # coarser than usual, so that preparing an object takes seconds
+SMALL_WEIGHTS = ROOT / "data" / "weights" / "picopose_small.pt"
 
 
 @functools.cache
@@ -13,6 +16,6 @@ def log_dir() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory(prefix="picopose-test-")
 
 
-def estimator(views: int = VIEWS) -> PoseEstimator:
-    """A new one; what others prepared before is found on disk."""
-    return PoseEstimator(device="cpu", log_dir=log_dir().name, overrides=[f"test.views={views}"])
+def estimator(weights: Path | None = None, *, views: int = VIEWS) -> PoseEstimator:
+    """A new one, by default of the default method; what others prepared before is found on disk."""
+    return PoseEstimator(weights, device="cpu", log_dir=log_dir().name, overrides=[f"test.views={views}"])

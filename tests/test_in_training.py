@@ -9,10 +9,10 @@ import torch
 
 import run_test
 from evaluation.in_training import BopValidation
-from model.estimator import SMALL_WEIGHTS
 from model.factory import build_network, load_network
 from model.picopose import PicoPose
 from tests.shared import ROOT
+from tests.shipped import SMALL_WEIGHTS
 from tests.small_bop import dump, load, write_set
 from utils.config import Config, load_config
 from utils.distributed import World

@@ -1,8 +1,8 @@
-"""One object in files of other units, origins, formats and looks gets one pose, by the shipped weights.
+"""One object in files of other units, origins, formats and looks gets one pose, by the default method.
 
-A photo of the textured object has a pose that is known and found. The network has not learnt objects without
-colours, and its pose of the grey one is wrong; so files without colours are compared with one another
-only, on a photo of the grey object.
+A photo of the textured object has a pose that is known and found. The grey one shows little that could be
+matched, and its pose is some 10 degrees off; so files without colours are compared with one another only, on
+a photo of the grey object.
 """
 
 import cv2
@@ -16,7 +16,7 @@ from tests import mesh_variants, shipped
 from tests.mesh_variants import HEIGHT, PLAIN, TEXTURED, WIDTH, K, Variant
 
 SAME = 0.3, 1.5  # degrees and mm between two files' poses: they round texture coordinates and vertices
-TRUE = 5.0, 25.0  # degrees and mm from the true pose, at a distance of 710 mm
+TRUE = 2.0, 5.0  # degrees and mm from the true pose, at a distance of 710 mm
 
 
 def distance(pose: np.ndarray, other: np.ndarray) -> tuple[float, float]:

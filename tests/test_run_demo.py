@@ -1,5 +1,6 @@
 """The program for an object of one's own: odd but legal input works, what cannot be gets one line."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -71,6 +72,21 @@ def test_a_pose_for_every_box_and_mask(monkeypatch, inputs):
         matrix = np.array(pose["cam_from_obj"])
         assert np.allclose(matrix[:3, :3] @ matrix[:3, :3].T, np.eye(3), atol=1e-4)
         assert matrix[2, 3] > 0
+
+
+def test_the_terminal_and_the_file_say_how_sure_each_pose_is(monkeypatch, inputs, caplog):
+    caplog.set_level("INFO")
+    boxes = ["--box", "20", "20", "80", "80", "--box", "60", "30", "130", "110"]
+    poses = run(monkeypatch, inputs, *CAMERA, *boxes)
+    found = re.findall(
+        r"photo\.png: box at (\S+) (\S+) (\S+) m: (good|doubtful|wrong), (\d+) % sure", caplog.text
+    )
+    assert len(found) == len(poses) == 2
+    for (*position, word, percent), pose in zip(found, poses, strict=True):
+        assert np.allclose(np.float64(position), pose["translation"], atol=6e-4)
+        sure = pose["confidence"]
+        assert word == pose["verdict"] == ("good" if sure >= 0.6 else "wrong" if sure < 0.25 else "doubtful")
+        assert abs(float(percent) - 100 * sure) <= 0.51 and 0 <= sure <= 1
 
 
 def test_grey_photo_stl_in_millimetres_and_camera_file(monkeypatch, inputs, caplog):
