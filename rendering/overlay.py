@@ -22,14 +22,15 @@ def draw_pose(
     label: str,
     colour: Sequence[int] = GREEN,
 ) -> np.ndarray:
-    """The photo (H, W, 3) uint8 with the outline, the bounding box and the axes of a mesh at a pose.
+    """The photo (H, W, 3) uint8 with the bounding box, the outline and the axes of a mesh at a pose.
 
     The outline and the label are of the colour.
     """
     height, width = image.shape[:2]
     mask = renderer.render_depth(mesh, cam_from_obj, K, width, height) > 0
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
-    image = draw_bounding_box(draw_outline(image, mask, colour), K, cam_from_obj, low, high)
+    # The outline is of a colour that speaks, and lies on the bounding box where the object is a box.
+    image = draw_outline(draw_bounding_box(image, K, cam_from_obj, low, high), mask, colour)
     image = draw_axes(image, K, cam_from_obj, float(np.linalg.norm(high - low)) / 2)
     if mask.any():
         left, top = np.argwhere(mask.T)[0][0], np.argwhere(mask)[0][0]
