@@ -1,4 +1,4 @@
-"""The page of the demo: driven in a browser with the shipped weights, and asked by strangers."""
+"""The page of the demo: driven in a browser with the default method, and asked by strangers."""
 
 import http.client
 import io
@@ -15,7 +15,9 @@ from benchmarks.demo_page import BOX, CAMERA, MESH, MINI, PHOTO, PageDriver, run
 from demo import server, uploads
 from model.estimator import PoseEstimator
 from tests import shipped
+from tests.contrast import colours, contrast, luminance
 from tests.shared import ROOT
+from utils.config import Config
 from utils.errors import InputError
 
 POSITION = 90.4, 78.4, 667.7  # mm, of the cereal box, as scene_gt.json has it
@@ -39,13 +41,33 @@ def test_a_pose_from_photo_mesh_and_box(browser, address):
     assert page.error == ""
     assert page.element("result").is_displayed()
     position = [float(value) for value in page.element("position").text.removesuffix(" mm").split()]
-    assert np.linalg.norm(np.subtract(position, POSITION)) < 30
+    assert np.linalg.norm(np.subtract(position, POSITION)) < 10
+    assert re.fullmatch(r"good, \d+ % sure", page.element("verdict").text)
+    assert page.element("verdict").get_attribute("data-verdict") == "good"
     assert page.element("size").text == "diameter 237 mm, read as mm"
     heights = "return [...document.querySelectorAll('figure img')].map(image => image.naturalHeight)"
     assert browser.execute_script(heights) == [480, 480]  # the overlay and the matches
     for link in browser.find_elements("css selector", ".downloads a"):
         assert link.get_attribute("href").startswith("blob:")
     assert browser.get_log("browser") == []
+
+
+def test_every_verdict_has_a_colour_that_can_be_read(browser, address):
+    page = PageDriver(browser, address)
+    script = "$('verdict').dataset.verdict = arguments[0]; $('result').hidden = false"
+    for scheme in ("light", "dark"):
+        feature = {"name": "prefers-color-scheme", "value": scheme}
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+        plain, ground = colours(browser, "#size")
+        assert (luminance(ground) < 0.05) == (scheme == "dark")
+        inks = [plain]
+        for word in ("good", "doubtful", "wrong"):
+            browser.execute_script(script, word)
+            assert page.element("verdict").value_of_css_property("font-weight") == "600"
+            ink, ground = colours(browser, "#verdict")
+            assert contrast(ink, ground) >= 4.5, (scheme, word)
+            inks.append(ink)
+        assert len(set(inks)) == 4
 
 
 def test_wrong_files_get_readable_messages(browser, address, tmp_path):
@@ -134,10 +156,11 @@ def test_what_is_sent_is_checked(client, asked, message):
     assert "/tmp" not in last["error"] and "--" not in last["error"]
 
 
-def test_progress_is_told_while_templates_render(tmp_path):
-    tiny = ["model.size=64", "test.views=42", "test.hypotheses=1"]
-    config = ROOT / "config" / "small.yaml"
-    estimator = PoseEstimator(None, config=config, device="cpu", log_dir=tmp_path, overrides=tiny)
+@pytest.mark.parametrize(("config", "options"), [("small", ["model.size=64"]), ("default", [])])
+def test_progress_is_told_while_views_are_drawn(tmp_path, config, options):
+    options = ["test.views=42", "test.hypotheses=1", *options]
+    config = ROOT / "config" / f"{config}.yaml"
+    estimator = PoseEstimator(None, config=config, device="cpu", log_dir=tmp_path, overrides=options)
     bowl = (MINI / "models" / "obj_000004.ply").read_bytes()
     *told, last = ask(server.make_app(estimator).test_client(), content=bowl)
     done = [message["done"] for message in told if "done" in message]
@@ -199,6 +222,12 @@ def test_other_sites_may_not_ask(client, headers, status):
     answer = client.get("/", headers=headers)
     assert answer.status_code == status
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+def test_the_page_names_its_method(client):
+    assert "<footer><p>Method: render and match, without training</p></footer>" in client.get("/").text
+    trained = server.method_of(Config(checkpoint="weights/mine.pt"))
+    assert trained == "PicoPose, weights mine.pt"
 
 
 def test_the_page_needs_nothing_from_elsewhere(client):
