@@ -20,6 +20,7 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from datasets.augment import augment
 from datasets.bop import BopTestSet
 from evaluation.bop_run import objects_of
 from evaluation.errors import add, adds
@@ -49,15 +50,15 @@ class Cases:
     evidence: np.ndarray  # (N, F), see `model.confidence.Evidence`
     is_box: np.ndarray  # (N,) bool
     kind: np.ndarray  # (N,) str: mask, box, swapped mask, swapped box or empty box
-    right: np.ndarray  # (N,) bool
+    error: np.ndarray  # (N,) ADD(-S) in diameters; infinite where the object is not there
 
     def __getitem__(self, index: np.ndarray) -> "Cases":
         return Cases(**{name: values[index] for name, values in vars(self).items()})
 
     @property
-    def is_true(self) -> np.ndarray:
-        """(N,) bool: a detection with its own object."""
-        return np.isin(self.kind, ("mask", "box"))
+    def right(self) -> np.ndarray:
+        """(N,) bool"""
+        return self.error < SHARE
 
 
 def read_cases(paths: Sequence[Path]) -> Cases:
@@ -68,8 +69,12 @@ def read_cases(paths: Sequence[Path]) -> Cases:
 # --- collecting
 
 
-def collect(data_set: Path, detections: Path | None, seed: int, stride: int) -> Cases:
-    """The cases of a data set in BOP's layout; of its images every `stride`-th gives those with no object."""
+def collect(data_set: Path, detections: Path | None, *, seed: int, stride: int, share: float) -> Cases:
+    """The cases of a data set in BOP's layout.
+
+    Every `stride`-th image gives those without their object too; a share of the images has its colours
+    changed and is blurred or noisy, as training pairs are.
+    """
     config = load_config("config/default.yaml", [f"test_dataset.data_dir={data_set.parent}"])
     dataset = BopTestSet(data_set.parent, data_set.name, detections=detections)
     truths = load_ground_truth(dataset.split_dir, data_set / "test_targets_bop19.json", per_object=True)
@@ -79,15 +84,26 @@ def collect(data_set: Path, detections: Path | None, seed: int, stride: int) -> 
     parts = []
     for index in tqdm(range(len(dataset)), unit="image"):
         rng, truth = np.random.default_rng([seed, index]), truths.images[index]
-        for kind, observation in _variants(dataset[index], truth, models, rng, negatives=index % stride == 0):
+        photo = _augmented(dataset[index], rng, share)
+        for kind, observation in _variants(photo, truth, models, rng, negatives=index % stride == 0):
             method.onboard(observation.obj_ids.unique().tolist())
             poses = method.predict(observation)
             evidence, is_box = judge.evidence(observation, poses)
-            right = _right(observation, poses, truth, models) & ("empty" not in kind)
-            kinds = np.full(len(right), kind, dtype="U16")
-            parts.append(Cases(evidence.table().numpy(), is_box.numpy(), kinds, right))
+            error = (
+                np.full(len(is_box), np.inf)
+                if "empty" in kind
+                else _errors(observation, poses, truth, models)
+            )
+            kinds = np.full(len(error), kind, dtype="U16")
+            parts.append(Cases(evidence.table().numpy(), is_box.numpy(), kinds, error))
     fields = Cases.__annotations__
     return Cases(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
+
+
+def _augmented(observation: Observation, rng: np.random.Generator, share: float) -> Observation:
+    image = observation.image.permute(1, 2, 0).contiguous().numpy()
+    changed = torch.from_numpy(augment(image, rng, share=share)).permute(2, 0, 1)
+    return replace(observation, image=changed.contiguous())
 
 
 def _variants(
@@ -161,17 +177,17 @@ def _touch(first: Sequence[float], second: Sequence[float]) -> bool:
     return all(first[i] < second[i + 2] and second[i] < first[i + 2] for i in range(2))
 
 
-def _right(
+def _errors(
     observation: Observation, poses: Poses, truth: ImageTruth, models: dict[int, EvalModel]
 ) -> np.ndarray:
-    """(B,) bool: which poses are an annotated instance's."""
-    right = []
+    """(B,) ADD(-S) in diameters against the nearest annotated instance; infinite where there is none."""
+    errors = []
     for obj_id, pose in zip(observation.obj_ids.tolist(), poses.cam_from_obj.double().numpy(), strict=True):
         true, model = truth.cam_from_obj[truth.obj_id == obj_id], models[obj_id]
         estimate = np.concatenate([pose[:3, :3], 1000 * pose[:3, 3:]], axis=1)[None].repeat(len(true), 0)
         error = adds if len(model.symmetries) > 1 else add
-        right.append(bool((error(estimate, true, model.vertices) < SHARE * model.diameter).any()))
-    return np.array(right, dtype=bool)
+        errors.append(error(estimate, true, model.vertices).min(initial=np.inf) / model.diameter)
+    return np.array(errors)
 
 
 # --- fitting
@@ -269,6 +285,7 @@ def main() -> None:
     collecting.add_argument("data_set", type=Path, help="folder in BOP's layout")
     collecting.add_argument("--detections", type=Path, help="by default those beside the data set")
     collecting.add_argument("--stride", type=int, default=1, help="images for each that gives cases without")
+    collecting.add_argument("--augment", type=float, default=0.0, help="share of photos that are changed")
     collecting.add_argument("--seed", type=int, default=0)
     collecting.add_argument("--out", type=Path, required=True)
     fitting = commands.add_parser("fit", help="writes the calibration")
@@ -278,7 +295,12 @@ def main() -> None:
     checking.add_argument("--picture", type=Path)
     options = parser.parse_args()
     if options.command == "collect":
-        cases = collect(options.data_set, options.detections, options.seed, options.stride)
+        cases = collect(
+            *(options.data_set, options.detections),
+            seed=options.seed,
+            stride=options.stride,
+            share=options.augment,
+        )
         with write_atomically(options.out) as temporary, temporary.open("wb") as file:
             np.savez(file, **vars(cases))
         return

@@ -1,4 +1,4 @@
-"""How sure a pose is, whatever method it comes from: the object is drawn at it and compared with the photo.
+"""How sure a pose is, whatever method it comes from: the object is drawn at it and matched with the photo.
 
 The last stage of a test run. What is seen of a pose are a few numbers, its evidence; a logistic regression,
 one for masks and one for boxes, makes of them the probability that it is right: that its ADD, or ADD-S for a
@@ -13,37 +13,35 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.rendermatch.agreement import (
-    agreement,
-    agreement_on_object,
-    look_around,
-    look_of,
-    look_of_drawing,
-)
-from model.rendermatch.crops import crop_regions, regions_of
-from model.rendermatch.imagenet import ImageNetFeatures
-from model.rendermatch.views import SIZE, ViewSource
-from utils.batches import Batches
+from model.rendermatch.matcher import SIZE, Matcher
+from model.rendermatch.matching import half_covered
+from model.rendermatch.views import ViewSource
+from model.rendermatch.xfeat import STRIDE
 from utils.crop import mask_boxes
 from utils.errors import InputError
 from utils.files import read_json
-from utils.geometry import transform
+from utils.geometry import project, transform
 from utils.stopwatch import Stopwatch
-from utils.structs import Crop, Drawing, Observation, Poses, Record
+from utils.structs import Correspondences, Observation, Poses, Record
 
 CALIBRATION = Path(__file__).resolve().parent.parent / "data" / "weights" / "confidence.json"
-DRAWN = 2 * SIZE  # px, side of the crops that are drawn
+REACH = 5  # cells within which matches are looked for
+NEAR = 10.0  # px of the crop: matches that are less off speak for a pose
+PRIOR_PX, PRIOR_COUNT = (
+    3.0,
+    6,
+)  # few matches lie near one another by chance: as if there were six more, 3 px off
+MAX_ERROR = 10.0  # diameters: worse is not told apart
 
 
 @dataclass(frozen=True)
 class Evidence(Record):
     """What speaks for poses, one number each: (B,)."""
 
-    agreement: Tensor  # of photo and drawing, over region and drawing, what is outside being grey
-    agreement_on_object: Tensor  # over the drawing alone
+    matched: Tensor  # share of the drawn object's cells with a match that is near
+    log_error: Tensor  # logarithm of the error, in diameters, that noise like the matches' would make
     mask_iou: Tensor  # of region and silhouette
     box_iou: Tensor  # of the region's box and the silhouette's
-    log_size: Tensor  # logarithm of the region's extent in px
 
     def table(self) -> Tensor:
         """(B, F), a column for each field."""
@@ -97,21 +95,17 @@ class ConfidenceStage:
 
     Args:
         source: draws the objects.
-        batch: poses that go through the network at once.
     """
 
     def __init__(
         self,
-        imagenet: ImageNetFeatures,
+        matcher: Matcher,
         source: ViewSource,
         calibration: Calibration,
         *,
-        batch: int = 16,
         stopwatch: Stopwatch | None = None,
     ):
-        self.imagenet, self.source, self.calibration = imagenet.eval(), source, calibration
-        self.device = next(imagenet.parameters()).device
-        self.batches = Batches(batch)
+        self.matcher, self.source, self.calibration = matcher, source, calibration
         self.stopwatch = stopwatch or Stopwatch(running=False)
 
     def onboard(self, obj_ids: Iterable[int]) -> None:
@@ -124,7 +118,7 @@ class ConfidenceStage:
         """The same poses with their confidence."""
         if len(observation.obj_ids) == 0:
             return replace(poses, confidence=poses.score)
-        observation = observation.to(self.device)
+        observation = observation.to(self.matcher.device)
         with self.stopwatch("judge"):
             evidence, is_box = self.evidence(observation, poses)
             logistic = self.calibration
@@ -134,39 +128,85 @@ class ConfidenceStage:
     @torch.inference_mode()
     def evidence(self, observation: Observation, poses: Poses) -> tuple[Evidence, Tensor]:
         """What speaks for each pose, and whether its region is a box (B,) bool."""
-        regions = regions_of(observation.masks)
-        crop = crop_regions(observation.image, observation.masks, observation.K, regions, DRAWN)
-        obj_ids = observation.obj_ids.tolist()
-        drawn = self.source.draw(obj_ids, poses.cam_from_obj, crop.K, DRAWN).to(self.device)
-        parts = self.batches.run(lambda part: self._agreements(crop[part], drawn[part]), len(obj_ids))
-        filled, on_object = (torch.cat(values) for values in zip(*parts, strict=True))
-        boxes = mask_boxes(observation.masks).to(self.device)
+        query, pose = self.matcher.look_at(observation), poses.cam_from_obj.double()
+        obj_ids, device = observation.obj_ids.tolist(), self.matcher.device
+        hulls = [transform(p, self.source.hull(o).to(device)) for o, p in zip(obj_ids, pose, strict=True)]
+        drawn = self.source.draw(obj_ids, pose, query.crop.K, SIZE).to(device)
+        matches = self.matcher.match(query, torch.arange(len(pose), device=device), drawn, reach=REACH)
+        residual, near = _residuals(matches, pose, query.crop.K.double())
+        cells = half_covered(drawn.mask, SIZE // STRIDE).sum((1, 2))
+        spread = _spread(matches, residual, near, pose, query.crop.K.double())
+        errors = [_expected_error(*one) for one in zip(spread, pose[:, :3, 3], hulls, strict=True)]
         evidence = Evidence(
-            agreement=filled,
-            agreement_on_object=on_object,
-            mask_iou=_iou(crop.mask, drawn.mask),
-            box_iou=_box_iou(boxes, self._outer_boxes(obj_ids, poses.cam_from_obj, observation.K)),
-            log_size=regions.diameter.log(),
+            matched=near.sum(1) / cells.clamp(min=1),
+            log_error=torch.stack(errors).clamp(max=MAX_ERROR).log().float(),
+            mask_iou=_iou(query.crop.mask, drawn.mask),
+            box_iou=_box_iou(mask_boxes(observation.masks), _outer_boxes(hulls, observation.K)),
         )
-        return evidence, regions.is_box
+        return evidence, query.regions.is_box
 
-    def _agreements(self, crop: Crop, drawn: Drawing) -> tuple[Tensor, Tensor]:
-        drawing = look_of_drawing(self.imagenet, drawn)
-        return (
-            agreement(look_of(self.imagenet, crop), drawing),
-            agreement_on_object(look_around(self.imagenet, crop), drawing),
-        )
 
-    def _outer_boxes(self, obj_ids: list[int], cam_from_obj: Tensor, K: Tensor) -> Tensor:
-        """(B, 4) px of the photo: the boxes about the silhouettes; empty for what is behind the camera."""
-        boxes = []
-        for obj_id, pose in zip(obj_ids, cam_from_obj.double(), strict=True):
-            xyz = transform(pose, self.source.hull(obj_id).to(pose.device))
-            xy = (xyz @ K.double().mT)[:, :2] / xyz[:, 2:].clamp(min=1e-9)
-            box = torch.cat([xy.amin(0), xy.amax(0)])
-            boxes.append(box if (xyz[:, 2] > 0).all() else torch.zeros_like(box))
-        # A mask's box ends behind its last pixel, and a pixel's centre is its coordinate.
-        return torch.stack(boxes).float() + 0.5
+def _residuals(matches: Correspondences, pose: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
+    """How far matches lie from where a pose (B, 4, 4) has their points (B, N, 2) px, and which are near."""
+    xyz = transform(pose, matches.xyz.double())
+    residual = matches.xy - project(K, xyz)
+    near = (matches.weight > 0) & (xyz[..., 2] > 0) & (residual.norm(dim=-1) < NEAR)
+    return residual, near
+
+
+def _spread(matches: Correspondences, residual: Tensor, near: Tensor, pose: Tensor, K: Tensor) -> Tensor:
+    """Covariances (B, 6, 6) of the poses: of a shift (m) and a turn (rad) about the object's origin.
+
+    By error propagation (Hartley and Zisserman, 5.1): the noise of the near matches through the inverse of
+    their normal equations.
+    """
+    arm = matches.xyz.double() @ pose[:, :3, :3].mT  # from the origin, camera's axes
+    x, y, z = (arm + pose[:, None, :3, 3]).clamp(min=-1e9).unbind(-1)
+    z = torch.where(near, z, 1.0)
+    zero, (fx, fy) = torch.zeros_like(z), (K[:, i, i, None] for i in range(2))
+    by_point = torch.stack([fx / z, zero, -fx * x / z**2, zero, fy / z, -fy * y / z**2], dim=-1)
+    by_point = by_point.unflatten(-1, (2, 3)) * near[..., None, None]
+    by_pose = by_point @ _by_motion(arm)  # (B, N, 2, 6)
+    normal = (by_pose.mT @ by_pose).sum(1)
+    squares = (residual.square().sum(-1) * near).sum(1) + PRIOR_COUNT * PRIOR_PX**2
+    variance = squares / (2 * near.sum(1).clamp(min=1))
+    # Where matches leave a motion open, it is as free as the ridge lets it be.
+    ridge = 1e-9 * normal.diagonal(dim1=1, dim2=2).sum(1).clamp(min=1e-3)
+    eye = torch.eye(6, dtype=normal.dtype, device=normal.device)
+    return variance[:, None, None] * torch.linalg.inv(normal + ridge[:, None, None] * eye)
+
+
+def _by_motion(arm: Tensor) -> Tensor:
+    """How points (..., 3) move with a shift and with a turn about the origin: (..., 3, 6)."""
+    x, y, z = arm.unbind(-1)
+    zero = torch.zeros_like(x)
+    turn = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], dim=-1).unflatten(-1, (3, 3))
+    return torch.cat([torch.eye(3, dtype=arm.dtype, device=arm.device).expand_as(turn), turn], dim=-1)
+
+
+def _expected_error(covariance: Tensor, origin: Tensor, hull: Tensor) -> Tensor:
+    """Root mean square distance that the points of a hull (N, 3) m are expected to be off, in diameters.
+
+    covariance (6, 6) of the pose, whose origin (3,) m is.
+    """
+    motion = _by_motion(hull - origin)
+    squares = torch.einsum("nij,jk,nik->n", motion, covariance, motion).mean()
+    radius = (hull - hull.mean(0)).norm(dim=1).amax()
+    return squares.clamp(min=0).sqrt() / (2 * radius)
+
+
+def _outer_boxes(hulls: list[Tensor], K: Tensor) -> Tensor:
+    """(B, 4) px of the photo: the boxes about silhouettes; empty for what is behind the camera.
+
+    hulls: (N, 3) m, camera's axes; K (3, 3) of the photo.
+    """
+    boxes = []
+    for xyz in hulls:
+        xy = project(K.double(), torch.cat([xyz[:, :2], xyz[:, 2:].clamp(min=1e-9)], dim=1))
+        box = torch.cat([xy.amin(0), xy.amax(0)])
+        boxes.append(box if (xyz[:, 2] > 0).all() else torch.zeros_like(box))
+    # A mask's box ends behind its last pixel, and a pixel's centre is its coordinate.
+    return torch.stack(boxes).float() + 0.5
 
 
 def _iou(first: Tensor, second: Tensor) -> Tensor:

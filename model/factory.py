@@ -15,6 +15,7 @@ from model.folding import fold_batch_norms
 from model.onboarding import GIGABYTE, TemplateBank
 from model.picopose import PicoPose
 from model.released import HALF_CELL, VIEWING_RAY, convert, is_released
+from model.rendermatch.matcher import Matcher
 from model.rendermatch.stage import RenderMatchStage
 from model.rendermatch.views import ViewBank, ViewSource
 from model.rendermatch.weights import load_imagenet, load_xfeat
@@ -116,7 +117,7 @@ def make_render_match(
     memory = config.runtime.template_memory * GIGABYTE
     return RenderMatchStage(
         imagenet,
-        load_xfeat().to(device),
+        Matcher(load_xfeat().to(device), batch=config.runtime.batch or FEATURE_BATCH),
         ViewBank(_features_dir(config), imagenet, source, n_views=config.test.views, memory=memory),
         source,
         hypotheses=config.test.hypotheses,
@@ -132,9 +133,8 @@ def make_confidence(
     source: ViewSource, config: Config, device: torch.device, stopwatch: Stopwatch | None = None
 ) -> ConfidenceStage:
     """The judge of the poses of any method."""
-    batch = config.runtime.batch or FEATURE_BATCH
-    imagenet = load_imagenet().to(device)
-    return ConfidenceStage(imagenet, source, read_calibration(), batch=batch, stopwatch=stopwatch)
+    matcher = Matcher(load_xfeat().to(device), batch=config.runtime.batch or FEATURE_BATCH)
+    return ConfidenceStage(matcher, source, read_calibration(), stopwatch=stopwatch)
 
 
 def _features_dir(config: Config) -> Path:

@@ -28,11 +28,6 @@ def look_of(network: ImageNetFeatures, crop: Crop) -> Look:
     return _look(network, crop.rgb * cover + GREY * (1 - cover), cover)
 
 
-def look_around(network: ImageNetFeatures, crop: Crop) -> Look:
-    """Of all that the crops show."""
-    return _look(network, crop.rgb, crop.mask[:, None].float())
-
-
 def look_of_drawing(network: ImageNetFeatures, drawing: Drawing) -> Look:
     """Of drawings, on grey."""
     cover = drawing.cover[:, None]
@@ -47,14 +42,6 @@ def _look(network: ImageNetFeatures, rgb: Tensor, cover: Tensor) -> Look:
 
 def agreement(crop: Look, drawing: Look) -> Tensor:
     """(B,) mean similarity over all that either the region or the drawing covers, at most 1."""
-    return _mean_similarity(crop, drawing, torch.maximum(crop.cover, drawing.cover))
-
-
-def agreement_on_object(crop: Look, drawing: Look) -> Tensor:
-    """(B,) mean similarity over what the drawing covers, at most 1; 0 where it covers nothing."""
-    return _mean_similarity(crop, drawing, drawing.cover)
-
-
-def _mean_similarity(crop: Look, drawing: Look, weight: Tensor) -> Tensor:
+    cover = torch.maximum(crop.cover, drawing.cover)
     similarity = (crop.maps * drawing.maps).sum(1)
-    return (similarity * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1e-6)
+    return (similarity * cover).sum((1, 2)) / cover.sum((1, 2)).clamp(min=1e-6)

@@ -26,7 +26,7 @@ def match(
         reach: how many cells apart matches may lie, up or down and left or right.
     """
     n = crop.shape[-1]
-    shown = (_share(view.mask, n) > COVERED).flatten(1).gather(1, rows)  # not what fills the rows up
+    shown = half_covered(view.mask, n).flatten(1).gather(1, rows)  # not what fills the rows up
     chosen = rendered.flatten(2).gather(2, rows[:, None].expand(-1, rendered.shape[1], -1))
     similarity = chosen.mT @ crop.flatten(2)  # (H, T, n * n)
     allowed = shown[..., None] & crop_cells.flatten(1)[:, None] & _within(n, reach, rows.device)[rows]
@@ -43,7 +43,7 @@ def match(
 
 def cells_of(mask: Tensor, n: int) -> Tensor:
     """Cells (B, n, n) bool of masks (B, S, S) bool that are covered by a half; all where there are none."""
-    covered = _share(mask, n) > COVERED
+    covered = half_covered(mask, n)
     return covered | ~covered.any(1).any(1)[:, None, None]
 
 
@@ -52,9 +52,14 @@ def drawn_cells(mask: Tensor, n: int) -> Tensor:
 
     T is the largest number of them; shorter rows are filled up with cells that show less.
     """
-    drawn = (_share(mask, n) > COVERED).flatten(1)
+    drawn = half_covered(mask, n).flatten(1)
     most = max(1, int(drawn.sum(1).max()))
     return drawn.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
+
+
+def half_covered(mask: Tensor, n: int) -> Tensor:
+    """Which of n x n cells (B, n, n) bool the masks (B, S, S) bool cover by a half."""
+    return _share(mask, n) > COVERED
 
 
 def _share(mask: Tensor, n: int) -> Tensor:

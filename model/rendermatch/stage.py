@@ -12,19 +12,16 @@ import torch
 from torch import Tensor
 
 from model.rendermatch.agreement import agreement, look_of, look_of_drawing
-from model.rendermatch.crops import Regions, crop_regions, regions_of
 from model.rendermatch.imagenet import ImageNetFeatures
-from model.rendermatch.matching import cells_of, drawn_cells, match
-from model.rendermatch.views import GREY, ViewBank, ViewSource, poses_of_views, rank, turned_maps
-from model.rendermatch.xfeat import STRIDE, XFeat
+from model.rendermatch.matcher import SIZE, Matcher, Query
+from model.rendermatch.views import ViewBank, ViewSource, poses_of_views, rank, turned_maps
 from model.stage import no_poses
 from utils.batches import Batches
 from utils.geometry import project, transform
 from utils.pnp import PnPResult, solve_pnp
 from utils.stopwatch import Stopwatch
-from utils.structs import Correspondences, Crop, Drawing, Matches, Observation, Poses, Record
+from utils.structs import Correspondences, Drawing, Matches, Observation, Poses, Record
 
-SIZE = 256  # px, side of the crops
 FIRST_REACH, REACH = 8, 5  # cells between matches, at a view's pose and when it is refined
 FIRST_THRESHOLD, THRESHOLD = 8.0, 5.0  # px of the crop, of inliers
 
@@ -37,17 +34,6 @@ class Hypotheses(Record):
     obj_id: Tensor  # (H,) long
     template: Tensor  # (H,) long, index among the object's views
     cam_from_obj: Tensor  # (H, 4, 4) float64 m
-
-
-@dataclass(frozen=True)
-class Query(Record):
-    """What is known of the regions of a photo."""
-
-    crop: Crop
-    regions: Regions
-    descriptors: Tensor  # (B, C, n, n) of XFeat
-    cells: Tensor  # (B, n, n) bool: those to be matched
-    behind: Tensor  # (B,) grey level that stands behind the object in renderings to be matched
 
 
 @dataclass(frozen=True)
@@ -66,14 +52,14 @@ class RenderMatchStage:
         hypotheses: views followed for each detection.
         turns: angles in the image at which objects may stand; 1 for upright ones alone.
         refinements: how often the winner is drawn and matched again.
-        batch: hypotheses that go through the networks at once.
+        batch: hypotheses that go through the ImageNet network at once.
         seed: of RANSAC.
     """
 
     def __init__(
         self,
         imagenet: ImageNetFeatures,
-        xfeat: XFeat,
+        matcher: Matcher,
         views: ViewBank,
         source: ViewSource,
         *,
@@ -84,8 +70,8 @@ class RenderMatchStage:
         seed: int = 0,
         stopwatch: Stopwatch | None = None,
     ):
-        self.imagenet, self.xfeat, self.views, self.source = imagenet.eval(), xfeat.eval(), views, source
-        self.device = next(xfeat.parameters()).device
+        self.imagenet, self.matcher, self.views, self.source = imagenet.eval(), matcher, views, source
+        self.device = matcher.device
         self.hypotheses, self.turns, self.refinements = hypotheses, turns, refinements
         self.batches, self.seed = Batches(batch), seed
         self.stopwatch = stopwatch or Stopwatch(running=False)
@@ -102,7 +88,7 @@ class RenderMatchStage:
         if len(observation.obj_ids) == 0:
             return no_poses(self.device)
         with self.stopwatch("crop"):
-            query = self._look_at(observation, SIZE)
+            query = self.matcher.look_at(observation)
         with self.stopwatch("rank views"):
             found = self._start(query, observation)
         drawn = self._draw(found, query)
@@ -121,19 +107,6 @@ class RenderMatchStage:
             template=found.template,
             matches=some_matches(solved, found.cam_from_obj, query.crop.K, observation.K),
         )
-
-    def _look_at(self, observation: Observation, size: int) -> Query:
-        """Crops of the regions and their descriptors."""
-        regions = regions_of(observation.masks)
-        crop = crop_regions(observation.image, observation.masks, observation.K, regions, size)
-        # A mask shuts the background out; in a box it stays, and does not look black behind renderings.
-        kept = crop.mask | regions.is_box[:, None, None]
-        parts = self.batches.run(lambda part: self._describe(crop.rgb[part] * kept[part, None]), len(kept))
-        behind = torch.where(regions.is_box, GREY, 0.0)
-        return Query(crop, regions, torch.cat(parts), cells_of(crop.mask, size // STRIDE), behind)
-
-    def _describe(self, rgb: Tensor) -> Tensor:
-        return self.xfeat(rgb.mean(dim=1, keepdim=True)).contiguous()
 
     def _start(self, query: Query, observation: Observation) -> Hypotheses:
         """Stages 1 and 2: the best views of each detection, placed as the 2D transform says."""
@@ -162,34 +135,20 @@ class RenderMatchStage:
         """The objects at the hypotheses' poses, through the crops' cameras."""
         with self.stopwatch("render"):
             K = query.crop.K[found.owner]
-            size = query.crop.rgb.shape[-1]
-            return self.source.draw(found.obj_id.tolist(), found.cam_from_obj, K, size).to(self.device)
+            return self.source.draw(found.obj_id.tolist(), found.cam_from_obj, K, SIZE).to(self.device)
 
     def _match(
         self, found: Hypotheses, drawn: Drawing, query: Query, reach: int, threshold: float
     ) -> tuple[Hypotheses, Solved]:
         """Stage 3: hypotheses with the poses that the matches of their renderings give; else as they were."""
         with self.stopwatch("match"):
-            rows = drawn_cells(drawn.mask, query.cells.shape[-1])
-            parts = self.batches.run(
-                lambda part: self._correspondences(found[part], drawn[part], rows[part], query, reach),
-                len(rows),
-            )
-            matches = Correspondences.cat(parts)
+            matches = self.matcher.match(query, found.owner, drawn, reach=reach)
         with self.stopwatch("solve"):
             K = query.crop.K[found.owner].double()
             solution = solve_pnp(matches, K, threshold_px=threshold, seed=self.seed)
             solved = solution.solved[:, None, None]
             pose = torch.where(solved, solution.cam_from_obj.double(), found.cam_from_obj)
         return replace(found, cam_from_obj=pose), Solved(matches, solution)
-
-    def _correspondences(
-        self, found: Hypotheses, drawn: Drawing, rows: Tensor, query: Query, reach: int
-    ) -> Correspondences:
-        owner = found.owner
-        behind = query.behind[owner, None, None, None] * (1 - drawn.cover[:, None])
-        rendered = self._describe(drawn.rgb + behind)
-        return match(query.descriptors[owner], query.cells[owner], rendered, drawn, rows, reach=reach)
 
     def _agreement(self, found: Hypotheses, drawn: Drawing, query: Query) -> Tensor:
         """(H,) of the renderings with the crops."""

@@ -1,0 +1,70 @@
+"""What a photo shows in its regions, and which pixels of it match a drawing there, by XFeat's descriptors."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from model.rendermatch.crops import Regions, crop_regions, regions_of
+from model.rendermatch.matching import cells_of, drawn_cells, match
+from model.rendermatch.views import GREY
+from model.rendermatch.xfeat import STRIDE, XFeat
+from utils.batches import Batches
+from utils.structs import Correspondences, Crop, Drawing, Observation, Record
+
+SIZE = 256  # px, side of the crops
+
+
+@dataclass(frozen=True)
+class Query(Record):
+    """What is known of the regions of a photo."""
+
+    crop: Crop
+    regions: Regions
+    descriptors: Tensor  # (B, C, n, n) of XFeat
+    cells: Tensor  # (B, n, n) bool: those to be matched
+    behind: Tensor  # (B,) grey level that stands behind the object in renderings to be matched
+
+
+class Matcher:
+    """Matches drawings to the regions of a photo.
+
+    Args:
+        batch: images that go through the network at once.
+    """
+
+    def __init__(self, xfeat: XFeat, *, batch: int):
+        self.xfeat, self.batches = xfeat.eval(), Batches(batch)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.xfeat.parameters()).device
+
+    def look_at(self, observation: Observation) -> Query:
+        """Crops of the regions and their descriptors."""
+        regions = regions_of(observation.masks)
+        crop = crop_regions(observation.image, observation.masks, observation.K, regions, SIZE)
+        # A mask shuts the background out; in a box it stays, and does not look black behind renderings.
+        kept = crop.mask | regions.is_box[:, None, None]
+        parts = self.batches.run(lambda part: self._describe(crop.rgb[part] * kept[part, None]), len(kept))
+        behind = torch.where(regions.is_box, GREY, 0.0)
+        return Query(crop, regions, torch.cat(parts), cells_of(crop.mask, SIZE // STRIDE), behind)
+
+    def match(self, query: Query, owner: Tensor, drawn: Drawing, *, reach: int) -> Correspondences:
+        """Matches between the regions `owner` (H,) and drawings (H, ...) through their crops' cameras.
+
+        reach: how many cells of `STRIDE` px they may lie apart.
+        """
+        rows = drawn_cells(drawn.mask, SIZE // STRIDE)
+        parts = self.batches.run(
+            lambda part: self._match(query, owner[part], drawn[part], rows[part], reach), len(rows)
+        )
+        return Correspondences.cat(parts)
+
+    def _match(self, query: Query, owner: Tensor, drawn: Drawing, rows: Tensor, reach: int):
+        behind = query.behind[owner, None, None, None] * (1 - drawn.cover[:, None])
+        rendered = self._describe(drawn.rgb + behind)
+        return match(query.descriptors[owner], query.cells[owner], rendered, drawn, rows, reach=reach)
+
+    def _describe(self, rgb: Tensor) -> Tensor:
+        return self.xfeat(rgb.mean(dim=1, keepdim=True)).contiguous()
