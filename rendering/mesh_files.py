@@ -23,6 +23,9 @@ class MeshFiles(Mapping[int, Mesh]):
     def __getitem__(self, obj_id: int) -> Mesh:
         return self._kept.get(self._files[obj_id], lambda file: load_mesh(file.path, unit=file.unit))
 
+    def __contains__(self, obj_id: object) -> bool:
+        return obj_id in self._files  # without reading it
+
     def __iter__(self) -> Iterator[int]:
         return iter(self._files)
 
