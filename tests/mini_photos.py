@@ -1,0 +1,85 @@
+"""Photos of the mini set with their objects, for tests of methods that look at photos."""
+
+import functools
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from datasets.bop import BopTestSet
+from evaluation.errors import add, adds
+from evaluation.eval_models import EvalModel, load_models
+from rendering.mesh_files import MeshFiles
+from rendering.mesh_views import MeshViews
+from tests.shared import ROOT
+from utils import layouts
+from utils.structs import Observation
+
+DATA = ROOT / "data"
+
+
+@functools.cache
+def views() -> MeshViews:
+    meshes = layouts.find_meshes(DATA, "mini")
+    return MeshViews(MeshFiles({int(name): file for name, file in meshes.items()}))
+
+
+@functools.cache
+def model(obj_id: int) -> EvalModel:
+    return load_models(DATA / "mini", [obj_id])[obj_id]
+
+
+@functools.cache
+def detected(scene_id: int, im_id: int) -> Observation:
+    """A photo with its detections."""
+    dataset = BopTestSet(DATA, "mini")
+    places = [(image.scene_id, image.im_id) for image in dataset.images]
+    return dataset[places.index((scene_id, im_id))]
+
+
+def some(observation: Observation, chosen: list[int]) -> Observation:
+    """An observation with some of its detections."""
+    names = ("obj_ids", "masks", "boxes", "scores")
+    return replace(observation, **{name: getattr(observation, name)[chosen] for name in names})
+
+
+def truths(scene_id: int, im_id: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Object ids (G,) and cam_from_obj (G, 4, 4) float64 m of the annotated instances of a photo."""
+    entries = json.loads((_scene(scene_id) / "scene_gt.json").read_text())[str(im_id)]
+    poses = torch.eye(4, dtype=torch.float64).repeat(len(entries), 1, 1)
+    for pose, entry in zip(poses, entries, strict=True):
+        pose[:3, :3] = torch.tensor(entry["cam_R_m2c"]).reshape(3, 3)
+        pose[:3, 3] = torch.tensor(entry["cam_t_m2c"]) / 1000
+    return torch.tensor([entry["obj_id"] for entry in entries]), poses
+
+
+def annotated(scene_id: int, im_id: int, *, visible: float = 0.5) -> tuple[Observation, torch.Tensor]:
+    """A photo with the true masks of what can be seen well, in place of detections, and their true poses."""
+    obj_ids, poses = truths(scene_id, im_id)
+    info = json.loads((_scene(scene_id) / "scene_gt_info.json").read_text())[str(im_id)]
+    chosen = [i for i, entry in enumerate(info) if entry["visib_fract"] > visible]
+    files = [_scene(scene_id) / "mask_visib" / f"{im_id:06d}_{i:06d}.png" for i in chosen]
+    masks = torch.from_numpy(np.stack([np.array(Image.open(file)) > 0 for file in files]))
+    photo = detected(scene_id, im_id)
+    scores = torch.linspace(0.5, 1, len(chosen))
+    return replace(photo, obj_ids=obj_ids[chosen], masks=masks, boxes=photo.boxes[:0], scores=scores), poses[
+        chosen
+    ]
+
+
+def error(obj_id: int, pose: torch.Tensor, true: torch.Tensor) -> float:
+    """ADD, for symmetric objects ADD-S, of a pose (4, 4) from the nearest of (N, 4, 4), in diameters."""
+    known = model(obj_id)
+    estimate, truth = (
+        np.concatenate([p[:, :3, :3], 1000 * p[:, :3, 3:]], axis=2)
+        for p in (pose.double().expand(len(true), -1, -1).numpy(), true.numpy())
+    )
+    measure = adds if len(known.symmetries) > 1 else add
+    return float(measure(estimate, truth, known.vertices).min() / known.diameter)
+
+
+def _scene(scene_id: int) -> Path:
+    return DATA / f"mini/test/{scene_id:06d}"

@@ -1,0 +1,96 @@
+"""How well a drawing agrees with a photo: against plain loops, and as the drawing moves away."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from model.rendermatch.agreement import (
+    Look,
+    agreement,
+    agreement_on_object,
+    look_around,
+    look_of,
+    look_of_drawing,
+)
+from model.rendermatch.views import GREY
+from model.rendermatch.weights import load_imagenet
+from tests.mini_photos import views
+from utils.structs import Crop, Drawing
+
+SIZE = 256
+
+
+@pytest.fixture(scope="module")
+def network():
+    return load_imagenet()
+
+
+def drawings(shifts: list[float]) -> Drawing:
+    """The mug from one side, shifted by px to the right."""
+    pose = torch.eye(4, dtype=torch.float64).repeat(len(shifts), 1, 1)
+    pose[:, :3, :3] = views().template_poses(1, 42)[5, :3, :3]
+    pose[:, 2, 3] = 0.6
+    K = torch.tensor([[700.0, 0, 127.5], [0, 700, 127.5], [0, 0, 1]]).repeat(len(shifts), 1, 1)
+    K[:, 0, 2] += torch.tensor(shifts)
+    return views().draw([1] * len(shifts), pose, K, SIZE)
+
+
+def photo_of(drawing: Drawing, behind: float) -> Crop:
+    """What a drawing shows before another background."""
+    return Crop(drawing.rgb + behind * (1 - drawing.cover[:, None]), drawing.mask, drawing.K)
+
+
+def test_agreements_are_weighted_means():
+    rng = np.random.default_rng(0)
+    maps = rng.normal(size=(2, 3, 5, 4, 4))
+    maps /= np.linalg.norm(maps, axis=2, keepdims=True)
+    cover = rng.uniform(size=(2, 3, 4, 4))
+    cover[1, 2] = 0
+    crop, drawing = (Look(torch.from_numpy(m), torch.from_numpy(c)) for m, c in zip(maps, cover, strict=True))
+    over_both, on_object = agreement(crop, drawing), agreement_on_object(crop, drawing)
+    for b in range(3):
+        sums = np.zeros(4)
+        for y in range(4):
+            for x in range(4):
+                similarity = maps[0, b, :, y, x] @ maps[1, b, :, y, x]
+                either, drawn = max(cover[:, b, y, x]), cover[1, b, y, x]
+                sums += [either * similarity, either, drawn * similarity, drawn]
+        assert over_both[b].item() == pytest.approx(sums[0] / sums[1], abs=1e-9)
+        assert on_object[b].item() == pytest.approx(sums[2] / sums[3] if b < 2 else 0, abs=1e-9)
+
+
+@torch.inference_mode()
+def test_what_looks_the_same_agrees_entirely(network):
+    drawn = drawings([0.0, 30.0])
+    look = look_of_drawing(network, drawn)
+    for same in (look, look_around(network, photo_of(drawn, GREY))):
+        torch.testing.assert_close(agreement(same, look), torch.ones(2), atol=1e-4, rtol=0)
+        torch.testing.assert_close(agreement_on_object(same, look), torch.ones(2), atol=1e-4, rtol=0)
+
+
+@torch.inference_mode()
+def test_agreement_falls_as_the_drawing_moves_away(network):
+    photo = photo_of(drawings([0.0]), 0.1)
+    drawn = look_of_drawing(network, drawings([0.0, 4.0, 8.0, 16.0, 24.0, 32.0]))
+    for values in (
+        agreement(look_of(network, photo), drawn),
+        agreement_on_object(look_around(network, photo), drawn),
+    ):
+        assert values[0] > 0.9
+        assert (values.diff() < -0.01).all()
+        assert values[-1] < 0.6
+
+
+@torch.inference_mode()
+def test_a_region_hides_what_is_around_it_and_the_whole_crop_does_not(network):
+    drawn = drawings([0.0])
+    dark, bright = (photo_of(drawn, behind) for behind in (0.0, 1.0))
+    shrunk = ~(F.max_pool2d((~drawn.mask).float(), 9, 1, 4) > 0)  # the drawing's soft edge lies outside
+    of = [look_of(network, replace(photo, mask=shrunk)) for photo in (dark, bright)]
+    torch.testing.assert_close(of[0].maps, of[1].maps)
+    around = [look_around(network, photo) for photo in (dark, bright)]
+    assert (around[0].maps * around[1].maps).sum(1).min() < 0.8
+    torch.testing.assert_close(around[0].cover, F.adaptive_avg_pool2d(drawn.mask.float(), 16))

@@ -1,0 +1,326 @@
+"""The confidence of poses: its evidence against brute force, its calibration, and what it tells apart."""
+
+import json
+from dataclasses import fields, replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import trimesh
+from scipy.optimize import minimize
+from scipy.spatial.transform import Rotation
+
+from benchmarks import confidence as benchmark
+from benchmarks.confidence import Cases, auroc, confidence_of, fit, read_cases
+from evaluation.ground_truth import ImageTruth, load_ground_truth
+from model.confidence import CALIBRATION, ConfidenceStage, Evidence, read_calibration
+from model.rendermatch.crops import PADDING
+from model.rendermatch.weights import load_imagenet
+from model.stage import no_poses
+from rendering.mesh import make_mesh
+from rendering.mesh_views import MeshViews
+from tests.mini_photos import DATA, annotated, error, model, views
+from tests.raycast import cast_depth
+from utils.errors import InputError
+from utils.structs import Observation, Poses
+from utils.verdict import GOOD, WRONG, verdict
+
+NAMES = [field.name for field in fields(Evidence)]
+
+
+def poses_of(cam_from_obj: torch.Tensor) -> Poses:
+    count = len(cam_from_obj)
+    score, index = torch.rand(count), torch.arange(count)
+    return Poses(cam_from_obj.float(), score, 0.5 * score, index)
+
+
+@pytest.fixture(scope="module")
+def judge() -> ConfidenceStage:
+    return ConfidenceStage(load_imagenet(), views(), read_calibration())
+
+
+# --- evidence
+
+WIDTH, HEIGHT = 160, 120
+K = torch.tensor([[220.0, 0, 81.0], [0, 220, 57], [0, 0, 1]])
+
+
+def box_scene() -> tuple[ConfidenceStage, Observation, torch.Tensor, np.ndarray]:
+    """A box in a grey photo, several regions for it, its pose and its silhouette (H, W) by ray casting."""
+    box = trimesh.creation.box((0.08, 0.05, 0.03))
+    pose = torch.eye(4, dtype=torch.float64)
+    pose[:3, :3] = torch.from_numpy(Rotation.from_euler("xyz", [0.4, 0.5, 0.3]).as_matrix())
+    pose[:3, 3] = torch.tensor([0.01, 0.005, 0.25])
+    drawn = cast_depth(box.vertices, box.faces, pose.numpy(), K.double().numpy(), WIDTH, HEIGHT) > 0
+    masks = np.zeros((4, HEIGHT, WIDTH), bool)
+    masks[0] = drawn
+    masks[1] = np.roll(drawn, (7, 12), (0, 1))
+    masks[2, 30:90, 50:110] = True  # a box
+    masks[3, 5:15, 5:25] = True
+    masks[3, 5, 5] = False  # far away, and no box
+    none = torch.zeros(4, 4)
+    observation = Observation(
+        torch.full((3, HEIGHT, WIDTH), 128, dtype=torch.uint8),
+        *(K, torch.ones(4).long(), torch.from_numpy(masks), none, torch.ones(4)),
+        **{"scene_id": 1, "im_id": 1, "seconds": 0.0},
+    )
+    source = MeshViews({1: make_mesh(box.vertices, box.faces)})
+    return ConfidenceStage(load_imagenet(), source, read_calibration()), observation, pose, drawn
+
+
+def test_overlaps_equal_those_counted_in_the_photo():
+    stage, observation, pose, drawn = box_scene()
+    evidence, is_box = stage.evidence(observation, poses_of(pose.repeat(4, 1, 1)))
+    assert is_box.tolist() == [False, False, True, False]
+    rows, columns = np.nonzero(drawn)
+    silhouette = np.zeros_like(drawn)
+    silhouette[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+    for i, mask in enumerate(observation.masks.numpy()):
+        rows, columns = np.nonzero(mask)
+        box = np.zeros_like(mask)
+        box[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
+        box_iou = (box & silhouette).sum() / (box | silhouette).sum()
+        # Whole pixels are counted here, and parts of them there.
+        assert evidence.box_iou[i].item() == pytest.approx(box_iou, abs=0.03)
+        (x, y), radius = cv2.minEnclosingCircle(np.stack([columns, rows], axis=1).astype(np.float32))
+        if i == 2:  # a box, whose circle is as wide as its side
+            radius = 29.5
+        u, v = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
+        # What lies outside the crop does not count.
+        shown = np.maximum(abs(u - x), abs(v - y)) < PADDING * (radius + 0.5)
+        iou = (mask & drawn & shown).sum() / ((mask | drawn) & shown).sum()
+        assert evidence.mask_iou[i].item() == pytest.approx(iou, abs=0.03)
+    assert evidence.mask_iou[3] == evidence.box_iou[3] == 0
+    assert evidence.mask_iou[0] > 0.97 and 0.3 < evidence.mask_iou[1] < 0.8
+    expected = np.log([60, np.hypot(19, 9) + 1])
+    np.testing.assert_allclose(evidence.log_size[2:], expected, atol=0.03)
+    assert evidence.agreement_on_object[3] == 0  # nothing is drawn there
+    assert torch.equal(evidence.table(), torch.stack([getattr(evidence, name) for name in NAMES], dim=1))
+
+
+def test_a_pose_behind_the_camera_is_no_good_but_a_number():
+    stage, observation, pose, _ = box_scene()
+    pose[2, 3] *= -1
+    poses = stage.predict(observation, poses_of(pose.repeat(4, 1, 1)))
+    evidence, _ = stage.evidence(observation, poses)
+    assert not evidence.box_iou.any() and not evidence.mask_iou.any()
+    assert poses.confidence.isfinite().all() and (poses.confidence < WRONG).all()
+
+
+# --- what it tells apart
+
+
+@pytest.mark.parametrize(("scene_id", "im_id", "boxed"), [(1, 4, False), (2, 2, True)])
+def test_true_poses_are_surer_than_turned_and_moved_ones(judge, scene_id, im_id, boxed):
+    observation, true = annotated(scene_id, im_id)
+    if boxed:
+        rows, columns = (observation.masks.any(dim=axis) for axis in (2, 1))
+        spans = [(m.cumsum(1) > 0) & (m.flip(1).cumsum(1).flip(1) > 0) for m in (rows, columns)]
+        observation = replace(observation, masks=spans[0][:, :, None] & spans[1][:, None])
+    moved, turned = true.clone(), true.clone()
+    for i, obj_id in enumerate(observation.obj_ids.tolist()):
+        moved[i, 0, 3] += 0.5 * model(obj_id).diameter / 1000
+        axis = Rotation.from_euler("x", 90, degrees=True).as_matrix()  # every object here looks another then
+        turned[i, :3, :3] = true[i, :3, :3] @ torch.from_numpy(axis)
+    sure, *unsure = (judge.predict(observation, poses_of(p)).confidence for p in (true, moved, turned))
+    assert len(sure) >= 4 and (boxed or sure.mean() > GOOD)
+    for other in unsure:
+        assert (sure > other).all()
+        assert other.mean() < 0.5 * sure.mean()
+
+
+def test_scores_are_the_detections_times_the_confidence(judge):
+    observation, true = annotated(1, 4)
+    before = poses_of(true)
+    after = judge.predict(observation, before)
+    torch.testing.assert_close(after.score, observation.scores * after.confidence)
+    for name in ("cam_from_obj", "inlier_ratio", "template"):
+        assert torch.equal(getattr(after, name), getattr(before, name))
+    evidence, is_box = judge.evidence(observation, before)
+    assert not is_box.any()
+    calibration = json.loads(CALIBRATION.read_text())["mask"]
+    logit = calibration["bias"] + sum(calibration[name] * getattr(evidence, name).double() for name in NAMES)
+    torch.testing.assert_close(after.confidence.double(), 1 / (1 + (-logit).exp()), atol=1e-5, rtol=0)
+
+
+def test_confidences_do_not_depend_on_the_batch(judge):
+    observation, true = annotated(2, 0)
+    single = ConfidenceStage(load_imagenet(), views(), read_calibration(), batch=1)
+    ours, theirs = (stage.predict(observation, poses_of(true)).confidence for stage in (judge, single))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+def test_no_detections(judge):
+    observation, _ = annotated(1, 4)
+    none = replace(
+        observation, obj_ids=torch.zeros(0).long(), masks=observation.masks[:0], scores=torch.zeros(0)
+    )
+    judged = judge.predict(none, no_poses(torch.device("cpu")))
+    assert judged.confidence.shape == judged.score.shape == (0,)
+
+
+def test_verdicts():
+    words = [verdict(confidence) for confidence in (0.0, WRONG - 1e-6, WRONG, GOOD - 1e-6, GOOD, 1.0)]
+    assert words == ["wrong", "wrong", "doubtful", "doubtful", "good", "good"]
+
+
+# --- the calibration
+
+
+def table() -> dict[str, dict[str, float]]:
+    return {kind: dict.fromkeys(NAMES, 1.0) | {"bias": bias} for kind, bias in (("mask", -2.0), ("box", 1.0))}
+
+
+def test_masks_and_boxes_are_weighed_by_their_own(tmp_path):
+    path = tmp_path / "confidence.json"
+    path.write_text(json.dumps(table()))
+    calibration = read_calibration(path)
+    evidence = Evidence(*torch.tensor([[0.1, 0.2], [0.3, 0.0], [0.2, 0.1], [0.5, 0.5], [1.0, 0.0]]))
+    expected = 1 / (1 + np.exp(-np.array([2.1 - 2, 0.8 - 2])))
+    np.testing.assert_allclose(calibration.mask(evidence), expected, atol=1e-6)
+    np.testing.assert_allclose(calibration.box(evidence), 1 / (1 + np.exp(-np.array([3.1, 1.8]))), atol=1e-6)
+
+
+def without(name: str) -> str:
+    changed = table()
+    del changed["box"][name]
+    return json.dumps(changed)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "3",
+        "{}",
+        json.dumps(table())[:-20],
+        json.dumps({"mask": table()["mask"]}),
+        json.dumps(table() | {"box": 3}),
+        json.dumps(table() | {"box": [*NAMES, "bias"]}),
+        json.dumps(table() | {"box": table()["box"] | {"depth": 1.0}}),
+        json.dumps(table() | {"box": table()["box"] | {"agreement": None}}),
+        json.dumps(table() | {"box": table()["box"] | {"agreement": "much"}}),
+        json.dumps(table() | {"box": table()["box"] | {"agreement": float("nan")}}),
+        json.dumps(table() | {"mask": table()["mask"] | {"bias": float("inf")}}),
+        without("agreement"),
+        without("bias"),
+    ],
+)
+def test_damaged_calibrations_are_refused_in_one_line(tmp_path, text):
+    path = tmp_path / "confidence.json"
+    path.write_text(text)
+    with pytest.raises(InputError) as refused:
+        read_calibration(path)
+    message = str(refused.value)
+    assert str(path) in message and "python -m benchmarks.confidence fit" in message
+    assert "\n" not in message
+    with pytest.raises(InputError, match="absent"):
+        read_calibration(tmp_path / "absent.json")
+
+
+# --- fitting and checking it
+
+
+def test_auroc_counts_pairs():
+    rng = np.random.default_rng(0)
+    score, right = rng.integers(0, 6, 40) / 5, rng.uniform(size=40) < 0.4
+    pairs = [(a > b) + 0.5 * (a == b) for a in score[right] for b in score[~right]]
+    assert auroc(score, right) == pytest.approx(np.mean(pairs), abs=1e-12)
+    assert auroc(right.astype(float), right) == 1 and auroc(1.0 - right, right) == 0
+
+
+def synthetic(count: int = 3000) -> tuple[Cases, dict[bool, np.ndarray]]:
+    """Cases whose probabilities are logistic in the evidence, by other weights for boxes, and these."""
+    rng = np.random.default_rng(1)
+    evidence = rng.uniform(size=(count, len(NAMES))) * [1, 1, 1, 1, 3] + [0, 0, 0, 0, 3]
+    is_box = rng.uniform(size=count) < 0.4
+    weights = {False: np.array([3, 2, 4, -1, 0.5, -6]), True: np.array([5, 0, 1, 2, -0.5, -1.0])}
+    logit = np.where(is_box, *(evidence @ w[:-1] + w[-1] for w in (weights[True], weights[False])))
+    right = rng.uniform(size=count) < 1 / (1 + np.exp(-logit))
+    kind = np.where(is_box, "box", "mask")
+    return Cases(evidence.astype(np.float32), is_box, kind, right), weights
+
+
+def test_the_fit_has_the_greatest_likelihood():
+    cases, weights = synthetic()
+    found = fit(cases)
+    for kind, is_box in (("mask", False), ("box", True)):
+        chosen = cases.is_box == is_box
+        table = np.column_stack([cases.evidence[chosen].astype(float), np.ones(chosen.sum())])
+        sign = 2 * cases.right[chosen] - 1
+
+        def cost(w, table=table, sign=sign):
+            return np.logaddexp(0, -sign * (table @ w)).mean()
+
+        expected = minimize(cost, np.zeros(table.shape[1]), method="BFGS").x
+        ours = np.array([found[kind][name] for name in (*NAMES, "bias")])
+        assert cost(ours) < cost(expected) + 1e-5
+        np.testing.assert_allclose(ours, expected, atol=0.05)
+        np.testing.assert_allclose(ours, weights[is_box], atol=1.0)
+
+
+def test_what_is_fitted_is_read_calibrated_and_told(tmp_path):
+    cases, _ = synthetic()
+    parts = [cases[:1000], cases[1000:]]
+    for i, part in enumerate(parts):
+        np.savez(tmp_path / f"{i}.npz", **vars(part))
+    again = read_cases([tmp_path / "0.npz", tmp_path / "1.npz"])
+    for name, values in vars(cases).items():
+        assert np.array_equal(getattr(again, name), values)
+    path = tmp_path / "confidence.json"
+    path.write_text(json.dumps(fit(again)))
+    confidence = confidence_of(again, read_calibration(path))
+    for low in (0.1, 0.4, 0.7):
+        chosen = (confidence >= low) & (confidence < low + 0.2)
+        assert chosen.sum() > 100
+        assert again.right[chosen].mean() == pytest.approx(confidence[chosen].mean(), abs=0.08)
+    lines = benchmark.report(again, confidence).splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["box", "mask"]
+    boxes = lines[2].split("|")
+    assert int(boxes[2]) == again.is_box.sum()
+    assert float(boxes[3].strip(" %")) == pytest.approx(100 * again.right[again.is_box].mean(), abs=0.06)
+    area = auroc(confidence[again.is_box], again.right[again.is_box])
+    assert float(boxes[4]) == pytest.approx(area, abs=6e-4)
+    assert len(benchmark.reliability(again, confidence).axes) == 2
+
+
+def image_truth() -> ImageTruth:
+    """Of scene 1, image 4."""
+    split, targets = DATA / "mini/test", DATA / "mini/test_targets_bop19.json"
+    images = load_ground_truth(split, targets, per_object=True).images
+    return next(image for image in images if (image.scene_id, image.im_id) == (1, 4))
+
+
+def test_right_poses_are_those_below_a_tenth_of_the_diameter():
+    observation, true = annotated(1, 4)
+    obj_ids, truth = observation.obj_ids.tolist(), image_truth()
+    models = {obj_id: model(obj_id) for obj_id in obj_ids}
+    diameters = torch.tensor([models[obj_id].diameter / 1000 for obj_id in obj_ids])
+    for share in (0.05, 0.095, 0.105, 2.0):
+        moved = true.clone()
+        moved[:, 2, 3] += share * diameters
+        found = benchmark._right(observation, poses_of(moved), truth, models)
+        errors = [error(o, p, t[None]) for o, p, t in zip(obj_ids, moved, true, strict=True)]
+        assert found.tolist() == [e < 0.1 for e in errors]
+        if share < 0.1 or share > 1:  # between, a symmetric object's ADD-S is smaller than its shift
+            assert found.all() == found.any() == (share < 0.1)
+
+
+def test_empty_boxes_lie_clear_of_all_objects():
+    models = {obj_id: model(obj_id) for obj_id in range(1, 11)}
+    truth = image_truth()
+    wanted = [[0, 0, 60, 40], [10, 20, 40, 90], [0, 0, 640, 480]]
+    found = benchmark._empty_boxes(np.random.default_rng(0), wanted, truth, models, (480, 640))
+    assert found[2] is None  # nothing as large as the photo is empty
+    covered = np.zeros((480, 640), bool)
+    for obj_id, pose in zip(truth.obj_id.tolist(), truth.cam_from_obj, strict=True):
+        xyz = (models[obj_id].vertices @ pose[:, :3].T + pose[:, 3]) @ truth.K.T
+        x, y = (xyz[:, :2] / xyz[:, 2:]).round().astype(int).T
+        seen = (x >= 0) & (x < 640) & (y >= 0) & (y < 480)
+        covered[y[seen], x[seen]] = True
+    for box, (left, top, right, bottom) in zip(wanted[:2], found[:2], strict=True):
+        assert [right - left, bottom - top] == [box[2] - box[0], box[3] - box[1]]
+        assert left >= 0 and top >= 0 and right <= 640 and bottom <= 480
+        assert not covered[top:bottom, left:right].any()
