@@ -44,3 +44,32 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path, text, named):
     assert str(path) in message
     assert named in message
     assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("checkpoint=picopose.ckpt", "picopose.ckpt: method rendermatch takes no checkpoint"),
+        ("test.stage=2", "test.stage is for method picopose"),
+        ("test.threshold_px=3.0", "test.threshold_px is for method picopose"),
+        ("test.bf16=true", "test.bf16 is for method picopose"),
+        ("method=foundation", "method is foundation; it must be one of picopose, rendermatch"),
+        ("rendermatch.turns=0", "rendermatch.turns must be positive"),
+        ("rendermatch.refinements=-1", "rendermatch.refinements not negative"),
+        ("rendermatch.views=3", "rendermatch.views"),
+    ],
+)
+def test_the_default_method_refuses_what_it_would_not_heed(override, named):
+    path = ROOT / "config/default.yaml"
+    with pytest.raises(InputError) as error:
+        load_config(path, [override])
+    message = str(error.value)
+    assert named in message and "\n" not in message
+    if not override.startswith(("rendermatch", "method")):
+        load_config(path, [override, "method=picopose"])
+
+
+def test_the_default_is_render_and_match():
+    config = load_config(ROOT / "config/default.yaml", ["rendermatch.turns=1", "test.views=642"])
+    assert (config.method, config.rendermatch.turns, config.test.views) == ("rendermatch", 1, 642)
+    assert load_config(ROOT / "config/base.yaml").method == "picopose"

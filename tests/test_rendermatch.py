@@ -1,0 +1,165 @@
+"""Render and match on photos of the mini set: right poses, whatever the batch, the order and the turn."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from model.rendermatch.crops import PADDING, regions_of
+from model.rendermatch.stage import SIZE, THRESHOLD, RenderMatchStage, best_of_each
+from model.rendermatch.views import ViewBank
+from model.rendermatch.weights import load_imagenet, load_xfeat
+from tests.mini_photos import detected, error, some, truths, views
+from utils.geometry import rotation_angle
+from utils.structs import Observation, Poses
+
+PHOTO, OTHER = (1, 7), (2, 0)  # scene and image; together they show nine of the ten objects
+VIEWS, HYPOTHESES = 42, 5  # fewer than usual, which is quicker and finds almost as much
+
+QUARTER = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # turn from x to y
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """Stages that share what is prepared."""
+    imagenet, xfeat = load_imagenet(), load_xfeat()
+    bank = ViewBank(tmp_path_factory.mktemp("views"), imagenet, views(), n_views=VIEWS, memory=1e9)
+
+    def stage(*, hypotheses: int = HYPOTHESES, **options) -> RenderMatchStage:
+        return RenderMatchStage(imagenet, xfeat, bank, views(), hypotheses=hypotheses, **options)
+
+    return stage
+
+
+@pytest.fixture(scope="module")
+def found(make) -> Poses:
+    """The poses in PHOTO."""
+    return make().predict(detected(*PHOTO))
+
+
+def errors(place: tuple[int, int], poses: Poses) -> torch.Tensor:
+    """Of the detections of a photo, in diameters."""
+    known, true = truths(*place)
+    obj_ids = detected(*place).obj_ids.tolist()
+    pairs = zip(obj_ids, poses.cam_from_obj, strict=True)
+    return torch.tensor([error(obj_id, pose, true[known == obj_id]) for obj_id, pose in pairs])
+
+
+def apart(obj_ids: list[int], ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """Distance of poses (B, 4, 4), in diameters."""
+    pairs = zip(obj_ids, ours, theirs.double(), strict=True)
+    return torch.tensor([error(obj_id, one, other[None]) for obj_id, one, other in pairs])
+
+
+def test_most_poses_are_right(make, found):
+    """Of the 13 detections 11 were right when this was written; wrong ones are off by a third and more."""
+    off = torch.cat([errors(PHOTO, found), errors(OTHER, make().predict(detected(*OTHER)))])
+    assert (off < 0.1).sum() >= 9
+    assert off.median() < 0.08
+
+
+def test_poses_are_rigid_and_their_records_make_sense(found):
+    observation = detected(*PHOTO)
+    rotation = found.cam_from_obj[:, :3, :3]
+    torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).expand_as(rotation), atol=1e-5, rtol=0)
+    assert (torch.linalg.det(rotation) > 0).all() and (found.cam_from_obj[:, 2, 3] > 0).all()
+    assert found.template.min() >= 0 and found.template.max() < VIEWS
+    assert (found.inlier_ratio >= 0).all() and (found.inlier_ratio <= 1).all()
+    assert (found.score > 0).all() and (found.score < observation.scores).all()
+
+
+def test_the_matches_shown_agree_with_the_pose(found):
+    matches, observation = found.matches, detected(*PHOTO)
+    used = matches.weight > 0
+    assert (used.sum(1) >= 10).all()
+    off = (matches.photo - matches.template).norm(dim=2)
+    px_per_px = PADDING * regions_of(observation.masks).diameter / SIZE  # of the photo, per px of the crop
+    assert (off[used] < 1.01 * (THRESHOLD * px_per_px)[:, None].expand_as(off)[used]).all()
+    x, y = matches.photo.round().long().unbind(-1)
+    inside = observation.masks[torch.arange(len(y))[:, None], y.clamp(0, 479), x.clamp(0, 639)]
+    assert inside[used].float().mean() > 0.95
+
+
+def turned_clockwise(observation: Observation) -> Observation:
+    """A quarter turn of the photo: what was at (x, y) is at (height - 1 - y, x) then."""
+    height, old = observation.image.shape[1], observation.K
+    K = torch.tensor([[old[1, 1], 0, height - 1 - old[1, 2]], [0, old[0, 0], old[0, 2]], [0, 0, 1]])
+    image, masks = (torch.rot90(values, -1, (1, 2)) for values in (observation.image, observation.masks))
+    return replace(observation, image=image.contiguous(), masks=masks.contiguous(), K=K)
+
+
+def test_a_turned_photo_has_the_same_poses_turned(make, found):
+    observation = detected(*PHOTO)
+    off, obj_ids = errors(PHOTO, found), observation.obj_ids.tolist()
+    # Those that are right, and whose angle is no matter of symmetry.
+    chosen = [i for i, obj_id in enumerate(obj_ids) if off[i] < 0.1 and obj_id not in (4, 6, 10)]
+    assert len(chosen) >= 3
+    turned = make().predict(turned_clockwise(some(observation, chosen))).cam_from_obj
+    expected = QUARTER @ found.cam_from_obj[chosen, :3]
+    angle = torch.rad2deg(rotation_angle(turned[:, :3, :3] @ expected[:, :, :3].mT))
+    assert angle.max() < 5  # the networks see another picture, so the poses are not the very same
+    assert (turned[:, :3, 3] - expected[:, :, 3]).norm(dim=1).max() < 0.01
+
+
+def test_upright_objects_need_no_turns(make):
+    """With one turn instead of eight two that stand are found, but not in the photo turned by 90 degrees."""
+    observation = some(detected(*PHOTO), [1, 4])
+    known, true = truths(*PHOTO)
+    stage, off = make(turns=1), []
+    for photo, turn in ((observation, torch.eye(3)), (turned_clockwise(observation), QUARTER)):
+        poses = stage.predict(photo).cam_from_obj
+        truth = torch.eye(4, dtype=torch.float64).repeat(len(true), 1, 1)
+        truth[:, :3] = turn.double() @ true[:, :3]
+        pairs = zip(observation.obj_ids.tolist(), poses, strict=True)
+        off.append([error(obj_id, pose, truth[known == obj_id]) for obj_id, pose in pairs])
+    assert max(off[0]) < 0.1 < min(off[1])
+
+
+def test_the_same_again(make, found):
+    again = make().predict(detected(*PHOTO))
+    for name in ("cam_from_obj", "score", "inlier_ratio", "template"):
+        assert torch.equal(getattr(again, name), getattr(found, name))
+
+
+def test_neither_the_batch_nor_the_other_detections_change_a_pose(make, found):
+    """But for rounding, which the network's convolutions do in another order."""
+    observation = detected(*PHOTO)
+    right = [i for i, off in enumerate(errors(PHOTO, found).tolist()) if off < 0.1][:3]
+    few = some(observation, right[::-1])
+    alone = make(batch=3).predict(few)
+    assert apart(few.obj_ids.tolist(), alone.cam_from_obj, found.cam_from_obj[right[::-1]]).max() < 0.01
+    torch.testing.assert_close(alone.score, found.score[right[::-1]], atol=1e-4, rtol=0)
+
+
+def test_refining_brings_poses_nearer(make):
+    observation = some(detected(*PHOTO), [0, 1, 3, 4])
+    known, true = truths(*PHOTO)
+    mean = []
+    for count in (0, 2):
+        poses = make(refinements=count).predict(observation).cam_from_obj
+        pairs = zip(observation.obj_ids.tolist(), poses, strict=True)
+        mean.append(sum(error(obj_id, pose, true[known == obj_id]) for obj_id, pose in pairs))
+    assert mean[1] < mean[0]
+
+
+def test_no_detections(make):
+    poses = make().predict(some(detected(*PHOTO), []))
+    assert poses.cam_from_obj.shape == (0, 4, 4) and poses.score.shape == (0,)
+
+
+def test_where_nothing_can_be_matched_poses_are_numbers(make):
+    """A photo of one colour, and masks of a single pixel and of a thin line."""
+    observation = some(detected(*PHOTO), [0, 1])
+    masks = torch.zeros_like(observation.masks)
+    masks[0, 200, 300] = True
+    masks[1, 50, 20:200] = True
+    masks[1, 51, 20] = True
+    grey = torch.full_like(observation.image, 90)
+    poses = make(hypotheses=2, turns=2).predict(replace(observation, image=grey, masks=masks))
+    assert poses.cam_from_obj.isfinite().all() and poses.score.isfinite().all()
+    assert (poses.cam_from_obj[:, 2, 3] > 0).all()
+
+
+def test_the_best_of_each_row():
+    score = torch.tensor([[0.1, 0.7, 0.3], [0.9, 0.2, 0.4]])
+    assert best_of_each(score).tolist() == [1, 3]

@@ -1,0 +1,172 @@
+"""run_test.py with the default method: files in, BOP's CSV out, resumed where it was killed, never mixed."""
+
+import csv
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import run_test
+from datasets.bop import BopTestSet
+from evaluation import bop_run
+from model.rendermatch.stage import RenderMatchStage
+from rendering.mesh_views import MeshViews
+from tests.shared import ROOT
+from tests.small_bop import dump, load, write_set
+from utils.config import Config, load_config
+from utils.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    """A data folder with the set `toy` in it."""
+    folder = tmp_path_factory.mktemp("data")
+    write_set(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def log_dir(tmp_path_factory) -> Path:
+    """Shared by the tests, so that views are prepared once."""
+    return tmp_path_factory.mktemp("log")
+
+
+def run(monkeypatch, data: Path, log_dir: Path, version: int, *more: str) -> Path:
+    """Runs the default method on `toy` and returns the CSV that it writes."""
+    monkeypatch.chdir(ROOT)
+    given = ["--dataset", "toy", "--config", "config/default.yaml", "--no-score", "--gpus", "cpu"]
+    given += ["--view", "42", "--hypotheses", "2", "--version_id", str(version)]
+    given += ["rendermatch.turns=2", f"test_dataset.data_dir={data}", f"log_dir={log_dir}", *more]
+    monkeypatch.setattr(sys, "argv", ["run_test.py", *given])
+    run_test.main()
+    return log_dir / f"rendermatch_default_id{version}" / "rendermatch_toy-test.csv"
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return [{k: v for k, v in row.items() if k != "time"} for row in csv.DictReader(file)]
+
+
+def test_the_csv_and_what_speaks_for_its_poses(monkeypatch, toy, log_dir):
+    path = run(monkeypatch, toy, log_dir, 1)
+    found, details = rows(path), load(path.with_suffix(".json"))
+    keys = [tuple(int(row[name]) for name in ("scene_id", "im_id", "obj_id")) for row in found]
+    assert keys == [(1, 3, 2)] * 2 + [(1, 3, 5)] + [(1, 7, 5)]
+    assert [(d["scene_id"], d["im_id"], d["obj_id"]) for d in details] == keys
+    for row, detail in zip(found, details, strict=True):
+        R = np.array(row["R"].split(), float).reshape(3, 3)
+        np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-4)
+        assert float(row["t"].split()[2]) > 0
+        assert 0 < float(row["score"]) < detail["detection_score"]  # times the confidence
+        assert 0 <= detail["template"] < 42
+    assert sorted(p.name for p in log_dir.iterdir()) == ["features", path.parent.name]  # no templates
+    assert len(list((log_dir / "features").iterdir())) == 1  # the two objects have the same mesh
+    assert load_config(path.parent / "config.yaml").method == "rendermatch"
+
+
+def test_a_killed_run_continues_and_writes_the_same(monkeypatch, toy, log_dir):
+    path = run(monkeypatch, toy, log_dir, 2)
+    expected = rows(path)
+    path.unlink()
+    (journal,) = (path.parent / "toy_journal").iterdir()
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert len(lines) == 3  # fingerprint and two images
+    journal.write_bytes(b"".join(lines[:2]) + lines[2][:40])
+    solved = []
+    predict = RenderMatchStage.predict
+    monkeypatch.setattr(
+        RenderMatchStage, "predict", lambda *given: solved.append(given[1].im_id) or predict(*given)
+    )
+    assert rows(run(monkeypatch, toy, log_dir, 2)) == expected
+    assert solved == [7]
+
+
+def test_another_number_of_turns_does_not_mix_in(monkeypatch, capsys, toy, log_dir):
+    run(monkeypatch, toy, log_dir, 3)
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as exit_info:
+        run(monkeypatch, toy, log_dir, 3, "rendermatch.turns=1")
+    assert exit_info.value.code == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and "another method" in errors[0] and "version_id" in errors[0]
+
+
+def test_an_image_without_detections_has_no_rows(monkeypatch, tmp_path, log_dir):
+    folder = write_set(tmp_path)
+    dump(folder / "detections.json", [d for d in load(folder / "detections.json") if d["image_id"] == 3])
+    assert {row["im_id"] for row in rows(run(monkeypatch, tmp_path, log_dir, 4))} == {"3"}
+
+
+# --- what a run depends on
+
+
+def config_of(data: Path, *overrides: str) -> Config:
+    return load_config(ROOT / "config/default.yaml", [f"test_dataset.data_dir={data}", *overrides])
+
+
+def dataset_of(config: Config) -> BopTestSet:
+    return bop_run.open_dataset(bop_run.tested_set("toy", config, Path("run")), config)
+
+
+def fingerprint(config: Config) -> dict[str, str]:
+    return bop_run.fingerprint_of(config, dataset_of(config))
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def test_the_fingerprint_tells_what_the_poses_depend_on(tmp_path):
+    folder = write_set(tmp_path)
+    before = fingerprint(config_of(tmp_path))
+    assert fingerprint(config_of(tmp_path)) == before
+    free = ["runtime.batch=3", "log_dir=elsewhere", "runtime.template_memory=1.0"]
+    assert not changed(before, fingerprint(config_of(tmp_path, *free)))
+    for override, name in (
+        ("rendermatch.turns=4", "method"),
+        ("rendermatch.refinements=0", "method"),
+        ("test.hypotheses=3", "test"),
+        ("test.views=42", "test"),
+    ):
+        assert changed(before, fingerprint(config_of(tmp_path, override))) == {name}
+    mesh = folder / "models/obj_000005.ply"
+    mesh.write_text(mesh.read_text().replace("0 10 0", "0 11 0"))
+    other_mesh = fingerprint(config_of(tmp_path))
+    assert changed(before, other_mesh) == {"objects"}
+    detections = load(folder / "detections.json")
+    detections[0]["score"] = 0.6
+    dump(folder / "detections.json", detections)
+    assert changed(other_mesh, fingerprint(config_of(tmp_path))) == {"detections"}
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_the_fingerprint_tells_pretrained_weights_and_calibrations_apart(tmp_path, monkeypatch, which):
+    write_set(tmp_path)
+    before = fingerprint(config_of(tmp_path))
+    files = [*bop_run.WEIGHT_FILES, bop_run.CALIBRATION]
+    changed_file = tmp_path / files[which].name
+    content = bytearray(files[which].read_bytes())
+    content[-1] ^= 1
+    changed_file.write_bytes(content)
+    files[which] = changed_file
+    monkeypatch.setattr(bop_run, "WEIGHT_FILES", tuple(files[:2]))
+    monkeypatch.setattr(bop_run, "CALIBRATION", files[2])
+    assert changed(before, fingerprint(config_of(tmp_path))) == {"pretrained"}
+
+
+def test_a_missing_mesh_is_named_before_the_run(tmp_path):
+    folder = write_set(tmp_path)
+    (folder / "models/obj_000005.ply").unlink()
+    with pytest.raises(InputError, match=r"obj_000005\.ply not found"):
+        dataset_of(config_of(tmp_path))
+
+
+def test_the_poses_are_judged_where_there_are_meshes(toy):
+    config = config_of(toy)
+    objects = bop_run.objects_of(config, dataset_of(config), run_test.join())
+    assert isinstance(objects.views, MeshViews) and objects.templates is None
+    stages = bop_run.stages_of(objects, None, config, torch.device("cpu"), run_test.Stopwatch(running=False))
+    assert [type(stage).__name__ for stage in stages] == ["RenderMatchStage", "ConfidenceStage"]
+    assert stages[0].turns == 8 and stages[0].hypotheses == 10 and stages[0].refinements == 2
