@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from utils.checkpoint import fit, read_checkpoint, weights_of
 from utils.errors import InputError
 
-# ImageNet's statistics, which DINOv2 was trained with.
+# ImageNet's statistics, which DINOv2 was trained with; timm knows those of other networks.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -44,6 +44,9 @@ class Dinov2(nn.Module):
         self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
 
+    def freeze(self) -> None:
+        raise InputError("option train.frozen: DINOv2 has no layer of its own that could learn; leave it out")
+
     def forward(self, rgb: Tensor) -> list[Tensor]:
         return self.vit.forward_intermediates(
             (rgb - self.mean) / self.std, indices=self.blocks, norm=False, intermediates_only=True
@@ -53,48 +56,80 @@ class Dinov2(nn.Module):
 class Pyramid(nn.Module):
     """RGB crops (B, 3, S, S) in [0, 1] -> three maps of sides 2n, n, n with n = S / stride, shallow to deep.
 
-    The last map joins the network's map at `stride` with all deeper ones, so that what templates are matched
-    by knows detail and context.
+    The last map is made of the network's map at `stride` and of all deeper ones, so that what templates are
+    matched by knows detail and context.
 
     Args:
         name: timm's name of a network that makes a feature pyramid, convolutional or hybrid.
         size: S, the crops' side in px.
         stride: side of a patch in px.
-        pretrained: "timm" downloads the published weights; None leaves random ones.
+        deep: whether there are deeper maps than the one at `stride`, and the layers that make them.
+        pretrained: "timm" downloads the published weights; a path reads those of the first stages, or of all,
+            from a file, and stages that it lacks begin at random; None leaves random ones.
 
     Raises:
-        InputError: the network has no maps at the stride or its half.
+        InputError: the network has no maps at the stride or its half, or the file is not of this network.
     """
 
     JOINED_CHANNELS = 256
 
-    def __init__(self, name: str, *, size: int, stride: int = 16, pretrained: str | None = None):
+    def __init__(
+        self, name: str, *, size: int, stride: int = 16, deep: bool = True, pretrained: str | None = None
+    ):
         super().__init__()
-        fixed = {"img_size": size} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+        published = timm.get_pretrained_cfg(name)
+        fixed = {"img_size": size} if published.fixed_input_size else {}
         strides = timm.create_model(name, features_only=True, **fixed).feature_info.reduction()
         if stride not in strides or stride // 2 not in strides:
             raise InputError(f"option model.stride={stride}: {name} has maps at the strides {strides}")
         first = strides.index(stride // 2)
+        last = len(strides) if deep else first + 2
         self.body = timm.create_model(
             name,
             features_only=True,
-            out_indices=tuple(range(first, len(strides))),
+            out_indices=tuple(range(first, last)),
             pretrained=pretrained == "timm",
             **fixed,
         )
+        if pretrained not in (None, "timm"):
+            fit(self.body, _stage_weights(Path(pretrained), self.body), Path(pretrained))
         channels = self.body.feature_info.channels()
+        self.frozen = False
         self.join = nn.Conv2d(sum(channels[1:]), self.JOINED_CHANNELS, 1)
         self.cells = size // stride
         self.channels = [channels[0], channels[1], self.JOINED_CHANNELS]
         self.sides = [2 * self.cells, self.cells, self.cells]
-        self.register_buffer("mean", torch.tensor(MEAN).view(3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(published.mean).view(3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(published.std).view(3, 1, 1), persistent=False)
+
+    def freeze(self) -> None:
+        """Keeps the published layers as they are, in training too; what joins their maps learns."""
+        self.frozen = True
+        self.body.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Pyramid":
+        super().train(mode)
+        self.body.train(mode and not self.frozen)  # else norms would take in the batches' statistics
+        return self
 
     def forward(self, rgb: Tensor) -> list[Tensor]:
         shallow, middle, *deep = self.body((rgb - self.mean) / self.std)
         size = tuple(middle.shape[-2:])
         deep = [F.interpolate(m, size=size, mode="bilinear", align_corners=False) for m in deep]
         return [shallow, middle, self.join(torch.cat([middle, *deep], dim=1))]
+
+
+def _stage_weights(path: Path, body: nn.Module) -> dict[str, Tensor]:
+    """A body's weights with those of a file in their place, under timm's names or our own files'."""
+    begun = body.state_dict()
+    ours = ("stem.0.", "conv_stem."), ("stem.1.", "bn1."), ("stages.", "blocks.")
+    found = {}
+    for name, value in weights_of(read_checkpoint(path), path).items():
+        for own, theirs in ours:
+            if name.startswith(own):
+                name = theirs + name.removeprefix(own)
+        found[name] = value
+    return begun | found
 
 
 def _pretrained_weights(name: str, source: str, vit: VisionTransformer) -> dict[str, Tensor]:

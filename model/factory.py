@@ -42,6 +42,7 @@ def build_network(
     width: int,
     half_cell: float,
     viewing_ray: bool,
+    deep: bool = True,
 ) -> PicoPose:
     """A network with random weights but for its backbone, which `pretrained` may name; see `ModelConfig`.
 
@@ -53,17 +54,13 @@ def build_network(
             f"option model.backbone={backbone}: timm has no such network; see timm.list_models()"
         )
     dinov2 = backbone.split(".")[0].endswith("dinov2")
-    if not dinov2 and pretrained not in (None, "timm"):
-        raise InputError(
-            f"option model.pretrained={pretrained}: only DINOv2 reads a file; write timm or null"
-        )
     stride = 14 if dinov2 else stride
     if size % (2 * stride):
         raise InputError(f"option model.size={size}: must be a multiple of {2 * stride}, two patches")
     return PicoPose(
         Dinov2(backbone, size=size, pretrained=pretrained)
         if dinov2
-        else Pyramid(backbone, size=size, stride=stride, pretrained=pretrained),
+        else Pyramid(backbone, size=size, stride=stride, deep=deep, pretrained=pretrained),
         size=size,
         dpt_channels=dpt_channels,
         features=features,

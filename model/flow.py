@@ -70,7 +70,8 @@ class FlowDecoder(nn.Module):
             template_mask: (B, S, S) bool.
             matrix: (B, 3, 3) start, pixels of the template crop -> pixels of the real crop.
         """
-        cells, certainty = self._start(template_mask, matrix, real[0].shape[-1])
+        with torch.autocast(matrix.device.type, enabled=False):  # positions need all their digits
+            cells, certainty = self._start(template_mask, matrix, real[0].shape[-1])
         flows = []
         for level, *maps in zip(self.levels, real, template.features, template.context, strict=True):
             side = maps[0].shape[-1]

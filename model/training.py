@@ -1,6 +1,6 @@
 """The training forward pass: a batch of pairs and the noise of stage 3's start -> losses.
 
-The backbone may run in bf16; everything behind it runs in float32.
+Backbone, dense head and decoder may run in bf16; what is compared with the truth is float32.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class TrainingPass(nn.Module):
 
     Args:
         network: the network to train.
-        bf16: whether the backbone runs under autocast.
+        bf16: whether backbone, dense head and decoder run under autocast.
         scale_weight: of the scale's loss; 1 in the paper.
     """
 
@@ -54,8 +54,9 @@ class TrainingPass(nn.Module):
         patches = descriptors(real[-1]), descriptors(template[-1])
         similarity = self.network.regress(*patches, pair.template.mask)
         start = disturb(truth.similarity, noise).matrix(pair.template)
-        dense, template_maps = self.network.dense(real), self.network.template_maps(template)
-        flows = self.network.refine(dense, template_maps, pair.template.mask, start)
+        with torch.autocast(start.device.type, torch.bfloat16, enabled=self.bf16):
+            dense, template_maps = self.network.dense(real), self.network.template_maps(template)
+            flows = self.network.refine(dense, template_maps, pair.template.mask, start)
         return self._losses(*patches, similarity, flows, truth)
 
     def _losses(
