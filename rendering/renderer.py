@@ -159,10 +159,10 @@ class Renderer:
 
     def _device_mesh(self, mesh: Mesh) -> "_DeviceMesh":
         if mesh not in self._meshes:
+            while self._meshes and sum(m.nbytes for m in self._meshes.values()) > self._cache_bytes:
+                self._meshes.popitem(last=False)[1].release()
             self._meshes[mesh] = _DeviceMesh(self._ctx, mesh)
         self._meshes.move_to_end(mesh)
-        while len(self._meshes) > 1 and sum(m.nbytes for m in self._meshes.values()) > self._cache_bytes:
-            self._meshes.popitem(last=False)[1].release()
         return self._meshes[mesh]
 
 

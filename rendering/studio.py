@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from rendering.decimation import decimated
 from rendering.mesh import Mesh, hull_vertices, load_mesh, make_mesh
 from rendering.prints import random_texture
 from rendering.renderer import Light, Renderer, Rendering
 from rendering.shapes import random_shape
+from rendering.variants import papered, stretched
 from rendering.viewpoints import aim_point, object_poses
 
 Instance = tuple[Mesh, np.ndarray]  # a mesh and its cam_from_obj (4, 4) m
@@ -24,10 +26,11 @@ class Studio:
     Args:
         views: number of template viewpoints, 42 or 162.
         cache_bytes: of the meshes that the renderer keeps.
+        max_faces: of a mesh from a file, which is simplified to it; None leaves meshes as they are.
     """
 
-    def __init__(self, *, views: int = 162, cache_bytes: int = 1 << 29):
-        self._views, self._cache_bytes = views, cache_bytes
+    def __init__(self, *, views: int = 162, cache_bytes: int = 1 << 29, max_faces: int | None = None):
+        self._views, self._cache_bytes, self._max_faces = views, cache_bytes, max_faces
         self._renderer: Renderer | None = None
 
     def __getstate__(self) -> dict:
@@ -36,10 +39,17 @@ class Studio:
     def load(self, path: Path, unit: float) -> Mesh:
         """A mesh file as training object; an origin too far off for the templates moves to the centre."""
         mesh = load_mesh(path, unit=unit)
+        if self._max_faces:
+            mesh = decimated(mesh, self._max_faces)
         return replace(mesh, vertices=mesh.vertices - aim_point(mesh.vertices).astype(np.float32))
 
     def random_shape(self, rng: np.random.Generator) -> Mesh:
         return random_shape(rng)
+
+    def vary(self, rng: np.random.Generator, mesh: Mesh, image: np.ndarray | None) -> Mesh:
+        """Another object made of a mesh: its proportions, and with an image (H, W, 3) uint8 its surface."""
+        mesh = stretched(rng, mesh)
+        return mesh if image is None else papered(rng, mesh, image)
 
     def random_image(self, rng: np.random.Generator, height: int, width: int) -> np.ndarray:
         """(height, width, 3) uint8: a pattern, a print or a picture."""
