@@ -1,0 +1,209 @@
+"""Fetches Debian's free furniture models as training meshes: `python -m tools.fetch_furniture`.
+
+The package sweethome3d-furniture is downloaded by apt-get and unpacked by dpkg without being installed, so
+nothing of it is executed. Its catalogues (.sh3f) are zip files with a list and OBJ models; each model under
+CC0 or CC BY becomes a GLB file in metres, z up, with few faces and small textures. Who made which, under
+which licence, is written to a table beside them.
+"""
+
+import argparse
+import csv
+import re
+import subprocess
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path, PurePosixPath
+
+import cv2
+import numpy as np
+import trimesh
+from PIL import Image
+
+from rendering.decimation import decimated
+from rendering.mesh import Mesh, read_mesh, vertex_colors
+from utils.errors import InputError, exits_cleanly
+from utils.files import write_atomically
+
+PACKAGE = "sweethome3d-furniture"
+CATALOGUE = "PluginFurnitureCatalog.properties"
+MAX_FACES, MAX_TEXTURE = 4000, 512  # a crop shows no more; px
+MAX_UNPACKED = 1 << 30  # bytes of an archive: far more than any of the package's
+FREE = {  # what a catalogue says of its licence: the licence; the first that fits
+    r"public domain|\bcc.?0\b": "CC0 1.0",
+    r"attribution 3\.0 united states": "CC BY 3.0 US",
+    r"attribution 3\.0": "CC BY 3.0",
+    r"attribution 4\.0": "CC BY 4.0",
+}
+UNFREE = r"non.?commercial|no.?deriv|share.?alike"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A model of a catalogue."""
+
+    file: str  # its name as a training mesh
+    author: str
+    licence: str
+    source: str  # catalogue and path in it
+
+
+def read_properties(text: str) -> dict[str, str]:
+    """The entries of a Java properties file, those on several lines too."""
+    lines = re.sub(r"\\\r?\n\s*", "", text).splitlines()
+    pairs = (line.split("=", 1) for line in lines if "=" in line and not line.lstrip().startswith(("#", "!")))
+    return {key.strip(): value.strip() for key, value in pairs}
+
+
+def licence_of(statement: str) -> str | None:
+    """The licence that a catalogue's statement names, or None if it is not one of `FREE`."""
+    statement = statement.lower()
+    if re.search(UNFREE, statement):
+        return None
+    return next((name for pattern, name in FREE.items() if re.search(pattern, statement)), None)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpacks a zip file, all of it below the folder.
+
+    Raises:
+        InputError: no zip file, damaged, too large, or with a name that leads out of the folder.
+    """
+    try:
+        with zipfile.ZipFile(archive) as content:
+            entries = content.infolist()
+            for entry in entries:
+                path = PurePosixPath(entry.filename.replace("\\", "/"))
+                if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", entry.filename):
+                    raise InputError(f"{archive}: {entry.filename!r} leads out of it; do not use this file")
+            if sum(entry.file_size for entry in entries) > MAX_UNPACKED:
+                raise InputError(f"{archive}: over {MAX_UNPACKED >> 20} MB unpacked; do not use this file")
+            content.extractall(folder)
+    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
+        raise InputError(f"{archive}: damaged or no zip file ({error}); download it again") from None
+
+
+def pieces(folder: Path, name: str) -> Iterator[tuple[Piece | None, Path]]:
+    """Models of an unpacked catalogue with their files; None for what it has no free licence for."""
+    try:
+        entries = read_properties((folder / CATALOGUE).read_text(encoding="latin-1"))
+    except OSError:
+        raise InputError(f"{name}: no {CATALOGUE} in it; download it again") from None
+    common, seen = entries.get("license", ""), set()
+    for key, value in entries.items():
+        if not key.startswith("model#") or value in seen:
+            continue
+        seen.add(value)
+        number, path = key.removeprefix("model#"), PurePosixPath(value.lstrip("/"))
+        author, licence = entries.get(f"creator#{number}", ""), entries.get(f"license#{number}", common)
+        licence = licence_of(licence)
+        inside = ".." not in path.parts
+        file = re.sub(r"[^a-z0-9]+", "_", f"{path.parts[0]}_{path.stem}".lower())
+        known = licence and author and inside
+        yield Piece(file, author, licence, f"{name}/{path}") if known else None, folder / path
+
+
+def convert(path: Path, out: Path) -> str | None:
+    """Writes an OBJ model as GLB with few faces; returns why that cannot be done, or None."""
+    try:
+        mesh = decimated(_small_texture(read_mesh(path)), MAX_FACES)
+    except InputError as error:
+        return str(error)
+    extent = np.ptp(mesh.vertices, axis=0)
+    if not len(mesh.faces) or extent.min() < 1e-3 * extent.max():
+        return f"{path.name} is flat"
+    upright = mesh.vertices[:, [0, 2, 1]] * np.float32([1, -1, 1])
+    normals = mesh.normals[:, [0, 2, 1]] * np.float32([1, -1, 1])
+    # Catalogues give centimetres, but training shows objects at any size: half a metre is as good as another.
+    mesh = replace(mesh, vertices=upright * np.float32(0.5 / extent.max()), normals=normals)
+    with write_atomically(out) as temporary:
+        _scene(mesh).export(temporary)
+    return None
+
+
+def _small_texture(mesh: Mesh) -> Mesh:
+    if mesh.texture is None:
+        return mesh
+    layers = mesh.texture.reshape(-1, *mesh.texture.shape[-3:])
+    size = tuple(min(side, MAX_TEXTURE) for side in layers.shape[2:0:-1])
+    small = [cv2.resize(layer, size, interpolation=cv2.INTER_AREA) for layer in layers]
+    return replace(mesh, texture=np.stack(small))
+
+
+def _scene(mesh: Mesh) -> trimesh.Scene:
+    """A part for each texture, and one for what has none."""
+    layer = np.full(len(mesh.vertices), -1) if mesh.uv is None else mesh.uv[:, 2].round().astype(int)
+    colors, scene = vertex_colors(mesh), trimesh.Scene()
+    for number in np.unique(layer):
+        faces = mesh.faces[layer[mesh.faces[:, 0]] == number]
+        if not len(faces):
+            continue
+        used, faces = np.unique(faces, return_inverse=True)
+        part = trimesh.Trimesh(
+            mesh.vertices[used], faces.reshape(-1, 3), vertex_normals=mesh.normals[used], process=False
+        )
+        if number < 0:
+            part.visual.vertex_colors = colors[used]
+        else:
+            image, tint = Image.fromarray(mesh.texture[number]), [*colors[used[0]], 255]
+            material = trimesh.visual.material.PBRMaterial(baseColorTexture=image, baseColorFactor=tint)
+            part.visual = trimesh.visual.TextureVisuals(uv=mesh.uv[used, :2], material=material)
+        scene.add_geometry(part)
+    return scene
+
+
+def package(deb: Path | None, folder: Path) -> list[Path]:
+    """The catalogues of the package, unpacked to the folder; it is downloaded if it is not given."""
+    if deb is None:
+        subprocess.run(["apt-get", "download", PACKAGE], cwd=folder, check=True)
+        deb = next(folder.glob(f"{PACKAGE}_*.deb"))
+    subprocess.run(["dpkg", "-x", str(deb), str(folder / "package")], check=True)
+    return sorted((folder / "package").rglob("*.sh3f"))
+
+
+def write_table(path: Path, kept: Iterable[Piece]) -> None:
+    with write_atomically(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(field.name for field in fields(Piece))
+        table.writerows(astuple(piece) for piece in sorted(kept, key=lambda piece: piece.file))
+
+
+@exits_cleanly
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("data/furniture"), help="folder for the meshes")
+    parser.add_argument("--table", type=Path, default=Path("data/furniture.csv"))
+    parser.add_argument("--deb", type=Path, help="the package, if it is there already")
+    parser.add_argument("--processes", type=int, default=2)
+    options = parser.parse_args()
+    left_out: Counter[str] = Counter()
+    kept: list[Piece] = []
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(options.processes) as pool:
+        jobs = []
+        for archive in package(options.deb, Path(folder)):
+            try:
+                unpack(archive, Path(folder) / archive.stem)
+                found = list(pieces(Path(folder) / archive.stem, archive.name))
+            except InputError as error:
+                left_out["damaged catalogue"] += 1
+                print(error)
+                continue
+            left_out["no free licence or author"] += sum(piece is None for piece, _ in found)
+            for piece, path in found:
+                if piece is not None:
+                    jobs.append((piece, pool.submit(convert, path, options.out / f"{piece.file}.glb")))
+        for piece, job in jobs:
+            if reason := job.result():
+                left_out["unusable model"] += 1
+                print(f"{piece.source}: {reason}")
+            else:
+                kept.append(piece)
+    write_table(options.table, kept)
+    print(f"{len(kept)} meshes in {options.out}; left out: {dict(left_out)}")
+
+
+if __name__ == "__main__":
+    main()
