@@ -99,15 +99,16 @@ def overfitting(config: Config, pairs: int) -> Config:
 
 
 def training_source(config: Config, *, studio: Studio | None = None, held_out: bool = False) -> PairSource:
-    options = {k: v for k, v in asdict(config.train_dataset).items() if k != "validation_meshes"}
-    options |= {"size": config.model.size, "seed": config.train.seed, "held_out": held_out}
-    return make_source(studio or Studio(), **options)
+    data, size, seed = config.train_dataset, config.model.size, config.train.seed
+    return make_source(
+        studio or Studio(max_faces=data.max_faces), data, size=size, seed=seed, held_out=held_out
+    )
 
 
 def validation_source(config: Config) -> PairSource:
     """Pairs with other poses, scenes, shapes and images than the training's, with the colours as they are."""
     data, other_seed = config.train_dataset, config.train.seed + 1_000_000
-    changes = {"augment": 0.0}
+    changes = {"augment": 0.0, "kept": None}
     if data.validation_meshes:
         changes |= {"synthetic": 1.0, "meshes": data.validation_meshes, "shapes": 0.0}
     changed = replace(
@@ -147,6 +148,8 @@ class Run:
         if config.checkpoint:
             load_network(network, Path(config.checkpoint))
             network.floored = False  # from now on it learns exact targets
+        if self.options.frozen:
+            network.backbone.freeze()
         network = synchronise_norms(network, device).train()
         self.network = network.to(device, memory_format=torch.channels_last)  # what convolutions like best
         self.bf16 = config.train.bf16

@@ -1,21 +1,26 @@
-"""Training throughput by phase: `python -m benchmarks.training --config config/small.yaml [key=value ...]`.
+"""Training throughput by phase: `python -m benchmarks.training --config config/lite.yaml [key=value ...]`.
 
-CPU time of one process for every phase of making a pair; pairs per second of the loader alone; and a step's
-forward and backward pass, so that the slower side of the two is seen.
+CPU time of one process for every phase of making a pair; pairs per second of the loader alone; a step's
+forward and backward pass, so that the slower side of the two is seen; and both at once.
+`--before key=value ...` measures another configuration first and tells how many times faster this one is.
 """
 
 import argparse
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from itertools import islice
+from multiprocessing import active_children
+from pathlib import Path
 
 import cv2
 import torch
 
 from datasets.pairs import Augmented, PairSource, Share, pair_loader
+from datasets.sources import make_scenes
 from model.factory import build_network
 from model.supervision import draw_noise
 from model.training import TrainingPass
@@ -28,14 +33,14 @@ from utils.structs import Pair
 
 PHASES = ("load and make objects", "render photo", "render template", "render depth")
 PHASES += ("read, crop, masks, scene",)
-WARM_UP = 400  # pairs
+WARM_UP, SCENES_WARM_UP = 400, 150  # pairs, scenes
 
 
 class TimedStudio(Studio):
     """A studio that adds up the CPU time of what it does."""
 
-    def __init__(self):
-        super().__init__()
+    def __init__(self, max_faces: int | None):
+        super().__init__(max_faces=max_faces)
         self.seconds: Counter[str] = Counter()
 
     def photo(self, instances, K, width, height, **light):
@@ -61,13 +66,13 @@ def _timed_method(name: str) -> Callable:
     return method
 
 
-for _name in ("load", "random_shape", "random_image", "board", "hull", "template_poses"):
+for _name in ("load", "vary", "random_shape", "random_image", "board", "hull", "template_poses"):
     setattr(TimedStudio, _name, _timed_method(_name))
 
 
 def time_phases(config: Config, pairs: int) -> dict[str, float]:
     """CPU ms per pair by phase, in one process, once most objects of a pool have been shown."""
-    studio, share = TimedStudio(), config.train_dataset.augment
+    studio, share = TimedStudio(config.train_dataset.max_faces), config.train_dataset.augment
     plain = replace(config, train_dataset=replace(config.train_dataset, augment=0.0))
     source = training_source(plain, studio=studio)
     for index in range(WARM_UP):
@@ -75,10 +80,29 @@ def time_phases(config: Config, pairs: int) -> dict[str, float]:
     studio.seconds.clear()
     start = time.process_time()
     made = [source.sample(index) for index in range(WARM_UP, WARM_UP + pairs)]
-    total = time.process_time() - start
-    seconds = studio.seconds
-    seconds["read, crop, masks, scene"] = total - seconds.total()
-    return {phase: 1000 * seconds[phase] / pairs for phase in PHASES} | {"colours": time_colours(made, share)}
+    phases = _by_phase(studio, time.process_time() - start, pairs)
+    return phases | {"colours": time_colours(made, share)}
+
+
+def time_scenes(config: Config, pairs: int) -> dict[str, float]:
+    """CPU ms per pair by phase of those that are rendered once and kept."""
+    studio = TimedStudio(config.train_dataset.max_faces)
+    scenes = make_scenes(studio, config.train_dataset, size=config.model.size, seed=config.train.seed)
+    number, made = 0, 0
+    while number < SCENES_WARM_UP:
+        scenes.pairs(number)
+        number += 1
+    studio.seconds.clear()
+    start = time.process_time()
+    while made < pairs:
+        made += len(scenes.pairs(number))
+        number += 1
+    return _by_phase(studio, time.process_time() - start, made)
+
+
+def _by_phase(studio: TimedStudio, total: float, pairs: int) -> dict[str, float]:
+    seconds = studio.seconds | {PHASES[-1]: total - studio.seconds.total()}
+    return {phase: 1000 * seconds[phase] / pairs for phase in PHASES if phase in seconds}
 
 
 def time_colours(pairs: list[Pair], share: float) -> float:
@@ -118,13 +142,9 @@ def time_loader(source: PairSource, config: Config, steps: int) -> float:
 
 def time_step(source: PairSource, config: Config, device: torch.device, steps: int) -> dict[str, float]:
     """Wall-clock seconds per pair of the forward and the backward pass."""
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
     share = Share(config.train.batch_size)
     pair = Pair.stack([source.sample(index) for index in share.indices(0)]).to(device)
-    network = build_network(**asdict(config.model)).train()
-    network = network.to(device, memory_format=torch.channels_last)
-    forward = TrainingPass(network, bf16=config.train.bf16)
+    forward = _training_pass(config, device)
     generator, seconds = torch.Generator().manual_seed(0), Counter()
     for step in range(steps + 1):
         if step == 1:  # the first step is slower
@@ -134,10 +154,52 @@ def time_step(source: PairSource, config: Config, device: torch.device, steps: i
         total = forward(pair, noise).total
         middle = _now(device)
         total.backward()
-        network.zero_grad()
+        forward.zero_grad()
         seconds["forward"] += middle - start
         seconds["backward"] += _now(device) - middle
     return {phase: seconds[phase] / (steps * share.batch) for phase in ("forward", "backward")}
+
+
+def time_training(
+    source: PairSource, config: Config, device: torch.device, steps: int
+) -> tuple[float, float]:
+    """Pairs that are made and trained on at once, after the first steps: a second, and a core's second.
+
+    The latter is CPU time of all processes, so it says what free cores would do, however busy these are.
+    """
+    share, warm_up = Share(config.train.batch_size), 2 * max(config.train.workers, 1) + 1
+    workers = config.train.workers
+    loader = pair_loader(source, share, first_step=0, steps=warm_up + steps, workers=workers)
+    forward = _training_pass(config, device)
+    optimizer = torch.optim.AdamW(forward.parameters(), lr=1e-6)
+    generator = torch.Generator().manual_seed(0)
+    for step, pair in enumerate(loader):
+        if step == warm_up:
+            start, start_cpu = _now(device), _cpu_seconds()
+        noise = draw_noise(share.batch, size=config.model.size, generator=generator).to(device)
+        forward(pair.to(device), noise).total.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if step == warm_up + steps - 1:  # while the workers are still there to be asked
+            seconds, cpu_seconds = _now(device) - start, _cpu_seconds() - start_cpu
+    return steps * share.batch / seconds, steps * share.batch / cpu_seconds
+
+
+def _cpu_seconds() -> float:
+    """CPU time of this process and of its workers."""
+    tick = os.sysconf("SC_CLK_TCK")
+    stats = (Path(f"/proc/{worker.pid}/stat").read_text() for worker in active_children())
+    return time.process_time() + sum(sum(map(int, stat.split()[13:15])) / tick for stat in stats)
+
+
+def _training_pass(config: Config, device: torch.device) -> TrainingPass:
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    network = build_network(**asdict(config.model))
+    if config.train.frozen:
+        network.backbone.freeze()
+    network = network.train().to(device, memory_format=torch.channels_last)
+    return TrainingPass(network, bf16=config.train.bf16)
 
 
 def _now(device: torch.device) -> float:
@@ -146,35 +208,64 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-@exits_cleanly
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", default="config/small.yaml")
-    parser.add_argument("--gpus", help="index of the GPU, or cpu")
-    parser.add_argument("--pairs", type=int, default=300, help="that are made for the phases")
-    parser.add_argument("--steps", type=int, default=5, help="of the loader and of training")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    options = parser.parse_intermixed_args()
-    config = load_config(options.config, options.overrides)
-    device = choose_device(options.gpus, 0)
-    source = training_source(config)
+def measure(config: Config, options: argparse.Namespace) -> dict[str, float]:
+    """Prints the table of a configuration; returns its pairs per second and core by what was done."""
+    device, source = choose_device(options.gpus, 0), training_source(config)
+    threads = torch.get_num_threads()
     # Workers are started before this process draws anything itself.
     loaded = time_loader(source, config, options.steps)
+    trained, per_core = time_training(source, config, device, options.steps)
     cv2.setNumThreads(0)
-    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as in a worker
+    rendered = time_scenes(config, options.pairs) if config.train_dataset.kept else None
     phases = time_phases(config, options.pairs)
     torch.set_num_threads(threads)
-    for phase, ms in phases.items():
-        print(f"{phase:24s}{ms:8.2f} ms/pair")
-    total = sum(phases.values())
-    print(f"{'one process':24s}{total:8.2f} ms/pair = {1000 / total:.0f} pairs/s per core")
+    _print_phases(phases, "kept pair, once more" if rendered else "one process")
+    cost = sum(phases.values())
+    if rendered:
+        _print_phases(rendered, "kept pair, at first")
+        cost += sum(rendered.values()) / options.uses
+        print(
+            f"{f'in each of {options.uses} uses':24s}{cost:8.2f} ms/pair = {1000 / cost:.0f} pairs/s per core"
+        )
     print(f"{'loader':24s}{loaded:8.1f} pairs/s with {config.train.workers} worker(s)")
     steps = time_step(source, config, device, options.steps)
     for phase, seconds in steps.items():
         print(f"{phase:24s}{1000 * seconds:8.2f} ms/pair")
-    trained = 1 / sum(steps.values())
-    print(f"{'training':24s}{trained:8.1f} pairs/s with nothing else to do, on {device}")
+    print(f"{'training':24s}{1 / sum(steps.values()):8.1f} pairs/s with nothing else to do, on {device}")
+    print(f"{'both':24s}{trained:8.1f} pairs/s, {per_core:.1f} pairs a core's second")
+    fresh = 1000 / sum((rendered or phases).values())
+    return {"rendered": fresh, "made": 1000 / cost, "trained": per_core}
+
+
+def _print_phases(phases: dict[str, float], title: str) -> None:
+    for phase, ms in phases.items():
+        print(f"{phase:24s}{ms:8.2f} ms/pair")
+    total = sum(phases.values())
+    print(f"{title:24s}{total:8.2f} ms/pair = {1000 / total:.0f} pairs/s per core")
+
+
+@exits_cleanly
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--config", default="config/lite.yaml")
+    parser.add_argument("--gpus", help="index of the GPU, or cpu")
+    parser.add_argument("--pairs", type=int, default=300, help="that are made for the phases")
+    parser.add_argument("--steps", type=int, default=5, help="of the loader and of training")
+    parser.add_argument("--uses", type=int, default=4, help="of a pair that is kept, over the whole training")
+    parser.add_argument("--before", nargs="+", metavar="key=value", help="what was otherwise before")
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    options = parser.parse_intermixed_args()
+    config = load_config(options.config, options.overrides)
+    before = None
+    if options.before:
+        print("before")
+        before = measure(load_config(options.config, options.overrides + options.before), options)
+        print("\nnow")
+    now = measure(config, options)
+    for name, rate in (before or {}).items():
+        more = now[name] / rate
+        print(f"{name:24s}{rate:8.1f} -> {now[name]:.1f} pairs/s per core: {more:.1f} times as many")
 
 
 if __name__ == "__main__":

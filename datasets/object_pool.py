@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.spatial import QhullError
 
+from datasets.photos import read_photo
 from datasets.resting import stable_poses
 from utils.errors import InputError
 from utils.layouts import MeshFile
@@ -23,6 +24,7 @@ from utils.lru import Lru
 from utils.streams import stream
 
 log = logging.getLogger(__name__)
+SURFACE_PX = 256  # of an image for a surface
 Mesh = Any  # of the rendering layer; data sets only pass it on
 
 
@@ -30,6 +32,8 @@ class Studio(Protocol):
     """What data sets need of rendering; `rendering.studio.Studio` is one."""
 
     def load(self, path: Path, unit: float) -> Mesh: ...
+
+    def vary(self, rng: np.random.Generator, mesh: Mesh, image: np.ndarray | None) -> Mesh: ...
 
     def random_shape(self, rng: np.random.Generator) -> Mesh: ...
 
@@ -93,6 +97,8 @@ class ObjectPool:
         folders: meshes by name. Folders share the slots equally, however many files they hold; within a
             folder every file gets its turn, so none is rarer than another.
         shapes: share of the slots that hold procedural shapes, in [0, 1].
+        varied: share of the files' turns in which the mesh has other proportions, and in every second of them
+            another surface: one of `photos`, or a made-up image.
     """
 
     def __init__(
@@ -102,6 +108,8 @@ class ObjectPool:
         *,
         shapes: float,
         seed: int,
+        varied: float = 0.0,
+        photos: Sequence[Path] = (),
         slots: int = 96,
         period: int = 3072,
     ):
@@ -113,6 +121,8 @@ class ObjectPool:
         self._seed, self.slots, self._period = seed, slots, period
         self._file_slots = slots - round(shapes * slots)
         self._loaded = Lru(max(2 * slots, 128))
+        self._varied, self._photos = varied, photos
+        self._variants = Lru(slots)
         self._shapes = Lru(slots)
 
     def get(self, index: int, slot: int) -> TrainingObject:
@@ -122,7 +132,9 @@ class ObjectPool:
             return self._shapes.get((slot, generation), self._shape)
         for key in self._candidates(slot, generation):
             if (found := self._loaded.get(key, self._load)) is not None:
-                return found
+                if stream("varied", self._seed, slot, generation).random() >= self._varied:
+                    return found
+                return self._variants.get((found, slot, generation), self._vary)
         raise InputError(f"none of {len(self._folders[key[0]])} meshes can be used: replace {key[1]} for one")
 
     def pick(self, rng: np.random.Generator, index: int) -> TrainingObject:
@@ -154,6 +166,19 @@ class ObjectPool:
         except QhullError:
             log.warning("left out of training: %s is flat", file.path)
         return None
+
+    def _vary(self, key: tuple[TrainingObject, int, int]) -> TrainingObject:
+        thing, slot, generation = key
+        rng = stream("variant", self._seed, slot, generation)
+        image = self._surface(rng) if rng.random() < 0.5 else None
+        return self._prepare(f"{thing.name} varied", self._studio.vary(rng, thing.mesh, image))
+
+    def _surface(self, rng: np.random.Generator) -> np.ndarray:
+        """(H, W, 3) uint8: a photo or a made-up image."""
+        photo = read_photo(self._photos[rng.integers(len(self._photos))]) if self._photos else None
+        if photo is None or rng.random() < 0.3:
+            return self._studio.random_image(rng, SURFACE_PX, SURFACE_PX)
+        return photo
 
     def _shape(self, key: tuple[int, int]) -> TrainingObject:
         rng = stream("shape", self._seed, *key)

@@ -16,7 +16,7 @@ from datasets.resting import resting_rotation
 
 DISTANCE = (1.6, 10.0)  # of the camera, in object diameters
 FOCAL = (0.8, 2.0)  # of the whole photo, in photo widths: fields of view of 64 to 28 degrees
-MARGIN = 1.4  # side of the window over that of the object's box
+MARGIN = 1.4  # side of the window over that of the object's box, where one object is looked at
 TABLE_SHARE, TRUNCATED_SHARE = 0.7, 0.1
 MAX_NEIGHBOURS = 6
 
@@ -41,9 +41,10 @@ class Lighting:
 
 @dataclass(frozen=True)
 class Scene:
-    """Meshes with their poses, the first of which is the object in question."""
+    """Objects with their poses, the first of which is the one in question, perhaps on a table."""
 
-    instances: list[tuple[Mesh, np.ndarray]]
+    things: list[tuple[TrainingObject, np.ndarray]]
+    table: tuple[Mesh, np.ndarray] | None
     whole: Camera  # sees all of the object
     camera: Camera  # the photo's window; it may cut the object off, as photos do
     lighting: Lighting
@@ -51,7 +52,12 @@ class Scene:
 
     @property
     def cam_from_obj(self) -> np.ndarray:
-        return self.instances[0][1]
+        return self.things[0][1]
+
+    @property
+    def instances(self) -> list[tuple[Mesh, np.ndarray]]:
+        """All that is to be drawn, in the order of `things`, the table last."""
+        return [(thing.mesh, pose) for thing, pose in self.things] + ([self.table] if self.table else [])
 
 
 def random_scene(
@@ -62,37 +68,40 @@ def random_scene(
     size: int,
     *,
     resting: float = 0.0,
+    margin: float = MARGIN,
 ) -> Scene:
     """A scene about `target`; those neighbours that the camera does not see are left out.
 
     The object measures about `size` px in the photo: half as many up to 1.6 times as many. In a share
     `resting` of the scenes it lies on the table as gravity has it, before a camera that is held nearly level.
+
+    margin: side of the window over that of the object's box.
     """
     rests = resting > 0 and rng.random() < resting
     normal = _level_normal(rng) if rests else None
     rotation = _resting_rotation(rng, target, normal) if rests else _random_rotation(rng)
     pose = _placed(rng, target, rotation)
-    points = _moved(pose, target.hull)
-    whole = _window(points, round(size * np.exp(rng.uniform(np.log(0.5), np.log(1.6)))))
-    camera = _shifted(rng, whole) if rng.random() < TRUNCATED_SHARE else whole
-    instances = [(target.mesh, pose)]
+    points = moved(pose, target.hull)
+    whole = window(points, round(size * np.exp(rng.uniform(np.log(0.5), np.log(1.6)))), margin)
+    camera = _shifted(rng, whole, margin) if rng.random() < TRUNCATED_SHARE else whole
+    board = None
     if rests or rng.random() < TABLE_SHARE:
         normal = normal if rests else _table_normal(rng)
         places = [_on_table(rng, target, points, normal, neighbour) for neighbour in neighbours]
-        instances.append((table, _table_pose(rng, points, normal)))
+        board = table, _table_pose(rng, points, normal)
     else:
         normal = None
         places = [_floating(rng, target, pose, neighbour) for neighbour in neighbours]
     seen = [
-        (neighbour.mesh, place)
+        (neighbour, place)
         for neighbour, place in zip(neighbours, places, strict=True)
-        if _is_seen(camera, _moved(place, neighbour.hull))
+        if _is_seen(camera, moved(place, neighbour.hull))
     ]
     is_whole = not seen and camera is whole
-    return Scene([*instances, *seen], whole, camera, _random_lighting(rng, normal), is_whole)
+    return Scene([(target, pose), *seen], board, whole, camera, _random_lighting(rng, normal), is_whole)
 
 
-def _moved(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
+def moved(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
     return points @ pose[:3, :3].T + pose[:3, 3]
 
 
@@ -120,19 +129,19 @@ def _placed(rng: Rng, target: TrainingObject, rotation: np.ndarray) -> np.ndarra
     return _pose(rotation, depth * np.array([*rng.uniform(-reach, reach), 1.0]))
 
 
-def _window(points: np.ndarray, span: int) -> Camera:
+def window(points: np.ndarray, span: int, margin: float = MARGIN) -> Camera:
     """The camera of a window about camera points (N, 3) whose box has a longer side of `span` px."""
     rays = points[:, :2] / points[:, 2:]
     low, high = rays.min(axis=0), rays.max(axis=0)
-    focal, size = span / (high - low).max(), round(MARGIN * span)
+    focal, size = span / (high - low).max(), round(margin * span)
     K = np.diag([focal, focal, 1.0])
     K[:2, 2] = (size - 1) / 2 - focal * (low + high) / 2
     return Camera(K, size)
 
 
-def _shifted(rng: Rng, camera: Camera) -> Camera:
+def _shifted(rng: Rng, camera: Camera, margin: float) -> Camera:
     """The window beside the photo's edge, which cuts off up to half of the object's box."""
-    outside = (0.5 - 0.5 / MARGIN + rng.uniform(0, 0.5) / MARGIN) * camera.size
+    outside = (0.5 - 0.5 / margin + rng.uniform(0, 0.5) / margin) * camera.size
     K = camera.K.copy()
     K[rng.integers(2), 2] += np.round(outside) * rng.choice([-1, 1])
     return Camera(K, camera.size)

@@ -1,32 +1,28 @@
 """The pairs that a training run asks for: rendered ones, MegaPose's, or both, with colours changed."""
 
+import hashlib
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from datasets.kept_pairs import KeptPairs
 from datasets.megapose import MegaPosePairs
 from datasets.object_pool import ObjectPool, Studio
 from datasets.pairs import Augmented, Mixture, PairSource
+from datasets.shared_scenes import SharedScenes
 from datasets.synthetic import SyntheticPairs
+from utils.config import TrainDatasetConfig
 from utils.errors import InputError
 from utils.images import find_photos
 from utils.layouts import MeshFile, find_meshes
 
+SCENES_PERIOD = 768  # scenes after which an object gives way to another: it is in some fifty pairs
+
 
 def make_source(
-    studio: Studio,
-    *,
-    size: int,
-    seed: int,
-    synthetic: float,
-    meshes: list[str],
-    shapes: float,
-    resting: float,
-    backgrounds: str | None,
-    megapose: list[str],
-    data_dir: str,
-    augment: float,
-    held_out: bool = False,
+    studio: Studio, data: TrainDatasetConfig, *, size: int, seed: int, held_out: bool = False
 ) -> PairSource:
-    """A source of training pairs with crops of `size` px; see `utils.config.TrainDatasetConfig`.
+    """A source of training pairs with crops of `size` px.
 
     held_out: whether MegaPose's images are those that are kept from training.
 
@@ -35,20 +31,45 @@ def make_source(
     """
     sources: list[PairSource] = []
     weights: list[float] = []
-    if synthetic > 0:
-        folders = [mesh_files(folder) for folder in meshes] if shapes < 1 else []
-        pool = ObjectPool(studio, folders, shapes=shapes, seed=seed)
-        photos = find_photos(backgrounds, "train_dataset.backgrounds=") if backgrounds else []
-        sources.append(
-            SyntheticPairs(studio, pool, size=size, seed=seed, resting=resting, backgrounds=photos)
-        )
-        weights.append(synthetic)
-    if synthetic < 1:
+    if data.synthetic > 0:
+        if data.kept:
+            sources.append(KeptPairs(Path(data.kept), made_with(data, size), seed=seed))
+        else:
+            pool = _pool(studio, data, seed)
+            sources.append(SyntheticPairs(studio, pool, size=size, seed=seed, **_surroundings(data)))
+        weights.append(data.synthetic)
+    if data.synthetic < 1:
         options = {"size": size, "seed": seed, "held_out": held_out}
-        sources += [MegaPosePairs(data_dir, name, **options) for name in megapose]
-        weights += [(1 - synthetic) / len(megapose)] * len(megapose)
+        sources += [MegaPosePairs(data.data_dir, name, **options) for name in data.megapose]
+        weights += [(1 - data.synthetic) / len(data.megapose)] * len(data.megapose)
     source = Mixture(sources, weights, seed=seed) if len(sources) > 1 else sources[0]
-    return Augmented(source, seed=seed, share=augment) if augment > 0 else source
+    return Augmented(source, seed=seed, share=data.augment) if data.augment > 0 else source
+
+
+def make_scenes(studio: Studio, data: TrainDatasetConfig, *, size: int, seed: int) -> SharedScenes:
+    """The scenes whose pairs are kept."""
+    pool = _pool(studio, data, seed, period=SCENES_PERIOD)
+    return SharedScenes(studio, pool, size=size, seed=seed, **_surroundings(data))
+
+
+def made_with(data: TrainDatasetConfig, size: int) -> dict[str, Any]:
+    """All that the pairs of scenes depend on but the seed; files by what they hold, wherever they lie."""
+    folders = _folders(data)
+    photos = _photos(data)
+    return {
+        "size": size,
+        "meshes": [digest(file.path for file in folder.values()) for folder in folders],
+        "backgrounds": digest(photos),
+        **{name: getattr(data, name) for name in ("shapes", "varied", "resting", "max_faces")},
+    }
+
+
+def digest(files: Iterable[Path]) -> str:
+    """Of the names and contents of files."""
+    total = hashlib.sha256()
+    for path in files:
+        total.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
 
 
 def mesh_files(folder: str) -> dict[str, MeshFile]:
@@ -57,3 +78,24 @@ def mesh_files(folder: str) -> dict[str, MeshFile]:
     if not path.is_dir():
         raise InputError(f"train_dataset.meshes={folder}: no such folder; pass one that holds meshes")
     return find_meshes(path.resolve().parent, path.resolve().name)
+
+
+def _folders(data: TrainDatasetConfig) -> list[dict[str, MeshFile]]:
+    return [mesh_files(folder) for folder in data.meshes] if data.shapes < 1 else []
+
+
+def _pool(studio: Studio, data: TrainDatasetConfig, seed: int, **options: int) -> ObjectPool:
+    photos = _photos(data)
+    return ObjectPool(
+        studio, _folders(data), shapes=data.shapes, varied=data.varied, photos=photos, seed=seed, **options
+    )
+
+
+def _surroundings(data: TrainDatasetConfig) -> dict[str, Any]:
+    """What scenes show besides objects."""
+    photos = _photos(data)
+    return {"resting": data.resting, "backgrounds": photos}
+
+
+def _photos(data: TrainDatasetConfig) -> list[Path]:
+    return find_photos(data.backgrounds, "train_dataset.backgrounds=") if data.backgrounds else []

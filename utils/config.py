@@ -26,8 +26,9 @@ class ModelConfig:
     """Arguments of `model.factory.build_network`."""
 
     backbone: str = "vit_large_patch14_dinov2"
-    pretrained: str | None = None  # "timm" downloads DINOv2's weights; a path reads them from a file
+    pretrained: str | None = None  # "timm" downloads the backbone's weights; a path reads them from a file
     stride: int = 16  # px, side of a patch of a convolutional backbone; DINOv2's is 14
+    deep: bool = True  # whether maps of a convolutional backbone that are coarser than a patch are read too
     size: int = 224  # side of the crops, px
     dpt_channels: list[int] = field(default_factory=lambda: [512, 1024, 1024])
     features: int = 256
@@ -54,15 +55,20 @@ class TrainDatasetConfig:
     synthetic: float = 1.0  # share of the pairs that are rendered online; the rest is MegaPose's
     meshes: list[str] = field(default_factory=list)  # folders with meshes to render, one as often as another
     shapes: float = 1.0  # share of procedural shapes among the rendered objects
+    varied: float = 0.0  # share of the turns of meshes in which they are stretched, and partly re-textured
+    max_faces: int | None = None  # that meshes are simplified to; None: they stay as they are
     resting: float = 0.0  # share of the rendered scenes in which the object lies on a table as gravity has it
     backgrounds: str | None = None  # folder with photos to show behind the rendered objects
+    kept: str | None = None  # folder of rendered pairs that tools.keep_pairs made; None: rendered in training
     augment: float = 0.8  # share of the real views whose colours are changed
     validation_meshes: list[str] = field(default_factory=list)  # to validate on; none: as in training
 
     def __post_init__(self):
-        for name in ("synthetic", "shapes", "resting", "augment"):
+        for name in ("synthetic", "shapes", "varied", "resting", "augment"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"train_dataset.{name} is {getattr(self, name)}; it must lie in 0 to 1")
+        if self.max_faces is not None and self.max_faces < 1:
+            raise ValueError(f"train_dataset.max_faces is {self.max_faces}; it must be at least 1, or null")
         if unknown := set(self.megapose) - {"gso", "shapenet"}:
             raise ValueError(f"train_dataset.megapose names {unknown.pop()}; it may hold gso and shapenet")
         if self.synthetic < 1 and not self.megapose:
@@ -85,7 +91,8 @@ class TrainConfig:
     weight_decay: float = 5e-4
     clip: float = 10.0  # norm that gradients are cut down to
     scale_weight: float = 1.0  # of stage 2's scale in the loss
-    bf16: bool = False  # for the backbone, where the processor or the GPU has instructions for it
+    bf16: bool = False  # for backbone, dense head and decoder, where there are instructions for it
+    frozen: bool = False  # whether a convolutional backbone stays as it was pretrained
     workers: int = 8  # processes per training process that make pairs
     threads: int | None = None  # of PyTorch on the CPU, per process; None: PyTorch's choice
     log_every: int = 50  # steps, so are the following

@@ -47,7 +47,7 @@ def crop_from_image(windows: Tensor, size: int) -> Tensor:
     return matrix
 
 
-def _positions(windows: Tensor, size: int) -> Tensor:
+def window_pixels(windows: Tensor, size: int) -> Tensor:
     """Where the crops' pixels lie in the image: (B, size*size, 2)."""
     corner, end = windows[:, None, :2].float(), windows[:, None, 2:].float()
     unit = (cell_centres(size, size, windows.device) + 0.5) / size
@@ -57,7 +57,7 @@ def _positions(windows: Tensor, size: int) -> Tensor:
 def resize_windows(maps: Tensor, windows: Tensor, size: int, mode: str) -> Tensor:
     """Windows (B, 4) of maps (B or 1, C, H, W), resized to (B, C, size, size); equals `cv2.resize`."""
     # Within half a pixel of the rim the window's own edge is repeated, as cv2.resize does.
-    xy = _positions(windows, size).clamp(min=windows[:, None, :2], max=windows[:, None, 2:] - 1)
+    xy = window_pixels(windows, size).clamp(min=windows[:, None, :2], max=windows[:, None, 2:] - 1)
     if len(maps) == 1 and len(windows) != 1:
         maps = maps.expand(len(windows), -1, -1, -1)
     return sample(maps, xy, mode=mode).unflatten(-1, (size, size))
@@ -102,6 +102,6 @@ def crop_views(
         rgb=resize_windows(rgb, windows, size, "bilinear"),
         mask=resize_windows(mask[:, None].float(), windows, size, "nearest")[:, 0] > 0.5,
         K=crop_from_image(windows, size) @ K,
-        depth=sample_depth(depth, _positions(windows, size)).unflatten(-1, (size, size)),
+        depth=sample_depth(depth, window_pixels(windows, size)).unflatten(-1, (size, size)),
         cam_from_obj=cam_from_obj,
     )

@@ -1,0 +1,66 @@
+"""Templates of objects that have no folder of them: drawn when they are asked for, as at test time."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from datasets.imperfect import view_of
+from datasets.object_pool import Studio, TrainingObject, nearest_views
+from utils import layouts
+from utils.crop import mask_boxes, square_boxes
+from utils.lru import Lru
+from utils.structs import View
+
+NEAREST = 5  # the template is one of so many nearest ones
+
+
+class DrawnTemplates:
+    """The templates of objects at crops of `size` px; a process keeps `cache` of them."""
+
+    def __init__(self, studio: Studio, *, size: int, cache: int = 512):
+        self._studio, self._size = studio, size
+        self._drawn = Lru(cache)
+
+    def near(self, rng: np.random.Generator, target: TrainingObject, cam_from_obj: np.ndarray) -> View:
+        """A template that sees an object from nearly the same side as a camera at cam_from_obj (4, 4)."""
+        view = int(rng.choice(nearest_views(target.template_poses, cam_from_obj, NEAREST)))
+        return _unpacked(self._drawn.get((target, view), self._draw))
+
+    def _draw(self, key: tuple[TrainingObject, int]) -> View:
+        target, view = key
+        return _packed(draw_template(self._studio, target, view, self._size))
+
+
+def draw_template(studio: Studio, target: TrainingObject, view: int, size: int) -> View:
+    """One template of an object as it is at test time, without its way through files.
+
+    Of the image of `layouts.TEMPLATE_SIZE` only the part that the crop is taken from is drawn.
+    """
+    pose, K = target.template_poses[view], np.array(layouts.TEMPLATE_K)
+    xyz = target.hull @ pose[:3, :3].T + pose[:3, 3]
+    xy = (xyz @ K.T)[:, :2] / xyz[:, 2:]
+    width, height = layouts.TEMPLATE_SIZE
+    low, high = np.floor(xy.min(axis=0)), np.ceil(xy.max(axis=0)) + 1
+    if (low >= 0).all() and (high <= [width, height]).all():
+        window = square_boxes(torch.tensor([[*low, *high]]), height, width)[0].numpy()
+        # All of the object, and a little more since the drawn pixels' own window may lie beside this one.
+        left, top = (np.minimum(low, window[:2]) - 3).clip(0).astype(int).tolist()
+        right, bottom = np.minimum(np.maximum(high, window[2:]) + 3, [width, height]).astype(int).tolist()
+    else:
+        left, top, right, bottom = 0, 0, width, height
+    K[:2, 2] -= left, top
+    drawn = studio.photo([(target.mesh, pose)], K, right - left, bottom - top)
+    corner = np.array([left, top, left, top])
+    mask_box = mask_boxes(torch.from_numpy(drawn.mask)[None]) + torch.from_numpy(corner)
+    window = square_boxes(mask_box, height, width)[0].numpy() - corner
+    return view_of(drawn.rgb, drawn.depth, drawn.mask, K, pose, size, window=window)
+
+
+def _packed(view: View) -> View:
+    """A view whose colours take a byte each: templates come from 8-bit images, so little is lost."""
+    return View(**vars(view) | {"rgb": (view.rgb * 255).round().byte()})
+
+
+def _unpacked(view: View) -> View:
+    return View(**vars(view) | {"rgb": view.rgb / 255})

@@ -1,0 +1,76 @@
+"""Renders training pairs once: python -m tools.keep_pairs --config config/lite.yaml --shards 400
+
+They are kept in the folder that `train_dataset.kept` names. Shards that are there already are left as they
+are, so an interrupted run is gone on with, and more are added, by the same command.
+"""
+
+import argparse
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import torch
+
+from datasets.kept_pairs import SCENES, begin_record, end_record, shard_path, write_shard
+from datasets.shared_scenes import SharedScenes
+from datasets.sources import made_with, make_scenes
+from rendering.studio import Studio
+from utils.config import Config, load_config
+from utils.errors import InputError, exits_cleanly
+
+
+@cache
+def _scenes(config: str, overrides: tuple[str, ...]) -> tuple[SharedScenes, Config]:
+    """A process's own, with the objects and templates that it keeps from shard to shard."""
+    loaded = load_config(config, overrides)
+    data = loaded.train_dataset
+    studio = Studio(max_faces=data.max_faces)
+    return make_scenes(studio, data, size=loaded.model.size, seed=loaded.train.seed), loaded
+
+
+def make_shard(config: str, overrides: tuple[str, ...], number: int) -> None:
+    scenes, loaded = _scenes(config, overrides)
+    numbers = range(number * SCENES, (number + 1) * SCENES)
+    pairs = (pair for scene in numbers for pair in scenes.pairs(scene))
+    write_shard(Path(loaded.train_dataset.kept), number, pairs, loaded.model.size)
+
+
+def _alone() -> None:
+    """Keeps a process to one core."""
+    os.environ.setdefault("LP_NUM_THREADS", "0")
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+@exits_cleanly
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--config", default="config/lite.yaml")
+    parser.add_argument("--shards", type=int, default=400, help=f"of {SCENES} scenes each")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    options = parser.parse_intermixed_args()
+    config = load_config(options.config, options.overrides)
+    data = config.train_dataset
+    if data.kept is None:
+        raise InputError("train_dataset.kept is not set: name the folder that the pairs shall be kept in")
+    folder = Path(data.kept)
+    begin_record(folder, made_with(data, config.model.size), config.train.seed)
+    missing = [n for n in range(options.shards) if not shard_path(folder, n).is_file()]
+    start = time.perf_counter()
+    # Forked, a process could not use OpenGL.
+    with ProcessPoolExecutor(options.processes, get_context("spawn"), initializer=_alone) as pool:
+        arguments = options.config, tuple(options.overrides)
+        jobs = [pool.submit(make_shard, *arguments, number) for number in missing]
+        for done, job in enumerate(as_completed(jobs), start=1):
+            job.result()
+            print(f"{done}/{len(missing)} shards, {time.perf_counter() - start:.0f} s", flush=True)
+    print(f"{end_record(folder, options.shards)} pairs in {folder}")
+
+
+if __name__ == "__main__":
+    main()
