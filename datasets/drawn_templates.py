@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from datasets.imperfect import view_of
+from datasets.imperfect import MIN_CROP_PIXELS, view_of
 from datasets.object_pool import Studio, TrainingObject, nearest_views
 from utils import layouts
 from utils.crop import mask_boxes, square_boxes
@@ -22,10 +22,14 @@ class DrawnTemplates:
         self._studio, self._size = studio, size
         self._drawn = Lru(cache)
 
-    def near(self, rng: np.random.Generator, target: TrainingObject, cam_from_obj: np.ndarray) -> View:
-        """A template that sees an object from nearly the same side as a camera at cam_from_obj (4, 4)."""
+    def near(self, rng: np.random.Generator, target: TrainingObject, cam_from_obj: np.ndarray) -> View | None:
+        """A template that sees an object from nearly the same side as a camera at cam_from_obj (4, 4).
+
+        None if it shows hardly anything, as a sheet seen from its edge.
+        """
         view = int(rng.choice(nearest_views(target.template_poses, cam_from_obj, NEAREST)))
-        return _unpacked(self._drawn.get((target, view), self._draw))
+        template = _unpacked(self._drawn.get((target, view), self._draw))
+        return template if template.mask.sum() >= MIN_CROP_PIXELS else None
 
     def _draw(self, key: tuple[TrainingObject, int]) -> View:
         target, view = key
@@ -52,7 +56,8 @@ def draw_template(studio: Studio, target: TrainingObject, view: int, size: int) 
     K[:2, 2] -= left, top
     drawn = studio.photo([(target.mesh, pose)], K, right - left, bottom - top)
     corner = np.array([left, top, left, top])
-    mask_box = mask_boxes(torch.from_numpy(drawn.mask)[None]) + torch.from_numpy(corner)
+    about = drawn.mask if drawn.mask.any() else np.ones_like(drawn.mask)
+    mask_box = mask_boxes(torch.from_numpy(about)[None]) + torch.from_numpy(corner)
     window = square_boxes(mask_box, height, width)[0].numpy() - corner
     return view_of(drawn.rgb, drawn.depth, drawn.mask, K, pose, size, window=window)
 

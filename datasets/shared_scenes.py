@@ -97,7 +97,8 @@ class SharedScenes:
         # Drawn at the crop's own pixels the depth is exact on steep surfaces too.
         exact = self._studio.depth(thing.mesh, pose, view.K.double().numpy(), self._size, self._size)
         real = replace(view, depth=torch.from_numpy(exact) * (view.depth > 0))
-        return Pair(real=real, template=self._templates.near(rng, thing, pose))
+        template = self._templates.near(rng, thing, pose)
+        return Pair(real=real, template=template) if template is not None else None
 
     def _whole_area(self, thing: TrainingObject, place: np.ndarray, K: np.ndarray) -> float:
         """Pixels that the object would take in a photo without edges if nothing hid it, to a few percent."""

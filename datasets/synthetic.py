@@ -81,8 +81,11 @@ class SyntheticPairs:
             table, backdrop = (self._backdrops.pick(rng, index) for _ in range(2))
             scene = random_scene(rng, target, neighbours, table.board, self._size, resting=self._resting)
             real = self._real_view(rng, target, scene, backdrop.image)
-            if real is not None:
-                return Pair(real=real, template=self._templates.near(rng, target, scene.cam_from_obj))
+            if real is None:
+                continue
+            template = self._templates.near(rng, target, scene.cam_from_obj)
+            if template is not None:
+                return Pair(real=real, template=template)
         return None
 
     def name(self, index: int) -> str:

@@ -8,7 +8,7 @@ import torch
 import trimesh
 from torch.nn.functional import max_pool2d
 
-from datasets.drawn_templates import draw_template
+from datasets.drawn_templates import DrawnTemplates, draw_template
 from datasets.object_pool import ObjectPool, TrainingObject, nearest_views
 from datasets.pairs import Share, pair_loader
 from datasets.synthetic import MIN_VISIBLE, SyntheticPairs
@@ -163,6 +163,15 @@ def test_template_is_the_one_of_the_rendered_folder():
         assert drawn.mask.equal(expected.mask[k])
         assert (drawn.depth - expected.depth[k]).abs().max() < 1e-4 * diameter(mesh.vertices)
         assert torch.allclose(drawn.K, expected.K[k], atol=1e-3)
+
+
+def test_a_template_that_shows_nothing_is_none():
+    mesh = make_mesh(*box_of(0.3, 0.2, 1e-6))
+    sheet = TrainingObject("sheet", mesh, hull_vertices(mesh.vertices), object_poses(mesh.vertices, 42))
+    templates, rng = DrawnTemplates(Studio(views=42), size=SIZE), np.random.default_rng(0)
+    found = [templates.near(rng, sheet, pose) for pose in sheet.template_poses]
+    assert 0 < sum(view is None for view in found) < 21
+    assert all(view is None or view.mask.sum() >= 32 for view in found)
 
 
 def test_nearest_views_ignore_the_viewing_ray_and_the_turn_in_the_image():
