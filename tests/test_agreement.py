@@ -7,15 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.rendermatch.agreement import (
-    Look,
-    agreement,
-    agreement_on_object,
-    look_around,
-    look_of,
-    look_of_drawing,
-)
-from model.rendermatch.views import GREY
+from model.rendermatch.agreement import Look, agreement, look_of, look_of_drawing
 from model.rendermatch.weights import load_imagenet
 from tests.mini_photos import views
 from utils.structs import Crop, Drawing
@@ -50,47 +42,38 @@ def test_agreements_are_weighted_means():
     cover = rng.uniform(size=(2, 3, 4, 4))
     cover[1, 2] = 0
     crop, drawing = (Look(torch.from_numpy(m), torch.from_numpy(c)) for m, c in zip(maps, cover, strict=True))
-    over_both, on_object = agreement(crop, drawing), agreement_on_object(crop, drawing)
+    over_both = agreement(crop, drawing)
     for b in range(3):
-        sums = np.zeros(4)
+        sums = np.zeros(2)
         for y in range(4):
             for x in range(4):
                 similarity = maps[0, b, :, y, x] @ maps[1, b, :, y, x]
-                either, drawn = max(cover[:, b, y, x]), cover[1, b, y, x]
-                sums += [either * similarity, either, drawn * similarity, drawn]
+                either = max(cover[:, b, y, x])
+                sums += [either * similarity, either]
         assert over_both[b].item() == pytest.approx(sums[0] / sums[1], abs=1e-9)
-        assert on_object[b].item() == pytest.approx(sums[2] / sums[3] if b < 2 else 0, abs=1e-9)
 
 
 @torch.inference_mode()
 def test_what_looks_the_same_agrees_entirely(network):
     drawn = drawings([0.0, 30.0])
     look = look_of_drawing(network, drawn)
-    for same in (look, look_around(network, photo_of(drawn, GREY))):
-        torch.testing.assert_close(agreement(same, look), torch.ones(2), atol=1e-4, rtol=0)
-        torch.testing.assert_close(agreement_on_object(same, look), torch.ones(2), atol=1e-4, rtol=0)
+    torch.testing.assert_close(agreement(look, look), torch.ones(2), atol=1e-4, rtol=0)
 
 
 @torch.inference_mode()
 def test_agreement_falls_as_the_drawing_moves_away(network):
     photo = photo_of(drawings([0.0]), 0.1)
     drawn = look_of_drawing(network, drawings([0.0, 4.0, 8.0, 16.0, 24.0, 32.0]))
-    for values in (
-        agreement(look_of(network, photo), drawn),
-        agreement_on_object(look_around(network, photo), drawn),
-    ):
-        assert values[0] > 0.9
-        assert (values.diff() < -0.01).all()
-        assert values[-1] < 0.6
+    values = agreement(look_of(network, photo), drawn)
+    assert values[0] > 0.9
+    assert (values.diff() < -0.01).all()
+    assert values[-1] < 0.6
 
 
 @torch.inference_mode()
-def test_a_region_hides_what_is_around_it_and_the_whole_crop_does_not(network):
+def test_a_region_hides_what_is_around_it(network):
     drawn = drawings([0.0])
     dark, bright = (photo_of(drawn, behind) for behind in (0.0, 1.0))
     shrunk = ~(F.max_pool2d((~drawn.mask).float(), 9, 1, 4) > 0)  # the drawing's soft edge lies outside
     of = [look_of(network, replace(photo, mask=shrunk)) for photo in (dark, bright)]
     torch.testing.assert_close(of[0].maps, of[1].maps)
-    around = [look_around(network, photo) for photo in (dark, bright)]
-    assert (around[0].maps * around[1].maps).sum(1).min() < 0.8
-    torch.testing.assert_close(around[0].cover, F.adaptive_avg_pool2d(drawn.mask.float(), 16))

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from model.rendermatch.crops import PADDING, regions_of
-from model.rendermatch.stage import SIZE, THRESHOLD, RenderMatchStage, best_of_each
+from model.rendermatch.matcher import SIZE, Matcher
+from model.rendermatch.stage import THRESHOLD, RenderMatchStage, best_of_each
 from model.rendermatch.views import ViewBank
 from model.rendermatch.weights import load_imagenet, load_xfeat
 from tests.mini_photos import detected, error, some, truths, views
@@ -25,8 +26,11 @@ def make(tmp_path_factory):
     imagenet, xfeat = load_imagenet(), load_xfeat()
     bank = ViewBank(tmp_path_factory.mktemp("views"), imagenet, views(), n_views=VIEWS, memory=1e9)
 
-    def stage(*, hypotheses: int = HYPOTHESES, **options) -> RenderMatchStage:
-        return RenderMatchStage(imagenet, xfeat, bank, views(), hypotheses=hypotheses, **options)
+    def stage(*, hypotheses: int = HYPOTHESES, batch: int = 16, **options) -> RenderMatchStage:
+        matcher = Matcher(xfeat, batch=batch)
+        return RenderMatchStage(
+            imagenet, matcher, bank, views(), hypotheses=hypotheses, batch=batch, **options
+        )
 
     return stage
 
