@@ -223,7 +223,7 @@ def fingerprint_of(config: Config, dataset: BopTestSet) -> dict[str, str]:
         "images": _digest(json.dumps([(i.scene_id, i.im_id, i.instances) for i in dataset.images]).encode()),
         "model": json.dumps(asdict(config.model)),
         "test": json.dumps(asdict(config.test)),
-        "objects": _digest(_objects_digest(config, dataset).encode()),
+        "mesh or template": _digest(_objects_digest(config, dataset).encode()),
         "pretrained": _digest(pretrained),
         **{key: _digest(Path(path).read_bytes()) if path else "none" for key, path in files.items()},
     }

@@ -44,8 +44,10 @@ class Evidence(Record):
     box_iou: Tensor  # of the region's box and the silhouette's
 
     def table(self) -> Tensor:
-        """(B, F), a column for each field."""
-        return torch.stack(list(vars(self).values()), dim=1)
+        """(B, F), a column for each field; a pose out of all bounds has the worst evidence there is."""
+        table = torch.stack(list(vars(self).values()), dim=1)
+        worst = table.new_tensor([0.0, math.log(MAX_ERROR), 0.0, 0.0])
+        return torch.where(table.isfinite().all(1, keepdim=True), table, worst)
 
 
 @dataclass(frozen=True)

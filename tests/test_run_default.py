@@ -134,7 +134,7 @@ def test_the_fingerprint_tells_what_the_poses_depend_on(tmp_path):
     mesh = folder / "models/obj_000005.ply"
     mesh.write_text(mesh.read_text().replace("0 10 0", "0 11 0"))
     other_mesh = fingerprint(config_of(tmp_path))
-    assert changed(before, other_mesh) == {"objects"}
+    assert changed(before, other_mesh) == {"mesh or template"}
     detections = load(folder / "detections.json")
     detections[0]["score"] = 0.6
     dump(folder / "detections.json", detections)

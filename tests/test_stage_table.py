@@ -100,8 +100,5 @@ def test_numbers_are_those_of_the_scores(tmp_path, depth):
 
 def test_the_demo_runs_it_on_the_mini_set():
     lines = (ROOT / "Makefile").read_text().replace("\\\n", " ").splitlines()
-    command = lines[lines.index("demo: setup") + 1].split()
-    assert command[1:3] == ["-m", "benchmarks.stages"]
-    options = dict(zip(command[3::2], command[4::2], strict=True))
-    assert options["--datasets"] == "mini" and options["--config"] == "config/small.yaml"
-    assert options["--checkpoint_path"].startswith("data/weights/")
+    command = lines[lines.index("demo: announce setup") + 1].split()
+    assert command[1:] == ["run_test.py", "--config", "config/default.yaml", "--dataset", "mini", "--score"]
