@@ -197,7 +197,7 @@ def test_annotated_images_are_scored(monkeypatch, capsys, tmp_path, log_dir):
     assert "AR_MSPD" in header and line.startswith("toy") and "without VSD" in line
     assert load(files[0])["toy"]["objects"].keys() == {"2", "5"}
     report = files[1].read_text()
-    assert "hypotheses: 2" in report and 'class="template"' in report and report.count("<circle") > 0
+    assert "hypotheses: 2" in report and 'class="beside"' in report and report.count("<circle") > 0
 
 
 def test_missing_data_set(monkeypatch, capsys, toy, log_dir):
