@@ -197,7 +197,12 @@ def fit(cases: Cases) -> dict[str, dict[str, float]]:
     """Logistic regressions as `model.confidence.read_calibration` reads them."""
     table = {}
     for kind, chosen in (("mask", ~cases.is_box), ("box", cases.is_box)):
-        weights, bias = _logistic(cases.evidence[chosen], cases.right[chosen])
+        right = cases.right[chosen]
+        if not 0 < right.sum() < len(right):
+            raise InputError(
+                f"right and wrong poses in a {kind} are needed, to fit its confidence: collect more"
+            )
+        weights, bias = _logistic(cases.evidence[chosen], right)
         names = Evidence.__dataclass_fields__
         table[kind] = dict(zip(names, weights.round(4).tolist(), strict=True)) | {"bias": round(bias, 4)}
     return table
@@ -206,6 +211,7 @@ def fit(cases: Cases) -> dict[str, dict[str, float]]:
 def _logistic(evidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, float]:
     """Weights (F,) and bias of greatest likelihood, by Newton's method."""
     mean, deviation = evidence.mean(axis=0), evidence.std(axis=0)
+    deviation[deviation == 0] = 1  # what never changes weighs nothing
     table = np.column_stack([(evidence - mean) / deviation, np.ones(len(evidence))])
     penalty = RIDGE * len(table) * np.diag([*np.ones(table.shape[1] - 1), 0]) / 100
     solution = np.zeros(table.shape[1])
@@ -306,10 +312,9 @@ def main() -> None:
         return
     cases = read_cases(options.cases)
     if options.command == "fit":
-        if not 0 < cases.right.sum() < len(cases.right):
-            raise InputError(f"{options.cases[0]}: cases of right and of wrong poses are needed")
+        table = fit(cases)
         with write_atomically(CALIBRATION) as temporary:
-            temporary.write_text(json.dumps(fit(cases), indent=1) + "\n", encoding="utf-8")
+            temporary.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     confidence = confidence_of(cases, read_calibration())
     print(report(cases, confidence))
     if options.command == "check" and options.picture:
