@@ -325,6 +325,23 @@ def test_what_is_fitted_is_read_calibrated_and_told(tmp_path):
     assert len(benchmark.reliability(again, confidence).axes) == 2
 
 
+@pytest.mark.parametrize(("kind", "other"), [("mask", "box"), ("box", "mask")])
+def test_right_and_wrong_poses_of_both_kinds_are_needed(kind, other):
+    cases, _ = synthetic(300)
+    for left_out in (cases.kind == kind, (cases.kind == kind) & cases.right):
+        with pytest.raises(InputError, match=f"poses in a {kind}"):
+            fit(cases[~left_out])
+    assert fit(cases).keys() == {kind, other}
+
+
+def test_evidence_that_never_changes_weighs_nothing():
+    cases, _ = synthetic(300)
+    cases.evidence[:, 0] = 0.5
+    found = fit(cases)
+    assert found["mask"][NAMES[0]] == found["box"][NAMES[0]] == 0
+    assert all(np.isfinite(list(entry.values())).all() for entry in found.values())
+
+
 def image_truth() -> ImageTruth:
     """Of scene 1, image 4."""
     split, targets = DATA / "mini/test", DATA / "mini/test_targets_bop19.json"
