@@ -41,25 +41,34 @@ def draw_template(studio: Studio, target: TrainingObject, view: int, size: int) 
 
     Of the image of `layouts.TEMPLATE_SIZE` only the part that the crop is taken from is drawn.
     """
-    pose, K = target.template_poses[view], np.array(layouts.TEMPLATE_K)
-    xyz = target.hull @ pose[:3, :3].T + pose[:3, 3]
-    xy = (xyz @ K.T)[:, :2] / xyz[:, 2:]
-    width, height = layouts.TEMPLATE_SIZE
-    low, high = np.floor(xy.min(axis=0)), np.ceil(xy.max(axis=0)) + 1
-    if (low >= 0).all() and (high <= [width, height]).all():
-        window = square_boxes(torch.tensor([[*low, *high]]), height, width)[0].numpy()
-        # All of the object, and a little more since the drawn pixels' own window may lie beside this one.
-        left, top = (np.minimum(low, window[:2]) - 3).clip(0).astype(int).tolist()
-        right, bottom = np.minimum(np.maximum(high, window[2:]) + 3, [width, height]).astype(int).tolist()
-    else:
-        left, top, right, bottom = 0, 0, width, height
-    K[:2, 2] -= left, top
-    drawn = studio.photo([(target.mesh, pose)], K, right - left, bottom - top)
-    corner = np.array([left, top, left, top])
-    about = drawn.mask if drawn.mask.any() else np.ones_like(drawn.mask)
-    mask_box = mask_boxes(torch.from_numpy(about)[None]) + torch.from_numpy(corner)
-    window = square_boxes(mask_box, height, width)[0].numpy() - corner
+    pose, whole = target.template_poses[view], (0, 0, *layouts.TEMPLATE_SIZE)
+    for left, top, right, bottom in (_part(target.hull, pose), whole):
+        K = np.array(layouts.TEMPLATE_K)
+        K[:2, 2] -= left, top
+        drawn = studio.photo([(target.mesh, pose)], K, right - left, bottom - top)
+        corner = np.array([left, top, left, top])
+        mask_box = mask_boxes(torch.from_numpy(drawn.mask)[None]) + torch.from_numpy(corner)
+        window = square_boxes(mask_box, *layouts.TEMPLATE_SIZE[::-1])[0].numpy() - corner
+        if not drawn.mask.any():
+            window = np.array([0, 0, 1, 1])  # black as well as any
+        if window.min() >= 0 and window[2] <= right - left and window[3] <= bottom - top:
+            break  # not so if a part of the mesh, and of its hull, is too small to be drawn
     return view_of(drawn.rgb, drawn.depth, drawn.mask, K, pose, size, window=window)
+
+
+def _part(hull: np.ndarray, pose: np.ndarray) -> tuple[int, int, int, int]:
+    """What is drawn of a template: the window about an object's hull (N, 3) m, and a little more."""
+    width, height = layouts.TEMPLATE_SIZE
+    xyz = hull @ pose[:3, :3].T + pose[:3, 3]
+    xy = (xyz @ np.array(layouts.TEMPLATE_K).T)[:, :2] / xyz[:, 2:]
+    low, high = np.floor(xy.min(axis=0)), np.ceil(xy.max(axis=0)) + 1
+    if (low < 0).any() or (high > [width, height]).any():
+        return 0, 0, width, height
+    window = square_boxes(torch.tensor([[*low, *high]]), height, width)[0].numpy()
+    # The drawn pixels' own window may lie beside this one.
+    left, top = (np.minimum(low, window[:2]) - 3).clip(0).astype(int).tolist()
+    right, bottom = np.minimum(np.maximum(high, window[2:]) + 3, [width, height]).astype(int).tolist()
+    return left, top, right, bottom
 
 
 def _packed(view: View) -> View:

@@ -165,6 +165,20 @@ def test_template_is_the_one_of_the_rendered_folder():
         assert torch.allclose(drawn.K, expected.K[k], atol=1e-3)
 
 
+def test_template_of_an_object_with_parts_too_small_to_be_drawn():
+    vertices, faces = box_of(0.02, 0.3, 0.3)
+    # A vertex of no face widens the hull to one side only.
+    mesh = make_mesh(np.concatenate([vertices, [[0.4, 0, 0]]]), faces)
+    thing = TrainingObject("box", mesh, hull_vertices(mesh.vertices), object_poses(mesh.vertices, 42))
+    studio = Studio(views=42)
+    for view in range(42):
+        drawn = draw_template(studio, thing, view, SIZE)
+        assert drawn.mask.any() and drawn.mask.equal(drawn.depth > 0)
+        K = drawn.K.double().numpy()
+        expected = studio.depth(mesh, thing.template_poses[view], K, SIZE, SIZE)
+        assert ((torch.from_numpy(expected) > 0) != drawn.mask).float().mean() < 0.03  # of the outline
+
+
 def test_a_template_that_shows_nothing_is_none():
     mesh = make_mesh(*box_of(0.3, 0.2, 1e-6))
     sheet = TrainingObject("sheet", mesh, hull_vertices(mesh.vertices), object_poses(mesh.vertices, 42))
