@@ -20,12 +20,13 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
+from data.false_detections import place_apart
 from datasets.augment import augment
 from datasets.bop import BopTestSet
 from evaluation.bop_run import objects_of
-from evaluation.errors import add, adds
 from evaluation.eval_models import EvalModel, load_models
 from evaluation.ground_truth import ImageTruth, load_ground_truth
+from evaluation.pose_measures import LINEMOD_SHARE, add_s_share
 from model.confidence import CALIBRATION, Calibration, Evidence, read_calibration
 from model.factory import make_confidence, make_render_match
 from utils.config import load_config
@@ -37,8 +38,7 @@ from utils.regions import box_mask
 from utils.structs import Observation, Poses
 from utils.verdict import GOOD, WRONG
 
-SHARE = 0.1  # of the diameter
-RIDGE = 1e-2  # holds weights of features down that say the same
+RIDGE = 1e-4  # holds weights of features down that say the same
 ATTEMPTS = 100  # at placing an empty box
 BINS = 10
 
@@ -58,7 +58,7 @@ class Cases:
     @property
     def right(self) -> np.ndarray:
         """(N,) bool"""
-        return self.error < SHARE
+        return self.error < LINEMOD_SHARE
 
 
 def read_cases(paths: Sequence[Path]) -> Cases:
@@ -152,29 +152,25 @@ def _empty_boxes(
     size: tuple[int, int],
 ) -> list[list[int] | None]:
     """Boxes of the same sizes, clear of all annotated objects; None where there is no room for one."""
-    height, width = size
-    taken = [
-        _projected_box(models[obj_id], pose, truth.K)
-        for obj_id, pose in zip(truth.obj_id.tolist(), truth.cam_from_obj, strict=True)
-        if obj_id in models
-    ]
-    places = []
+    taken = np.array(
+        [
+            _projected_box(models[obj_id], pose, truth.K)
+            for obj_id, pose in zip(truth.obj_id.tolist(), truth.cam_from_obj, strict=True)
+            if obj_id in models
+        ]
+    ).reshape(-1, 4)
+    found = []
     for left, top, right, bottom in boxes:
-        extent = np.array([right - left, bottom - top])
-        corners = rng.integers(0, np.maximum([width, height] - extent, 0) + 1, (ATTEMPTS, 2))
-        free = [c for c in corners if not any(_touch([*c, *(c + extent)], box) for box in taken)]
-        places.append([*free[0].tolist(), *(free[0] + extent).tolist()] if free else None)
-    return places
+        width, height = right - left, bottom - top
+        place = place_apart(rng, (width, height), taken, size, tries=ATTEMPTS)
+        found.append(None if place is None else [*place, place[0] + width, place[1] + height])
+    return found
 
 
 def _projected_box(model: EvalModel, pose: np.ndarray, K: np.ndarray) -> np.ndarray:
     xyz = (model.vertices @ pose[:, :3].T + pose[:, 3]) @ K.T
     xy = xyz[:, :2] / xyz[:, 2:]
     return np.concatenate([xy.min(axis=0), xy.max(axis=0)])
-
-
-def _touch(first: Sequence[float], second: Sequence[float]) -> bool:
-    return all(first[i] < second[i + 2] and second[i] < first[i + 2] for i in range(2))
 
 
 def _errors(
@@ -185,8 +181,7 @@ def _errors(
     for obj_id, pose in zip(observation.obj_ids.tolist(), poses.cam_from_obj.double().numpy(), strict=True):
         true, model = truth.cam_from_obj[truth.obj_id == obj_id], models[obj_id]
         estimate = np.concatenate([pose[:3, :3], 1000 * pose[:3, 3:]], axis=1)[None].repeat(len(true), 0)
-        error = adds if len(model.symmetries) > 1 else add
-        errors.append(error(estimate, true, model.vertices).min(initial=np.inf) / model.diameter)
+        errors.append(add_s_share(estimate, true, model).min(initial=np.inf))
     return np.array(errors)
 
 
@@ -213,7 +208,7 @@ def _logistic(evidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, floa
     mean, deviation = evidence.mean(axis=0), evidence.std(axis=0)
     deviation[deviation == 0] = 1  # what never changes weighs nothing
     table = np.column_stack([(evidence - mean) / deviation, np.ones(len(evidence))])
-    penalty = RIDGE * len(table) * np.diag([*np.ones(table.shape[1] - 1), 0]) / 100
+    penalty = RIDGE * len(table) * np.diag([*np.ones(table.shape[1] - 1), 0])
     solution = np.zeros(table.shape[1])
     for _ in range(50):
         probability = 1 / (1 + np.exp(-table @ solution))

@@ -7,7 +7,6 @@ that only the masks tell something. Without depth images AR is the mean of AR_MS
 """
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -22,7 +21,7 @@ import trimesh
 from pycocotools import mask as coco
 
 from benchmarks.stages import object_table
-from data.bop_files import write_image, write_json
+from data.bop_files import segmentation, write_image, write_json
 from evaluation.report import average_recall
 from evaluation.scoring import Scores, score_csv
 from rendering.mesh import GREY
@@ -55,18 +54,13 @@ def turned(detections: Detections) -> Detections:
     for entry in detections:
         height, width = entry["segmentation"]["size"]
         code = coco.frPyObjects(entry["segmentation"], height, width)
-        mask = np.asfortranarray(np.rot90(coco.decode(code), -1))
-        found.append(entry | _region(mask))
+        found.append(entry | _region(np.rot90(coco.decode(code), -1)))
     return found
 
 
 def _region(mask: np.ndarray) -> dict[str, Any]:
-    code = coco.encode(mask)
-    box = [float(side) for side in coco.toBbox(code)]
-    return {
-        "bbox": box,
-        "segmentation": {"size": list(mask.shape), "counts": code["counts"].decode("ascii")},
-    }
+    code = segmentation(mask)
+    return {"bbox": [float(side) for side in coco.toBbox(code)], "segmentation": code}
 
 
 def turn_photo(rgb: np.ndarray) -> np.ndarray:
@@ -133,11 +127,11 @@ def variants(data_set: Path, oracle: Path | None, detections: Path | None, folde
 
     for name, path in (("oracle", oracle), ("detected", detections)):
         if path is not None:
-            found = json.loads(path.read_text())
+            found = read_json(path, remedy="name a file of detections")
             made.append(Variant(f"{name} masks", data_set, path))
             made.append(Variant(f"{name} boxes", data_set, write(f"{name}_boxes", boxes_alone(found))))
     if oracle is not None:
-        found = json.loads(oracle.read_text())
+        found = read_json(oracle, remedy="name a file of detections")
         around = change_photos(data_set, folder / "turned" / data_set.name, turn_photo)
         turn_annotations(around, found[0]["segmentation"]["size"][0])
         made.append(
@@ -166,7 +160,7 @@ def run(variant: Variant, index: int, log_dir: Path, overrides: list[str]) -> tu
         sys.exit(ended.returncode)  # it has said why
     (csv,) = run_dir.glob("*.csv")
     targets = variant.data_set / "test_targets_bop19.json"
-    details = json.loads(csv.with_suffix(".json").read_text())
+    details = read_json(csv.with_suffix(".json"), remedy="run it again")
     images = {(d["scene_id"], d["im_id"]): d["phases"]["poses"] for d in details}
     return score_csv(csv, variant.data_set, targets=targets), sum(images.values()) / len(details)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from pycocotools import mask as coco
 
 from data.objects import NamedObject
 from rendering.mesh import Mesh, diameter
@@ -39,6 +40,12 @@ def write_image(path: Path, image: np.ndarray, quality: int = 93) -> None:
     options = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality], ".png": [cv2.IMWRITE_PNG_COMPRESSION, 9]}
     if not cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 else image, options[path.suffix]):
         raise OSError(f"cannot write {path}")
+
+
+def segmentation(mask: np.ndarray) -> dict[str, Any]:
+    """A mask (H, W), not 0 inside, as detections have it: COCO's compressed run lengths."""
+    code = coco.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
+    return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
 
 
 def write_ply(path: Path, mesh: Mesh, *, look: bool = True) -> None:

@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco
 
+from data.bop_files import segmentation
+
 MIN_VISIBLE = 0.1  # share of an instance that must be visible for it to be found
 
 
@@ -93,14 +95,11 @@ def detect(
 
 
 def _entry(mask: np.ndarray, obj_id: int, score: float, seconds: float) -> dict[str, Any]:
-    code = coco.encode(np.asfortranarray(mask.astype(np.uint8)))
+    code = segmentation(mask)
     return {
         "category_id": obj_id,
         "score": round(float(score), 4),
         "bbox": [int(side) for side in coco.toBbox(code)],
-        "segmentation": {
-            "size": [int(side) for side in code["size"]],
-            "counts": code["counts"].decode("ascii"),
-        },
+        "segmentation": code,
         "time": seconds,
     }

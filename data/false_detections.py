@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco
 
-from data.bop_files import TARGET_VISIBILITY, write_json
+from data.bop_files import TARGET_VISIBILITY, segmentation, write_json
 from datasets.objects import read_objects
 from utils import layouts
 from utils.errors import InputError, exits_cleanly
@@ -133,15 +132,28 @@ def empty(truth: Truth, rng: Rng) -> Iterator[dict[str, Any]]:
 
 def _free(rng: Rng, size: Sequence[int], instances: Sequence[Instance], image: tuple[int, int]) -> Box | None:
     """A box of `size` (width, height) in an image (height, width), apart from the instances, if it fits."""
-    room = image[1] - size[0], image[0] - size[1]
-    if min(room) < 0:
+    if image[1] < size[0] or image[0] < size[1]:
         return None
     taken = np.array([one.whole for one in instances]).reshape(-1, 4)
-    places = rng.integers(0, np.array(room) + 1, (TRIES, 2))
-    before = places[:, None] >= taken[:, :2] + taken[:, 2:]  # (TRIES, N, 2): it begins after the other's end
-    after = places[:, None] + size <= taken[:, :2]
-    apart = (before | after).any(axis=2).all(axis=1)
-    return (*map(int, places[apart.argmax()]), *size) if apart.any() else None
+    taken[:, 2:] += taken[:, :2]
+    place = place_apart(rng, size, taken, image, tries=TRIES)
+    return None if place is None else (*place, *size)
+
+
+def place_apart(
+    rng: Rng, size: Sequence[int], taken: np.ndarray, image: Sequence[int], *, tries: int
+) -> tuple[int, int] | None:
+    """A random left, top px of a box that touches none of the `taken`; None if none of the tries does.
+
+    size: width and height of the box, at most those of the image (height, width); taken: (N, 4) px, left,
+    top, right, bottom.
+    """
+    room = np.array(image[::-1]) - size
+    places = rng.integers(0, room + 1, (tries, 2))
+    behind = places[:, None] >= taken[:, 2:]  # (tries, N, 2)
+    before = places[:, None] + size <= taken[:, :2]
+    apart = (behind | before).any(axis=2).all(axis=1)
+    return tuple(map(int, places[apart.argmax()])) if apart.any() else None
 
 
 def swapped(truth: Truth, rng: Rng) -> Iterator[dict[str, Any]]:
@@ -175,8 +187,7 @@ def _entry(image: tuple[int, int], obj_id: int, box: Box, mask: Path | None = No
         "bbox": list(box),
     }
     if mask is not None:
-        code = coco.encode(np.asfortranarray(read_pixels(mask) > 0, dtype=np.uint8))
-        entry["segmentation"] = {"size": list(code["size"]), "counts": code["counts"].decode("ascii")}
+        entry["segmentation"] = segmentation(read_pixels(mask))
     return entry | {"time": 0.0}
 
 

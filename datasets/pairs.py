@@ -13,12 +13,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.augment import SHARE, augment
+from utils.processes import stay_on_one_core
 from utils.streams import stream
 from utils.structs import Pair
 
@@ -154,14 +154,13 @@ class _StepIndices:
 
 
 def _begin_worker(worker: int) -> None:
-    """Keeps the threads of Mesa and OpenCV from competing with other workers; PyTorch sees to its own.
+    """Readies a worker; PyTorch sees to its own threads.
 
     Signals that end a run often go to all its processes: when workers end is for the training process to say.
     A worker that is stopped with batches on their way leaves at once: while Python tidies up, the thread that
     sends them would end inside PyTorch's code, and abort.
     """
-    os.environ.setdefault("LP_NUM_THREADS", "0")
-    cv2.setNumThreads(0)
+    stay_on_one_core()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     atexit.register(os._exit, 0)

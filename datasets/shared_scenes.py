@@ -6,18 +6,16 @@ The pairs of a scene are a pure function of (seed, number of the scene).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from datasets.backdrops import Backdrops, on_backdrop
 from datasets.drawn_templates import DrawnTemplates
 from datasets.imperfect import detected_view
 from datasets.object_pool import ObjectPool, Studio, TrainingObject
 from datasets.scenes import moved, random_scene, window
-from datasets.synthetic import MIN_AREA, MIN_VISIBLE
+from datasets.synthetic import MIN_AREA, MIN_VISIBLE, with_exact_depth
 from utils.streams import stream
 from utils.structs import Pair
 
@@ -94,9 +92,7 @@ class SharedScenes:
         )
         if view is None:
             return None
-        # Drawn at the crop's own pixels the depth is exact on steep surfaces too.
-        exact = self._studio.depth(thing.mesh, pose, view.K.double().numpy(), self._size, self._size)
-        real = replace(view, depth=torch.from_numpy(exact) * (view.depth > 0))
+        real = with_exact_depth(self._studio, thing, pose, view)
         template = self._templates.near(rng, thing, pose)
         return Pair(real=real, template=template) if template is not None else None
 

@@ -54,12 +54,10 @@ def make_scenes(studio: Studio, data: TrainDatasetConfig, *, size: int, seed: in
 
 def made_with(data: TrainDatasetConfig, size: int) -> dict[str, Any]:
     """All that the pairs of scenes depend on but the seed; files by what they hold, wherever they lie."""
-    folders = _folders(data)
-    photos = _photos(data)
     return {
         "size": size,
-        "meshes": [digest(file.path for file in folder.values()) for folder in folders],
-        "backgrounds": digest(photos),
+        "meshes": [digest(file.path for file in folder.values()) for folder in _folders(data)],
+        "backgrounds": digest(_photos(data)),
         **{name: getattr(data, name) for name in ("shapes", "varied", "resting", "max_faces")},
     }
 
@@ -85,16 +83,13 @@ def _folders(data: TrainDatasetConfig) -> list[dict[str, MeshFile]]:
 
 
 def _pool(studio: Studio, data: TrainDatasetConfig, seed: int, **options: int) -> ObjectPool:
-    photos = _photos(data)
-    return ObjectPool(
-        studio, _folders(data), shapes=data.shapes, varied=data.varied, photos=photos, seed=seed, **options
-    )
+    looks = {"shapes": data.shapes, "varied": data.varied, "photos": _photos(data)}
+    return ObjectPool(studio, _folders(data), **looks, seed=seed, **options)
 
 
 def _surroundings(data: TrainDatasetConfig) -> dict[str, Any]:
     """What scenes show besides objects."""
-    photos = _photos(data)
-    return {"resting": data.resting, "backgrounds": photos}
+    return {"resting": data.resting, "backgrounds": _photos(data)}
 
 
 def _photos(data: TrainDatasetConfig) -> list[Path]:

@@ -114,9 +114,7 @@ class SyntheticPairs:
         view = detected_view(rng, rgb, photo.depth, visible, scene.camera.K, pose, size=self._size, rest=rest)
         if view is None:
             return None
-        # Drawn at the crop's own pixels the depth is exact on steep surfaces too.
-        depth = self._studio.depth(target.mesh, pose, view.K.double().numpy(), self._size, self._size)
-        return replace(view, depth=torch.from_numpy(depth) * (view.depth > 0))
+        return with_exact_depth(self._studio, target, pose, view)
 
     def _visible_share(self, target: TrainingObject, scene: Scene, visible: np.ndarray) -> float:
         """The share of the object's pixels that are neither hidden nor cut off, to about a percent."""
@@ -126,3 +124,13 @@ class SyntheticPairs:
         shrink = crop_from_image(torch.tensor([[0, 0, scene.whole.size, scene.whole.size]]), size)[0].numpy()
         alone = self._studio.depth(target.mesh, scene.cam_from_obj, shrink @ scene.whole.K, size, size)
         return visible.sum() * (size / scene.whole.size) ** 2 / max(np.count_nonzero(alone), 1)
+
+
+def with_exact_depth(studio: Studio, target: TrainingObject, pose: np.ndarray, view: View) -> View:
+    """A view of an object at a pose (4, 4) with its depth drawn anew where the view has any.
+
+    Drawn at the crop's own pixels it is exact on steep surfaces too.
+    """
+    size = view.depth.shape[-1]
+    depth = studio.depth(target.mesh, pose, view.K.double().numpy(), size, size)
+    return replace(view, depth=torch.from_numpy(depth) * (view.depth > 0))

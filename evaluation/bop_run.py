@@ -83,8 +83,7 @@ def objects_of(config: Config, dataset: BopTestSet, world: World) -> Objects:
 
 
 def _views(config: Config, dataset: BopTestSet) -> MeshViews:
-    files = mesh_files(config, dataset)
-    return MeshViews(MeshFiles({obj_id: files[obj_id] for obj_id in dataset.objects}))
+    return MeshViews(MeshFiles(mesh_files(config, dataset)))
 
 
 def mesh_files(config: Config, dataset: BopTestSet) -> dict[int, layouts.MeshFile]:

@@ -18,20 +18,19 @@ from datasets.templates import Templates
 from evaluation.cases import Case, TestedSet
 from evaluation.errors import end_point_error
 from evaluation.eval_models import EvalModel
-from rendering.mesh import Mesh, load_mesh
+from rendering.mesh import Mesh
+from rendering.mesh_files import MeshFiles
 from rendering.renderer import Renderer
 from utils.errors import InputError
 from utils.geometry import invert, sample_depth, transform, unproject
 from utils.images import read_image
-from utils.layouts import MeshFile, find_meshes, image_path
-from utils.lru import Lru
+from utils.layouts import find_meshes, image_path
 from utils.structs import View
 
 SIDE = 320  # px, longer side of a photo's picture
 _JPEG_QUALITY = 82
 _MARGIN = 0.12  # about the outlines, as a share of their extent
 _MIN_WINDOW = 48  # px of the photo
-_FINE_MESHES = 8  # that are kept
 
 
 @dataclass(frozen=True)
@@ -101,8 +100,7 @@ class CasePainter:
         self._renderer = Renderer()
         self._meshes = {obj_id: _mesh(model) for obj_id, model in models.items()}
         self._templates: dict[int, Templates] = {}
-        self._files = _mesh_files(tested)
-        self._fine_meshes = Lru(_FINE_MESHES)
+        self._fine_meshes = _fine_meshes(tested)
 
     def __enter__(self) -> Self:
         return self
@@ -166,8 +164,7 @@ class CasePainter:
     def _fine_mesh(self, obj_id: int) -> Mesh:
         """With its colours, if the data set's models are there; else as it is scored."""
         try:
-            file = self._files[f"{obj_id:06d}"]
-            return self._fine_meshes.get(file, lambda _: load_mesh(file.path, unit=file.unit))
+            return self._fine_meshes[obj_id]
         except (KeyError, InputError):
             return self._meshes[obj_id]
 
@@ -201,12 +198,13 @@ def match_error(matches: np.ndarray, view: View, K: np.ndarray, truth: np.ndarra
     return float(error[0]) if np.isfinite(error[0]) else None
 
 
-def _mesh_files(tested: TestedSet) -> dict[str, MeshFile]:
-    """The data set's models by name; none where they are not there."""
+def _fine_meshes(tested: TestedSet) -> MeshFiles:
+    """The data set's models; none where they are not there."""
     try:
-        return find_meshes(tested.dataset_dir.parent, tested.dataset_dir.name)
+        files = find_meshes(tested.dataset_dir.parent, tested.dataset_dir.name)
     except InputError:
-        return {}
+        files = {}
+    return MeshFiles({int(name): file for name, file in files.items() if name.isdecimal()})
 
 
 def _in_metres(pose: np.ndarray) -> np.ndarray:

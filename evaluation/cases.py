@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from datasets.results import Details, read_details
-from evaluation.errors import add, adds, translation_error
+from evaluation.errors import translation_error
 from evaluation.eval_models import EvalModel
 from evaluation.ground_truth import ImageTruth, load_ground_truth
 from evaluation.groups import Group, localization_groups
-from evaluation.pose_measures import LINEMOD_SHARE
+from evaluation.pose_measures import LINEMOD_SHARE, add_s_share
 from evaluation.recall import match_groups
 from evaluation.results_csv import Results, read_results
 from evaluation.scoring import Scores
@@ -149,8 +149,7 @@ def _estimate(
 
 def is_right(pose: np.ndarray, truth: np.ndarray, model: EvalModel) -> bool:
     """Whether a pose (3, 4) mm has an ADD, or ADD-S of a symmetric object, below a tenth of the diameter."""
-    error = adds if len(model.symmetries) > 1 else add
-    return bool(error(pose[None], truth[None], model.vertices)[0] < LINEMOD_SHARE * model.diameter)
+    return bool(add_s_share(pose[None], truth[None], model)[0] < LINEMOD_SHARE)
 
 
 def _number(error: float) -> float:

@@ -48,6 +48,12 @@ def auc(errors: np.ndarray, limit: float = YCB_MAX_MM) -> float:
     return float(steps @ np.append(accuracy, accuracy[-1]) / limit)
 
 
+def add_s_share(estimate: np.ndarray, truth: np.ndarray, model: EvalModel) -> np.ndarray:
+    """ADD, for symmetric objects ADD-S, (P,) of poses (P, 3, 4) mm as a share of the diameter."""
+    error = adds if len(model.symmetries) > 1 else add
+    return error(estimate, truth, model.vertices) / model.diameter
+
+
 @dataclass(frozen=True, eq=False)
 class _Errors:
     """Errors (T,) of the T target instances of one object."""

@@ -26,6 +26,7 @@ from rendering.viewpoints import VIEWS, object_poses
 from utils import layouts
 from utils.errors import InputError, exits_cleanly
 from utils.files import write_atomically
+from utils.processes import stay_on_one_core
 
 # Run-length coding behind the "up" filter: half the time of OpenCV's default at the same size.
 PNG_OPTIONS = (
@@ -182,9 +183,7 @@ def _attempts(jobs: Sequence[Job], processes: int) -> Iterator[InputError | None
 
 
 def _prepare_process() -> None:
-    # Mesa's and OpenCV's threads would compete with the other processes.
-    os.environ.setdefault("LP_NUM_THREADS", "0")
-    cv2.setNumThreads(0)
+    stay_on_one_core()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,10 +1,12 @@
 """What several test files start from."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
 from benchmarks.browser import open_browser
+from tests.small_bop import write_set
 
 
 @pytest.fixture(scope="module")
@@ -14,3 +16,17 @@ def browser():
         pytest.skip("Debian's packages chromium and chromium-driver are not installed")
     with open_browser() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory) -> Path:
+    """A data folder with the set `toy` in it."""
+    folder = tmp_path_factory.mktemp("data")
+    write_set(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def log_dir(tmp_path_factory) -> Path:
+    """Shared by the tests, so that what is prepared for objects is made once."""
+    return tmp_path_factory.mktemp("log")

@@ -1,10 +1,14 @@
-"""Writes a small data set in BOP layout, for tests that need one of a certain kind or a broken one."""
+"""A small data set in BOP layout, for tests that need one of some kind or a broken one, and runs on it."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+import run_test
+from tests.shared import ROOT
 
 WIDTH, HEIGHT = 64, 48
 K = [80.0, 0.0, 31.5, 0.0, 82.0, 23.5, 0.0, 0.0, 1.0]
@@ -109,3 +113,10 @@ def write_set(
     ]
     dump(folder / "detections.json", entries)
     return folder
+
+
+def run_program(monkeypatch, *arguments: str) -> None:
+    """run_test.py with these arguments, in this process."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["run_test.py", *arguments])
+    run_test.main()

@@ -1,7 +1,6 @@
 """run_test.py with the default method: files in, BOP's CSV out, resumed where it was killed, never mixed."""
 
 import csv
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,33 +13,17 @@ from evaluation import bop_run
 from model.rendermatch.stage import RenderMatchStage
 from rendering.mesh_views import MeshViews
 from tests.shared import ROOT
-from tests.small_bop import dump, load, write_set
+from tests.small_bop import dump, load, run_program, write_set
 from utils.config import Config, load_config
 from utils.errors import InputError
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory) -> Path:
-    """A data folder with the set `toy` in it."""
-    folder = tmp_path_factory.mktemp("data")
-    write_set(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def log_dir(tmp_path_factory) -> Path:
-    """Shared by the tests, so that views are prepared once."""
-    return tmp_path_factory.mktemp("log")
-
-
 def run(monkeypatch, data: Path, log_dir: Path, version: int, *more: str) -> Path:
     """Runs the default method on `toy` and returns the CSV that it writes."""
-    monkeypatch.chdir(ROOT)
     given = ["--dataset", "toy", "--config", "config/default.yaml", "--no-score", "--gpus", "cpu"]
     given += ["--view", "42", "--hypotheses", "2", "--version_id", str(version)]
     given += ["rendermatch.turns=2", f"test_dataset.data_dir={data}", f"log_dir={log_dir}", *more]
-    monkeypatch.setattr(sys, "argv", ["run_test.py", *given])
-    run_test.main()
+    run_program(monkeypatch, *given)
     return log_dir / f"rendermatch_default_id{version}" / "rendermatch_toy-test.csv"
 
 

@@ -10,9 +10,8 @@ import pytest
 import torch
 import trimesh
 
-import run_test
 from tests.shared import ROOT
-from tests.small_bop import dump, load, write_set
+from tests.small_bop import dump, load, run_program, write_set
 from utils import layouts
 
 SMALL = [
@@ -26,30 +25,10 @@ SMALL = [
 FAST = [*SMALL, "--view", "42", "--hypotheses", "2", "--gpus", "cpu"]
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory) -> Path:
-    """A data folder with the set `toy` in it."""
-    folder = tmp_path_factory.mktemp("data")
-    write_set(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def log_dir(tmp_path_factory) -> Path:
-    """Shared by the tests, so that templates are rendered once."""
-    return tmp_path_factory.mktemp("log")
-
-
-def run(monkeypatch, *arguments: str) -> None:
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["run_test.py", *arguments])
-    run_test.main()
-
-
 def failure(monkeypatch, capsys, *arguments: str) -> str:
     """The one line that a run which cannot be leaves on stderr."""
     with pytest.raises(SystemExit) as exit_info:
-        run(monkeypatch, *arguments)
+        run_program(monkeypatch, *arguments)
     assert exit_info.value.code == 2
     lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1
@@ -65,7 +44,7 @@ def arguments(toy: Path, log_dir: Path, *more: str) -> list[str]:
 
 
 def test_the_csv_is_what_bop_accepts(monkeypatch, toy, log_dir):
-    run(monkeypatch, *arguments(toy, log_dir, "--version_id", "1"))
+    run_program(monkeypatch, *arguments(toy, log_dir, "--version_id", "1"))
     csv = log_dir / "picopose_base_id1" / "picopose_toy-test.csv"
     header, *rows = csv.read_text().splitlines()
     assert header == "scene_id,im_id,obj_id,score,R,t,time"
@@ -88,7 +67,7 @@ def test_the_csv_is_what_bop_accepts(monkeypatch, toy, log_dir):
 
 @pytest.mark.parametrize("stage", [1, 2])
 def test_earlier_stages_give_poses_too(monkeypatch, toy, log_dir, stage):
-    run(monkeypatch, *arguments(toy, log_dir, "--version_id", f"1{stage}", "--stage", str(stage)))
+    run_program(monkeypatch, *arguments(toy, log_dir, "--version_id", f"1{stage}", "--stage", str(stage)))
     details = load(log_dir / f"picopose_base_id1{stage}" / "picopose_toy-test.json")
     assert {entry["stage"] for entry in details} == {stage}
 
@@ -96,7 +75,7 @@ def test_earlier_stages_give_poses_too(monkeypatch, toy, log_dir, stage):
 def test_a_killed_run_continues_and_writes_the_same(monkeypatch, toy, log_dir):
     """Killed after the first of two images, by the operating system, with half a line written."""
     whole = arguments(toy, log_dir, "--version_id", "2")
-    run(monkeypatch, *whole)
+    run_program(monkeypatch, *whole)
     run_dir = log_dir / "picopose_base_id2"
     expected = rows_without_time(run_dir / "picopose_toy-test.csv")
     (run_dir / "picopose_toy-test.csv").unlink()
@@ -104,7 +83,7 @@ def test_a_killed_run_continues_and_writes_the_same(monkeypatch, toy, log_dir):
     lines = journal.read_bytes().splitlines(keepends=True)
     assert len(lines) == 3  # fingerprint and two images
     journal.write_bytes(b"".join(lines[:2]) + lines[2][:40])
-    run(monkeypatch, *whole)
+    run_program(monkeypatch, *whole)
     assert rows_without_time(run_dir / "picopose_toy-test.csv") == expected
     assert journal.read_bytes().startswith(b"".join(lines[:2]))
 
@@ -121,7 +100,7 @@ def test_two_processes_write_the_same_csv(toy, log_dir):
 
 
 def test_another_configuration_does_not_mix_in(monkeypatch, capsys, toy, log_dir):
-    run(monkeypatch, *arguments(toy, log_dir, "--version_id", "5"))
+    run_program(monkeypatch, *arguments(toy, log_dir, "--version_id", "5"))
     line = failure(
         monkeypatch, capsys, *arguments(toy, log_dir, "--version_id", "5", "test.threshold_px=3.0")
     )
@@ -138,7 +117,7 @@ def test_a_changed_mesh_does_not_mix_in(monkeypatch, capsys, tmp_path):
     """Its templates are rendered again, and the finished images of the old ones are refused."""
     folder = write_set(tmp_path)
     log_dir = tmp_path / "log"
-    run(monkeypatch, *arguments(tmp_path, log_dir))
+    run_program(monkeypatch, *arguments(tmp_path, log_dir))
     poses = log_dir / "templates" / "toy" / "object_poses"
     before = {path.name: path.read_bytes() for path in poses.iterdir()}
     rescale(folder / "models" / "obj_000005.ply", 2)
@@ -146,18 +125,18 @@ def test_a_changed_mesh_does_not_mix_in(monkeypatch, capsys, tmp_path):
     assert "another mesh or template: name another log_dir or version_id" in line
     changed = {name for name, content in before.items() if (poses / name).read_bytes() != content}
     assert changed == {"000005.npy", "000005.sha256"}
-    run(monkeypatch, *arguments(tmp_path, log_dir, "--version_id", "1"))
+    run_program(monkeypatch, *arguments(tmp_path, log_dir, "--version_id", "1"))
 
 
 def test_templates_beside_the_data_have_the_number_asked_for(monkeypatch, capsys, tmp_path, toy):
     shutil.copytree(toy / "toy", tmp_path / "toy")
     given = arguments(tmp_path, tmp_path / "log")
-    run(monkeypatch, *given, "--version_id", "1")
+    run_program(monkeypatch, *given, "--version_id", "1")
     shutil.move(tmp_path / "log" / "templates", tmp_path / "templates")
     line = failure(monkeypatch, capsys, *given, "--view", "162")
     assert "has 42 templates of object 2, but test.views is 162: pass --view 42, or render" in line
     assert f"--dataset toy --data_dir {tmp_path} --views 162" in line
-    run(monkeypatch, *given)  # the remedy: nothing of the failed run is in its way
+    run_program(monkeypatch, *given)  # the remedy: nothing of the failed run is in its way
     assert not (tmp_path / "log" / "templates").exists()
 
 
@@ -175,7 +154,7 @@ def test_all_data_sets_are_checked_before_the_first_runs(monkeypatch, capsys, tm
     assert not log_dir.exists()
     for name in layouts.BOP_CORE:
         shutil.copy(file, tmp_path / f"cnos-fastsam_{name}-test_1.json")
-    run(monkeypatch, *given, f"test_dataset.detections={tmp_path}")
+    run_program(monkeypatch, *given, f"test_dataset.detections={tmp_path}")
     csvs = {path.name for path in (log_dir / "picopose_base_id0").glob("*.csv")}
     assert csvs == {"picopose_lmo-test.csv", "picopose_tudl-test.csv"}
 
@@ -190,9 +169,9 @@ def test_annotated_images_are_scored(monkeypatch, capsys, tmp_path, log_dir):
     info = {key: [{"visib_fract": 1.0} for _ in poses] for key, poses in truths.items()}
     dump(folder / "test" / "000001" / "scene_gt_info.json", info)
     shutil.copytree(folder / "models", folder / "models_eval")
-    run(monkeypatch, *given, "--no-score")
+    run_program(monkeypatch, *given, "--no-score")
     assert "AR_MSPD" not in capsys.readouterr().out and not any(file.exists() for file in files)
-    run(monkeypatch, *given)  # the poses are there, so this only scores them
+    run_program(monkeypatch, *given)  # the poses are there, so this only scores them
     *_, header, line = capsys.readouterr().out.splitlines()
     assert "AR_MSPD" in header and line.startswith("toy") and "without VSD" in line
     assert load(files[0])["toy"]["objects"].keys() == {"2", "5"}

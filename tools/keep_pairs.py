@@ -5,14 +5,12 @@ are, so an interrupted run is gone on with, and more are added, by the same comm
 """
 
 import argparse
-import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
 
-import cv2
 import torch
 
 from datasets.kept_pairs import SCENES, begin_record, end_record, shard_path, write_shard
@@ -21,6 +19,7 @@ from datasets.sources import made_with, make_scenes
 from rendering.studio import Studio
 from utils.config import Config, load_config
 from utils.errors import InputError, exits_cleanly
+from utils.processes import stay_on_one_core
 
 
 @cache
@@ -39,10 +38,8 @@ def make_shard(config: str, overrides: tuple[str, ...], number: int) -> None:
     write_shard(Path(loaded.train_dataset.kept), number, pairs, loaded.model.size)
 
 
-def _alone() -> None:
-    """Keeps a process to one core."""
-    os.environ.setdefault("LP_NUM_THREADS", "0")
-    cv2.setNumThreads(0)
+def _begin_process() -> None:
+    stay_on_one_core()
     torch.set_num_threads(1)
 
 
@@ -63,7 +60,7 @@ def main() -> None:
     missing = [n for n in range(options.shards) if not shard_path(folder, n).is_file()]
     start = time.perf_counter()
     # Forked, a process could not use OpenGL.
-    with ProcessPoolExecutor(options.processes, get_context("spawn"), initializer=_alone) as pool:
+    with ProcessPoolExecutor(options.processes, get_context("spawn"), initializer=_begin_process) as pool:
         arguments = options.config, tuple(options.overrides)
         jobs = [pool.submit(make_shard, *arguments, number) for number in missing]
         for done, job in enumerate(as_completed(jobs), start=1):

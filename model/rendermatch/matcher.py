@@ -61,7 +61,9 @@ class Matcher:
         )
         return Correspondences.cat(parts)
 
-    def _match(self, query: Query, owner: Tensor, drawn: Drawing, rows: Tensor, reach: int):
+    def _match(
+        self, query: Query, owner: Tensor, drawn: Drawing, rows: Tensor, reach: int
+    ) -> Correspondences:
         behind = query.behind[owner, None, None, None] * (1 - drawn.cover[:, None])
         rendered = self._describe(drawn.rgb + behind)
         return match(query.descriptors[owner], query.cells[owner], rendered, drawn, rows, reach=reach)
