@@ -91,6 +91,9 @@ class Pyramid(nn.Module):
             pretrained=pretrained == "timm",
             **fixed,
         )
+        sequence, _, stage = self.body.feature_info.module_name()[-1].rpartition(".")
+        if sequence == "blocks":  # an EfficientNet of timm's has, and computes, stages that nobody reads
+            self.body.blocks = self.body.blocks[: int(stage) + 1]
         if pretrained not in (None, "timm"):
             fit(self.body, _stage_weights(Path(pretrained), self.body), Path(pretrained))
         channels = self.body.feature_info.channels()

@@ -35,6 +35,8 @@ def test_maps_are_those_of_the_published_stages(rgb):
 def test_deeper_stages_begin_at_random_and_can_be_left_out(rgb):
     deep, shallow = (Pyramid(NAME, size=64, deep=deep, pretrained=str(FILE)).eval() for deep in (True, False))
     assert deep.join.in_channels == 112 + 320 and shallow.join.in_channels == 112
+    sizes = [sum(parameter.numel() for parameter in network.body.parameters()) for network in (deep, shallow)]
+    assert sizes[1] < sizes[0] / 3
     with torch.inference_mode():
         assert torch.allclose(deep(rgb)[1], shallow(rgb)[1], atol=1e-5)
 
