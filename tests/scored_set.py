@@ -9,6 +9,9 @@ import numpy as np
 import trimesh
 from scipy.spatial.transform import Rotation
 
+from evaluation.cases import Case, TestedSet, find_cases
+from evaluation.eval_models import load_models
+from evaluation.scoring import score_csv
 from tests.raycast import cast_depth
 
 WIDTH, HEIGHT = 160, 120
@@ -127,3 +130,50 @@ def _write_results(folder: Path, rng: np.random.Generator, truths) -> Path:
 
 def _dump(path: Path, content) -> None:
     path.write_text(json.dumps(content))
+
+
+def toy_set(folder: Path, **options) -> TestedSet:
+    made = write(folder, **options)
+    return TestedSet(
+        name="toy",
+        csv=made.csv,
+        dataset_dir=made.folder,
+        split_dir=made.folder / "test",
+        targets=made.folder / "test_targets_bop19.json",
+        templates=folder,
+    )
+
+
+def cases_of(tested: TestedSet) -> list[Case]:
+    scores = score_csv(tested.csv, tested.dataset_dir)
+    return find_cases(tested, scores, load_models(tested.dataset_dir, scores.objects))
+
+
+def write_side_file(tested: TestedSet, **changes) -> None:
+    lines = tested.csv.read_text().splitlines()[1:]
+    entry = {
+        "confidence": None,
+        "detection_score": 0.5,
+        "inlier_ratio": 0.25,
+        "template": 0,
+        "stage": 3,
+        "matches": [],
+    }
+    entries = [entry | {"phases": {"detection": 0.1, "poses": 0.2}} | changes for _ in lines]
+    tested.csv.with_suffix(".json").write_text(json.dumps(entries))
+
+
+def write_templates(data_dir: Path, name: str, obj_id: int) -> None:
+    """Two templates of an object: a grey square before black, 1 m away."""
+    folder = data_dir / "templates" / name
+    (folder / f"{obj_id:06d}").mkdir(parents=True)
+    (folder / "object_poses").mkdir()
+    rgba, depth = np.zeros((480, 640, 4), np.uint8), np.zeros((480, 640), np.uint16)
+    rgba[100:300, 200:400], depth[100:300, 200:400] = (120, 120, 120, 255), 1000
+    for view in range(2):
+        stem = folder / f"{obj_id:06d}" / f"{view:06d}"
+        cv2.imwrite(f"{stem}.png", rgba)
+        cv2.imwrite(f"{stem}_depth.png", depth)
+    poses = np.tile(np.eye(4), (2, 1, 1))
+    poses[:, 2, 3] = 1000
+    np.save(folder / "object_poses" / f"{obj_id:06d}.npy", poses)
