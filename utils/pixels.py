@@ -1,0 +1,100 @@
+"""What the numbers of a picture mean: pictures of any of Pillow's modes as grey or RGB of 8 or 16 bits."""
+
+import warnings
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from utils.errors import InputError
+from utils.tiff import check_tiff, in_full_range
+
+MAX_PIXELS = 150_000_000  # of a picture; below Pillow's own bound
+CONVERTED = ("CMYK", "HSV", "P", "PA", "RGBX", "YCbCr")  # modes that Pillow brings to RGB
+RESAVE = "save it as grey or RGB with 8 or 16 bits"
+
+# Pillow warns from half of its bound on: here a picture is either too large, which is an error, or it is not.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def rgb_of(image: Image.Image, where: str) -> np.ndarray:
+    """RGB (H, W, 3) uint8 of a picture of any mode: grey is repeated, 16 bits are scaled to 8, alpha dropped.
+
+    So what alpha hides shows the colours that are stored there.
+
+    Raises an `InputError` that begins with `where` for a damaged picture and for a mode without a meaning.
+    """
+    return as_rgb(pixels_of(image, where))
+
+
+def pixels_of(image: Image.Image, where: str) -> np.ndarray:
+    """A picture's pixels, (H, W) grey or (H, W, 2 to 4), of them the last of 2 or 4 alpha; uint8 or uint16.
+
+    Raises an `InputError` as `rgb_of` does.
+    """
+    check_size(image, where)
+    try:
+        check_tiff(image, where)
+        has_16_bits = _has_16_bits(image)  # as its file says, so before it is decoded
+        image.load()
+        pixels = np.array(_in_known_mode(image, where))
+    except InputError:
+        raise
+    except Exception as error:  # damaged data lead Pillow's many readers to any of Python's errors
+        raise InputError(f"{where} cannot be read ({error}): download or create it again") from None
+    if has_16_bits and pixels.dtype == np.uint8 and pixels.max() < 64:
+        raise InputError(
+            f"{where} has 16-bit colours of which only the darkest quarter is used, as of a camera of fewer "
+            "bits: stretch them to 16 bits"
+        )
+    if pixels.dtype == bool:
+        return pixels * np.uint8(255)
+    return pixels if pixels.dtype == np.uint8 else in_full_range(_as_16_bits(pixels, where), image)
+
+
+def as_rgb(pixels: np.ndarray) -> np.ndarray:
+    """RGB (H, W, 3) uint8 of pixels as `pixels_of` gives them."""
+    if pixels.dtype == np.uint16:
+        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    return pixels[..., :1].repeat(3, axis=2) if pixels.shape[2] < 3 else pixels[..., :3]
+
+
+def check_size(image: Image.Image, where: str) -> None:
+    """Refuses a picture that is too large, before its pixels are read."""
+    if image.width * image.height > MAX_PIXELS:
+        raise too_large(where)
+
+
+def too_large(where: str) -> InputError:
+    return InputError(f"{where} has more than {MAX_PIXELS / 1e6:.0f} million pixels: shrink it")
+
+
+def _has_16_bits(image: Image.Image) -> bool:
+    """Whether a picture that is not decoded yet has 16 bits in its file; of colours Pillow keeps only 8."""
+    for tile in getattr(image, "tile", ()):
+        of_ppm = image.format == "PPM" and isinstance(tile.args, tuple) and tile.args[1] > 255
+        if ";16" in str(tile.args) or of_ppm:
+            return True
+    return False
+
+
+def _in_known_mode(image: Image.Image, where: str) -> Image.Image:
+    """The picture in a mode whose numbers are grey or RGB."""
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    if image.mode in ("La", "RGBa"):
+        return image.convert(image.mode[:-1] + "A")
+    if image.mode in CONVERTED:
+        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    if image.mode not in ("1", "I", "L", "LA", "RGB", "RGBA") and not image.mode.startswith("I;16"):
+        raise InputError(f"{where} has pixels of mode {image.mode}: {RESAVE}")
+    return image
+
+
+def _as_16_bits(pixels: np.ndarray, where: str) -> np.ndarray:
+    """uint16 of any integers, as Pillow's mode I has them, which PGM files of 16 bits come as."""
+    if pixels.min() < 0 or pixels.max() > 65535:
+        raise InputError(f"{where} has pixels from {pixels.min()} to {pixels.max()}: {RESAVE}")
+    return pixels.astype(np.uint16)
