@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from evaluation.ply import read_ply
+from rendering.mesh import read_triangles
 from utils.errors import InputError
 from utils.files import read_json
 
@@ -56,7 +56,7 @@ def load_models(dataset_dir: Path | str, obj_ids: Iterable[int]) -> dict[int, Ev
             ) from None
         if not diameter > 0:
             raise InputError(f"{listing}: the diameter of object {obj_id} is not positive: correct it")
-        vertices, faces = read_ply(folder / f"obj_{obj_id:06d}.ply")
+        vertices, faces = read_triangles(folder / f"obj_{obj_id:06d}.ply")
         models[obj_id] = EvalModel(obj_id, vertices, faces, diameter, transforms)
     return models
 

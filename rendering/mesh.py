@@ -1,39 +1,35 @@
-"""Object models: triangles with colours or textures, read from any mesh file that trimesh reads.
+"""Object models: triangles with colours or textures, from PLY, OBJ, glTF, STL and OFF files.
 
 The renderer draws them, and the evaluation takes its vertices and diameters from here.
 """
 
-import hashlib
-import io
-import logging
-import os
+import itertools
+import struct
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import trimesh
-from PIL import Image
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
-from trimesh.resolvers import FilePathResolver
 
-from rendering.gltf import GLTF_SUFFIXES, check_gltf
+from rendering.mesh_formats import gltf, mtl, obj, off, ply, stl
+from rendering.mesh_formats.files_beside import FilesBeside
+from rendering.mesh_formats.part import GREY, Part, check_faces
 from utils.errors import InputError
 from utils.units import NAMES, UNITS
 
-GREY = 180  # of models that bring no colour
-SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl", ".off")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tga", ".tif", ".tiff", ".webp")
-TEXTURE_FOLDERS = (
-    ("..", "images"),
-    ("..", "textures"),
-    ("..", "materials"),
-)  # ShapeNet, others, Gazebo (GSO)
+READERS = {".ply": ply, ".obj": obj, ".glb": gltf, ".gltf": gltf, ".stl": stl, ".off": off}
+SUFFIXES = tuple(READERS)
+# What the readers run into where a file's bytes make no sense.
+DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError)
+DAMAGE += (OSError, struct.error)
 MIN_DIAMETER, MAX_DIAMETER = 1e-3, 10.0  # m; a model outside was read in the wrong unit
 MAX_TEXELS = 1 << 26  # of a mesh's textures together, as they are kept: 8192 x 8192 px
-MAX_TEXELS_READ = 1 << 28  # of those in the file
-MAX_FACES = 1 << 24  # of all parts together
+LARGEST = 1e15  # of coordinates, so that their squares are finite float32; none of a real unit comes near
+LARGEST_UV = 1e6
 
 
 _DTYPES = {
@@ -83,15 +79,11 @@ def load_mesh(path: Path | str, *, unit: str | float = "mm") -> Mesh:
 def read_mesh(path: Path | str) -> Mesh:
     """The mesh as `load_mesh` reads it, but with lengths in the file's own unit, whatever that is."""
     path = Path(path)
-    if path.suffix.lower() in GLTF_SUFFIXES:
-        check_gltf(path)
-    scene = _read(path)
-    _check_size(scene, path)
-    textures = Textures(path)
-    parts = [_part(geometry, textures, path) for geometry in scene.dump() if _has_faces(geometry)]
+    parts = _read(path)
     if not parts:
         raise InputError(f"{path} has no faces: export the model as a triangle mesh")
-    return _merge(parts)
+    check_faces(sum(len(part.faces) for part in parts), path)
+    return _merge([_checked(part, path) for part in parts])
 
 
 def to_metres(mesh: Mesh, unit: str | float, *, where: str) -> Mesh:
@@ -153,142 +145,72 @@ def hull_vertices(vertices: np.ndarray) -> np.ndarray:
     return vertices[ConvexHull(flat).vertices]
 
 
-class FilesBeside(FilePathResolver):
-    """Finds what a mesh file names, in its own folder or in a texture folder beside that one, nowhere else.
+def files_named(path: Path) -> list[Path]:
+    """The files beside a mesh that it and its materials name, where they exist."""
+    beside, found = FilesBeside(path), []
+    listers = {suffix: reader.names for suffix, reader in READERS.items()} | {".mtl": mtl.names}
+    for file in itertools.chain([path], found):  # grows while materials are read
+        lister = listers.get(file.suffix.lower())
+        try:
+            named = lister(file.read_bytes()) if lister else []
+        except DAMAGE:
+            named = []  # its reader tells what is wrong
+        found += [other for other in map(beside.find, named) if other not in (None, path, *found)]
+    return found
 
-    It remembers what cannot be used: trimesh itself goes on without, and the object would lose its colours.
+
+def read_triangles(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) float64 in the file's unit and triangles (F, 3) int32.
+
+    Those of a PLY file are all there, in its order and as it spells them, since the pose errors of BOP are
+    defined on these numbers. Raises `InputError` as `load_mesh` does.
     """
-
-    def __init__(self, path: Path):
-        super().__init__(str(path))
-        self._folder = path.parent
-        self.unusable: list[str] = []
-
-    def get(self, name: str) -> bytes:
-        path = self.find(name)
-        if path is None:
-            self.unusable.append(f"{name.strip()}, which is not beside it")
-            raise FileNotFoundError(name)
-        data = path.read_bytes()
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            try:
-                Image.open(io.BytesIO(data)).verify()
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-                self.unusable.append(f"{name.strip()}, which cannot be read ({error})")
-                raise
-        return data
-
-    def find(self, name: str) -> Path | None:
-        """The file that a mesh names; None if it is not there."""
-        name = name.strip().replace("\\", "/")
-        base = Path(name).name
-        for candidate in (name, base, f"../materials/textures/{base}"):
-            parts = Path(os.path.normpath(candidate)).parts
-            inside = parts[:1] not in ((), ("..",), ("/",))
-            if (inside or parts[:2] in TEXTURE_FOLDERS) and self._folder.joinpath(*parts).is_file():
-                return self._folder.joinpath(*parts)
-        return None
+    path = Path(path)
+    if path.suffix.lower() == ".ply":
+        parts = [part for part in _guarded(path, ply.read_surface) if len(part.faces)]
+    else:
+        parts = _read(path)
+    if not parts:
+        raise InputError(f"{path} has no faces: export the model as a triangle mesh")
+    vertices, faces = _concatenated([_checked(part, path) for part in parts])
+    return vertices, _array(faces, np.int32)
 
 
-def _read(path: Path) -> trimesh.Scene:
+def _read(path: Path) -> list[Part]:
+    """The parts of a file that have faces."""
+    reader = READERS.get(path.suffix.lower())
+    if reader is None:
+        raise InputError(f"{path} is no mesh file: convert it to one of {' '.join(SUFFIXES)}")
+    return [part for part in _guarded(path, reader.read) if len(part.faces)]
+
+
+def _guarded(path: Path, read: Callable[[Path], list[Part]]) -> list[Part]:
+    """What a reader gives; an `InputError` in place of whatever damage leads it to."""
     if not path.is_file():
         raise InputError(f"mesh {path} not found: check the path")
-    if path.suffix.lower() not in SUFFIXES:
-        raise InputError(f"{path} is no mesh file: convert it to one of {' '.join(SUFFIXES)}")
-    logging.getLogger("trimesh").setLevel(logging.CRITICAL)  # what it logs is told by the errors here
-    files = FilesBeside(path)
     try:
-        scene = trimesh.load_scene(path, resolver=files, process=False, allow_remote=False)
-    except Exception as error:  # trimesh's readers raise whatever a damaged file leads them to
-        reason = files.unusable[0] if files.unusable else " ".join(str(error).split())[:120]
+        return read(path)
+    except InputError:
+        raise
+    except DAMAGE as error:
+        lacks = "it lacks " if isinstance(error, KeyError) else ""
+        reason = lacks + (" ".join(str(error).split())[:120] or type(error).__name__)
         raise InputError(f"{path} cannot be read as a mesh ({reason}): export it again") from error
-    if files.unusable:
-        raise InputError(f"{path} names {files.unusable[0]}: put that file there or remove its name")
-    return scene
 
 
-def _check_size(scene: trimesh.Scene, path: Path) -> None:
-    """Refuses a file whose few parts, shown many times over, would not fit into memory."""
-    shown = (scene.geometry[scene.graph[node][1]] for node in scene.graph.nodes_geometry)
-    count = sum(len(part.faces) for part in shown if isinstance(part, trimesh.Trimesh))
-    if count > MAX_FACES:
-        raise InputError(f"{path} has {count / 1e6:.0f} million faces: simplify the model")
-
-
-class Textures:
-    """The textures of a file's parts, equal ones kept once, however many parts show them."""
-
-    def __init__(self, path: Path):
-        self._path = path
-        self._known: dict[bytes, np.ndarray] = {}
-
-    def get(self, image: Image.Image) -> np.ndarray:
-        """(H, W, 3) uint8, the same array for equal pictures."""
-        self._check_room(image.width * image.height)  # before it is decoded
-        try:
-            texture = np.array(image.convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise InputError(
-                f"the texture of {self._path} cannot be read ({error}): export it again"
-            ) from error
-        key = hashlib.sha256(repr(texture.shape).encode() + texture.tobytes()).digest()
-        found = self._known.setdefault(key, texture)
-        self._check_room(sum(known.size // 3 for known in self._known.values()))
-        return found
-
-    def _check_room(self, texels: int) -> None:
-        if texels > MAX_TEXELS_READ:
-            millions = MAX_TEXELS_READ >> 20
-            raise InputError(f"the textures of {self._path} have over {millions} million pixels: shrink them")
-
-
-def _has_faces(geometry: trimesh.parent.Geometry) -> bool:
-    return isinstance(geometry, trimesh.Trimesh) and len(geometry.faces) > 0
-
-
-def _part(geometry: trimesh.Trimesh, textures: Textures, path: Path) -> Mesh:
-    """One geometry of a scene, in the unit of the file."""
-    if not np.isfinite(geometry.vertices).all():
+def _checked(part: Part, path: Path) -> Part:
+    """The part; an `InputError` for numbers that a mesh cannot hold."""
+    if not (np.abs(part.vertices) < LARGEST).all():
         raise InputError(f"{path} has vertices that are NaN or infinite: export it again")
-    if geometry.faces.min() < 0 or geometry.faces.max() >= len(geometry.vertices):
+    if part.faces.min() < 0 or part.faces.max() >= len(part.vertices):
         raise InputError(f"{path} has faces of vertices that do not exist: export it again")
-    visual = geometry.visual
-    if visual.kind == "face":  # every face gets vertices of its own
-        vertices = geometry.vertices[geometry.faces].reshape(-1, 3)
-        faces = np.arange(len(vertices)).reshape(-1, 3)
-        return make_mesh(
-            vertices, faces, colors=_array(visual.face_colors[:, :3], np.uint8).repeat(3, axis=0)
-        )
-    normals = np.nan_to_num(geometry.vertex_normals)
-    normals = normals / np.linalg.norm(normals, axis=1, keepdims=True).clip(1e-12)
-    return Mesh(
-        _array(geometry.vertices, np.float32),
-        _array(geometry.faces, np.int32),
-        _array(normals, np.float32),
-        **_appearance(visual, len(geometry.vertices), textures),
-    )
+    if part.uv is not None and not (np.abs(part.uv) < LARGEST_UV).all():
+        raise InputError(f"{path} has texture coordinates that are NaN or huge: export it again")
+    return part
 
 
-def _appearance(visual, count: int, textures: Textures) -> dict[str, np.ndarray]:
-    """The colours and the texture of one geometry, as keywords of `Mesh`."""
-    if visual.kind == "vertex":
-        return {"colors": _array(visual.vertex_colors[:, :3], np.uint8)}
-    material = getattr(visual, "material", None)
-    image = getattr(material, "baseColorTexture", None) or getattr(material, "image", None)
-    uv = getattr(visual, "uv", None)
-    if uv is not None and len(uv) == count and image is not None:
-        look = {"uv": _array(uv, np.float32), "texture": textures.get(image)}
-        factor = getattr(material, "baseColorFactor", None)
-    else:
-        look, factor = {}, getattr(material, "main_color", None)
-    if factor is not None:
-        look["colors"] = np.tile(_array(factor[:3], np.uint8), (count, 1))
-    return look
-
-
-def _merge(parts: list[Mesh]) -> Mesh:
-    """One mesh of several, their textures stacked as layers."""
-    offsets = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
+def _merge(parts: list[Part]) -> Mesh:
+    """One mesh of several parts, their textures stacked as layers."""
     textured = [part for part in parts if part.texture is not None]
     look = {}
     if textured:
@@ -297,24 +219,43 @@ def _merge(parts: list[Mesh]) -> Mesh:
         look["texture"] = _stack_layers(list(layers.values()))
     if any(part.colors is not None for part in parts) or 0 < len(textured) < len(parts):
         look["colors"] = np.concatenate([vertex_colors(part) for part in parts])
-    return Mesh(
-        vertices=np.concatenate([part.vertices for part in parts]),
-        faces=np.concatenate(
-            [part.faces + np.int32(offset) for part, offset in zip(parts, offsets, strict=True)]
-        ),
-        normals=np.concatenate([part.normals for part in parts]),
-        **look,
-    )
+    vertices, faces = _concatenated(parts)
+    return Mesh(_array(vertices, np.float32), _array(faces, np.int32), _normals(parts), **look)
 
 
-def vertex_colors(mesh: Mesh) -> np.ndarray:
-    """Colours (V, 3) uint8 of a mesh's vertices, with the default filled in."""
+def _concatenated(parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) and faces (F, 3) of several parts."""
+    offsets = np.cumsum([0] + [len(part.vertices) for part in parts[:-1]])
+    faces = [part.faces + offset for part, offset in zip(parts, offsets, strict=True)]
+    return np.concatenate([part.vertices for part in parts]), np.concatenate(faces)
+
+
+def _normals(parts: list[Part]) -> np.ndarray:
+    """(V, 3) float32 of unit length: those of the file; averaged from the faces where it has none for all."""
+    given = [part.normals is not None and bool((_length(part.normals) > 1e-6).all()) for part in parts]
+    lacking = [part for part, has in zip(parts, given, strict=True) if not has]
+    made = make_mesh(*_concatenated(lacking)).normals if lacking else np.empty((0, 3))
+    pieces = iter(np.split(made, np.cumsum([len(part.vertices) for part in lacking[:-1]], dtype=int)))
+    normals = [
+        part.normals / _length(part.normals) if has else next(pieces)
+        for part, has in zip(parts, given, strict=True)
+    ]
+    return _array(np.concatenate(normals), np.float32)
+
+
+def _length(vectors: np.ndarray) -> np.ndarray:
+    """(N, 1); NaN where a number is not finite."""
+    return np.linalg.norm(np.where(np.isfinite(vectors), vectors, np.nan), axis=1, keepdims=True)
+
+
+def vertex_colors(mesh: Mesh | Part) -> np.ndarray:
+    """Colours (V, 3) uint8 of the vertices, with the default filled in."""
     if mesh.colors is not None:
         return mesh.colors
     return np.full((len(mesh.vertices), 3), GREY if mesh.texture is None else 255, np.uint8)
 
 
-def _layered_uv(parts: list[Mesh], layers: list[int]) -> list[np.ndarray]:
+def _layered_uv(parts: list[Part], layers: list[int]) -> list[np.ndarray]:
     """uv (V, 3) of each part, its layer, by the texture's identity, as the third column."""
     layered = []
     for part in parts:
@@ -322,7 +263,7 @@ def _layered_uv(parts: list[Mesh], layers: list[int]) -> list[np.ndarray]:
             layered.append(np.tile(np.float32([0, 0, -1]), (len(part.vertices), 1)))
         else:
             layer = layers.index(id(part.texture))
-            layered.append(np.column_stack([part.uv, np.full(len(part.uv), layer, np.float32)]))
+            layered.append(np.column_stack([part.uv, np.full(len(part.uv), layer)]).astype(np.float32))
     return layered
 
 

@@ -12,8 +12,8 @@ from PIL import Image
 from scipy.spatial.distance import pdist
 from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
-from rendering import mesh
 from rendering.mesh import Mesh, bounding_sphere, diameter, load_mesh, make_mesh, vertex_colors
+from rendering.mesh_formats import part, textures
 from rendering.renderer import Renderer
 from utils.errors import InputError
 
@@ -203,7 +203,7 @@ def refused(path: Path, **options) -> str:
         ("empty.ply", "", "export it again"),
         ("empty.obj", "", "no faces"),
         ("noise.ply", "\x00\x01 no mesh", "cannot be read"),
-        ("noise.stl", "\x00\x01 no mesh" * 20, "no faces"),
+        ("noise.stl", "\x00\x01 no mesh" * 20, "but is too short"),
         ("noise.glb", "no mesh at all, but long enough for a header", "cannot be read"),
         ("noise.obj", "f 1 2 3\n", "export"),
         ("nan.ply", ply(CORNERS * [1, np.nan, 1], FACES), "NaN"),
@@ -213,12 +213,12 @@ def refused(path: Path, **options) -> str:
         ("photo.png", "not a mesh", "no mesh file"),
         (
             "lost.ply",
-            ply(CORNERS, FACES, comment="comment TextureFile lost.png"),
+            ply(np.hstack([CORNERS, UV]), FACES, "float s,float t", "comment TextureFile lost.png"),
             "lost.png, which is not beside",
         ),
         (
             "up.ply",
-            ply(CORNERS, FACES, comment="comment TextureFile ../../secret.png"),
+            ply(np.hstack([CORNERS, UV]), FACES, "float s,float t", "comment TextureFile ../../secret.png"),
             "secret.png, which is not",
         ),
     ],
@@ -273,7 +273,7 @@ def test_a_part_that_is_shown_too_often_is_refused(tmp_path, monkeypatch):
     for k in range(20):
         scene.graph.update(frame_to=f"copy{k}", matrix=np.eye(4), geometry="box")
     scene.export(tmp_path / "many.glb")
-    monkeypatch.setattr(mesh, "MAX_FACES", 200)
+    monkeypatch.setattr(part, "MAX_FACES", 200)
     with pytest.raises(InputError, match=r"many\.glb has .* million faces"):
         load_mesh(tmp_path / "many.glb", unit="m")
 
@@ -288,9 +288,9 @@ def test_equal_textures_are_kept_once_and_large_ones_refused(tmp_path, monkeypat
     scene.export(tmp_path / "boxes.glb")
     loaded = load_mesh(tmp_path / "boxes.glb", unit="m")
     assert loaded.texture.shape == (1, 48, 64, 3) and set(loaded.uv[:, 2]) == {0}
-    monkeypatch.setattr(mesh, "MAX_TEXELS_READ", 64 * 48)
+    monkeypatch.setattr(textures, "MAX_TEXELS_READ", 64 * 48)
     assert load_mesh(tmp_path / "boxes.glb", unit="m").texture.shape == (1, 48, 64, 3)  # it counts once
-    monkeypatch.setattr(mesh, "MAX_TEXELS_READ", 64 * 48 - 1)
+    monkeypatch.setattr(textures, "MAX_TEXELS_READ", 64 * 48 - 1)
     with pytest.raises(InputError, match="shrink them"):
         load_mesh(tmp_path / "boxes.glb", unit="m")
 

@@ -13,9 +13,8 @@ from data.objects import MINI, named_objects
 from data.scenes import compose, stable_poses
 from datasets.bop import BopTestSet
 from datasets.objects import read_objects
-from evaluation.ply import read_ply
 from rendering import solids
-from rendering.mesh import load_mesh
+from rendering.mesh import load_mesh, read_triangles
 from rendering.renderer import Renderer
 from tests.raycast import cast
 from tests.shared import ROOT
@@ -91,7 +90,7 @@ def test_models_are_those_that_the_program_makes(meshes):
         else:
             assert np.array_equal(mesh.texture.reshape(thing.mesh.texture.shape), thing.mesh.texture)
             assert np.allclose(mesh.uv[:, :2], thing.mesh.uv, atol=1e-6)
-        vertices, _ = read_ply(MINI_DIR / f"models_eval/obj_{obj_id:06d}.ply")
+        vertices, _ = read_triangles(MINI_DIR / f"models_eval/obj_{obj_id:06d}.ply")
         apart = vertices[:, None] - vertices[None]
         assert np.sqrt((apart**2).sum(axis=-1).max()) == pytest.approx(info["diameter"], abs=1e-3)
         assert np.allclose([info["min_x"], info["min_y"], info["min_z"]], vertices.min(axis=0), atol=1e-3)
@@ -171,7 +170,7 @@ def test_masks_and_visible_shares_agree_with_ray_casting(scene_id, im_id):
         left, top, width, height = info["bbox_obj"]
         x, y = np.meshgrid(np.arange(left - 3, left + width + 4, 3), np.arange(top - 3, top + height + 4, 3))
         rays = np.stack([x, y, np.ones_like(x)], axis=-1).reshape(-1, 3) @ np.linalg.inv(K).T
-        vertices, faces = read_ply(MINI_DIR / f"models_eval/obj_{gt['obj_id']:06d}.ply")
+        vertices, faces = read_triangles(MINI_DIR / f"models_eval/obj_{gt['obj_id']:06d}.ply")
         matrix = pose(gt)
         points = vertices @ matrix[:3, :3].T + matrix[:3, 3]
         z = cast(np.zeros(3), rays, points, faces)

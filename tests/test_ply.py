@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from evaluation.ply import read_ply
+from rendering.mesh import read_triangles
 from utils.errors import InputError
 
 TEXT = """ply
@@ -33,7 +33,7 @@ end_header
 def test_ascii_coordinates_are_doubles_and_no_vertex_is_merged(tmp_path):
     path = tmp_path / "a.ply"
     path.write_text(TEXT)
-    vertices, faces = read_ply(path)
+    vertices, faces = read_triangles(path)
     np.testing.assert_array_equal(
         vertices, [[0.1, 0.2, 0.3], [0.1, 0.2, 0.3], [-54.791, 0, 12345678.9], [1, 2, 3]]
     )
@@ -63,7 +63,7 @@ end_header
     body += b"".join(struct.pack(f"{order}B3IB", 3, *face, 9) for face in triangles.tolist())
     path = tmp_path / "b.ply"
     path.write_bytes(head.encode() + body)
-    vertices, faces = read_ply(path)
+    vertices, faces = read_triangles(path)
     assert vertices.dtype == np.float64
     np.testing.assert_array_equal(vertices, points)
     np.testing.assert_array_equal(faces, triangles)
@@ -74,7 +74,7 @@ def test_agrees_with_trimesh(tmp_path, encoding):
     mesh = trimesh.creation.icosphere(subdivisions=2, radius=40)
     path = tmp_path / "c.ply"
     mesh.export(path, encoding=encoding)
-    vertices, faces = read_ply(path)
+    vertices, faces = read_triangles(path)
     np.testing.assert_allclose(vertices, mesh.vertices, atol=1e-5)
     np.testing.assert_array_equal(faces, mesh.faces)
 
@@ -102,8 +102,10 @@ def test_damaged_files_are_refused(tmp_path, old, new):
     assert old in TEXT
     path = tmp_path / "bad.ply"
     path.write_text(TEXT.replace(old, new))
-    with pytest.raises(InputError, match=r"bad\.ply is no PLY file of triangles"):
-        read_ply(path)
+    with pytest.raises(
+        InputError, match=r"bad\.ply (cannot be read as a mesh|has no faces|has vertices that)"
+    ):
+        read_triangles(path)
 
 
 def test_truncated_binary_and_missing_files_are_refused(tmp_path):
@@ -111,7 +113,9 @@ def test_truncated_binary_and_missing_files_are_refused(tmp_path):
     path = tmp_path / "cut.ply"
     mesh.export(path)
     path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(InputError, match=r"cut\.ply is no PLY file of triangles"):
-        read_ply(path)
-    with pytest.raises(InputError, match=r"none\.ply cannot be read"):
-        read_ply(tmp_path / "none.ply")
+    with pytest.raises(
+        InputError, match=r"cut\.ply (cannot be read as a mesh|has no faces|has vertices that)"
+    ):
+        read_triangles(path)
+    with pytest.raises(InputError, match=r"none\.ply not found"):
+        read_triangles(tmp_path / "none.ply")

@@ -9,8 +9,8 @@ import pytest
 import trimesh
 
 from rendering import render_templates
-from rendering.mesh import hull_vertices, load_mesh, make_mesh
-from rendering.mesh_digest import files_of, mesh_digest
+from rendering.mesh import files_named, hull_vertices, load_mesh, make_mesh
+from rendering.mesh_digest import mesh_digest
 from rendering.render_templates import Job, render_templates_of
 from rendering.renderer import Renderer
 from rendering.viewpoints import object_poses, view_directions, view_poses
@@ -261,9 +261,7 @@ def test_the_digest_covers_materials_and_textures(tmp_path, mesh):
     for name in (mesh, *others):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(MTL if name.endswith(".mtl") else text if name == mesh else "x")
-    assert [path.resolve() for path in files_of(tmp_path / mesh)] == [
-        tmp_path / name for name in (mesh, *parts)
-    ]
+    assert [path.resolve() for path in files_named(tmp_path / mesh)] == [tmp_path / name for name in parts]
     first = mesh_digest(tmp_path / mesh, 42)
     assert mesh_digest(tmp_path / mesh, 162) != first == mesh_digest(tmp_path / mesh, 42)
     for name in (mesh, *others):

@@ -12,7 +12,7 @@ from utils.files import read_json
 
 TEMPLATE_SIZE = (640, 480)  # width, height of a rendered template
 # Raised whenever templates come to look different or to be seen from elsewhere: older ones are not used then.
-TEMPLATE_VERSION = 2
+TEMPLATE_VERSION = 3
 TEMPLATE_K = ((572.4114, 0.0, 320.0), (0.0, 573.57043, 240.0), (0.0, 0.0, 1.0))
 
 BOP_CORE = ("lmo", "tless", "tudl", "icbin", "itodd", "hb", "ycbv")

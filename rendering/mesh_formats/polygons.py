@@ -1,0 +1,95 @@
+"""Cuts the polygons of a mesh file into triangles."""
+
+import numpy as np
+
+MAX_CONCAVE = 1000  # corners; the time to cut them off grows with the square
+
+
+def triangulate(
+    vertices: np.ndarray, corners: np.ndarray, sizes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Triangles of polygons, which may be concave; those of a polygon lie side by side.
+
+    Args:
+        vertices: (V, 3).
+        corners: (N,) vertex of each corner, polygon by polygon.
+        sizes: (P,) corners of each polygon, 3 or more.
+
+    Returns:
+        (F, 3) indices into `corners`, and (F,) the polygon of each triangle.
+    """
+    if not np.isfinite(vertices).all():
+        raise ValueError("it has vertices that are NaN or infinite")
+    if len(corners) and (corners.min() < 0 or corners.max() >= len(vertices)):
+        raise ValueError("a face has a vertex that does not exist")
+    if (sizes < 3).any():
+        raise ValueError("a face has fewer than three corners")
+    starts = np.cumsum(sizes) - sizes
+    counts = sizes - 2
+    owner = np.repeat(np.arange(len(sizes)), counts)
+    step = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    first = starts[owner]
+    triangles = np.stack([first, first + step + 1, first + step + 2], axis=1)
+    for polygon in np.unique(owner[_turned(vertices[corners[triangles]], owner, sizes)]):
+        own = starts[polygon] + np.arange(sizes[polygon])
+        begin = np.searchsorted(owner, polygon)
+        triangles[begin : begin + counts[polygon]] = own[_cut(vertices[corners[own]])]
+    return triangles, owner
+
+
+def _turned(points: np.ndarray, owner: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Which triangles (F,) of points (F, 3, 3) of a fan look against their polygon: it is concave."""
+    normals = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
+    if (sizes == 3).all():
+        return np.zeros(len(owner), bool)
+    whole = np.stack([np.bincount(owner, axis, len(sizes)) for axis in normals.T], axis=1)
+    return (normals * whole[owner]).sum(axis=1) < 0
+
+
+def _cut(points: np.ndarray) -> np.ndarray:
+    """Triangles (N - 2, 3) of a concave polygon (N, 3)."""
+    if len(points) == 4:
+        return np.array([[1, 2, 3], [1, 3, 0]])  # by the other diagonal
+    if len(points) > MAX_CONCAVE:
+        raise ValueError(f"a concave face has {len(points)} corners")
+    return _ears(_flat(points))
+
+
+def _flat(points: np.ndarray) -> np.ndarray:
+    """A polygon's corners (N, 3) in its plane (N, 2), counter-clockwise."""
+    middle = points - points.mean(axis=0)
+    normal = np.cross(middle, np.roll(middle, -1, axis=0)).sum(axis=0)
+    across = np.eye(3)[np.abs(normal).argmin()]
+    x = np.cross(across, normal)
+    x, y = x / max(np.linalg.norm(x), 1e-300), np.cross(normal, x)
+    return np.stack([middle @ x, middle @ (y / max(np.linalg.norm(y), 1e-300))], axis=1)
+
+
+def _ears(points: np.ndarray) -> np.ndarray:
+    """Triangles (N - 2, 3) of a simple polygon (N, 2), counter-clockwise, by cutting off its ears."""
+    left, triangles = list(range(len(points))), []
+    while len(left) > 3:
+        for i in range(len(left)):
+            ear = [left[i - 1], left[i], left[(i + 1) % len(left)]]
+            if _is_ear(points, ear, left):
+                break
+        else:  # it crosses itself
+            ear, i = [left[-1], left[0], left[1]], 0
+        triangles.append(ear)
+        del left[i]
+    return np.array([*triangles, left])
+
+
+def _is_ear(points: np.ndarray, ear: list[int], left: list[int]) -> bool:
+    a, b, c = points[ear]
+    if _side(a, b, c) <= 0:
+        return False
+    others = points[[k for k in left if k not in ear]]
+    inside = (_side(a, b, others) >= 0) & (_side(b, c, others) >= 0) & (_side(c, a, others) >= 0)
+    return not inside.any()
+
+
+def _side(start: np.ndarray, end: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """Positive where points (..., 2) lie left of a line."""
+    along, to = end - start, points - start
+    return along[0] * to[..., 1] - along[1] * to[..., 0]

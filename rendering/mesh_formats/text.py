@@ -1,0 +1,49 @@
+"""Numbers and names of text files, whose encoding nobody states."""
+
+import codecs
+import os
+import warnings
+
+import numpy as np
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def plain(content: bytes) -> bytes:
+    """The text of a file in UTF-8 or an unknown encoding: without the mark that Windows puts before it."""
+    if content.startswith(_UTF16):
+        return content.decode("utf-16").encode()
+    return content.removeprefix(codecs.BOM_UTF8)
+
+
+def numbers(text: bytes) -> np.ndarray:
+    """The numbers (N,) float64 of a text that holds nothing else; a `ValueError` where it does."""
+    if not text.strip():
+        return np.empty(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # older versions of NumPy only warn of what is no number
+        return np.fromstring(text, sep=" ")
+
+
+def integers(text: bytes) -> np.ndarray:
+    """As `numbers`, whole ones (N,) int64."""
+    values = numbers(text)
+    if not (np.abs(values) < 2**53).all() or (values != np.trunc(values)).any():
+        raise ValueError("a number is not whole")
+    return values.astype(np.int64)
+
+
+def shown(name: bytes) -> str:
+    """A name as an error shows it."""
+    return name.decode("utf-8", errors="replace")
+
+
+def spellings(name: bytes) -> list[str]:
+    """What a file name may mean: as it stands, and in the encodings of older Windows."""
+    found = [os.fsdecode(name)]
+    for encoding in ("cp1252", "gbk"):
+        try:
+            found.append(name.decode(encoding))
+        except UnicodeDecodeError:
+            continue
+    return list(dict.fromkeys(found))
