@@ -19,7 +19,20 @@ from utils.images import read_image
 from utils.regions import box_mask, read_mask
 from utils.units import apparent_distance, guess_unit
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+SUFFIXES = (
+    ".png",
+    ".jpg",
+    ".jpeg",
+    ".tif",
+    ".tiff",
+    ".bmp",
+    ".webp",
+    ".pgm",
+    ".ppm",
+    ".heic",
+    ".heif",
+    ".avif",
+)
 
 
 @dataclass(frozen=True)
@@ -70,7 +83,7 @@ def find_photos(given: Sequence[Path]) -> list[Path]:
 
 def read_shot(path: Path, camera: CameraHint, where: PlaceHint, names: Sequence[str]) -> Shot:
     """A photo in which objects of these names are looked for."""
-    image = read_image(path)
+    image = read_image(path, upright=True)
     height, width = image.shape[1:]
     places = [Place(read_mask(mask, height, width)) for mask in where.masks]
     places += [Place(box_mask(box, height, width)) for box in where.boxes]

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from PIL import Image, ImageOps
+from PIL import Image
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
@@ -31,7 +31,7 @@ from utils.crop import crop_from_image, mask_boxes
 from utils.device import choose_device
 from utils.errors import InputError
 from utils.geometry import transform
-from utils.images import read_image
+from utils.images import photo_of, read_image
 from utils.regions import box_mask
 from utils.stopwatch import Stopwatch
 from utils.structs import Observation, Poses
@@ -306,10 +306,12 @@ def _load(file: Path, unit: str | float) -> tuple[Mesh, str | float]:
 def _pixels(image: Photo) -> Tensor:
     """(3, H, W) uint8 RGB."""
     if isinstance(image, Path | str):
-        return read_image(image)
+        return read_image(image, upright=True)
     if isinstance(image, Image.Image):
-        image = np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        image = photo_of(image)
+    if not isinstance(image, np.ndarray):
+        raise InputError(f"image of type {type(image).__name__}: give a file, a PIL image or an array")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise InputError(f"image of {image.dtype} and shape {image.shape}: give (H, W, 3) uint8, RGB")
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 

@@ -177,6 +177,28 @@ def test_photos_of_every_kind(estimator, tmp_path):
     assert all(np.allclose(pose, poses[0], atol=1e-6) for pose in poses)
 
 
+def test_pil_images_of_16_bits(estimator):
+    grey = PHOTO[..., 0]
+    photos = [Image.fromarray(grey), Image.fromarray(grey.astype(np.uint16) * 257)]
+    first, second = (estimator.estimate(photo, K, boxes=[BOX], objects=["box"])[0] for photo in photos)
+    assert np.array_equal(first.cam_from_obj, second.cam_from_obj)
+
+
+@pytest.mark.parametrize(
+    ("photo", "message"),
+    [
+        (PHOTO.astype(np.uint16), r"image of uint16 and shape \(120, 160, 3\): give \(H, W, 3\) uint8"),
+        (PHOTO[..., 0], r"shape \(120, 160\)"),
+        (PHOTO[:0], r"shape \(0, 160, 3\)"),
+        (PHOTO.tolist(), "image of type list: give a file"),
+        (Image.fromarray(PHOTO[..., 0] / np.float32(255)), "image has pixels of mode F"),
+    ],
+)
+def test_photos_that_cannot_be_used(estimator, photo, message):
+    with pytest.raises(InputError, match=message):
+        estimator.estimate(photo, K, boxes=[BOX], objects=["box"])
+
+
 def test_nothing_known_is_said_and_no_box_is_no_pose(estimator, caplog):
     poses = estimator.estimate(PHOTO, K)
     assert [pose.name for pose in poses] == ["box", "cone"]

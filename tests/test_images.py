@@ -1,11 +1,11 @@
-"""Image files of unusual kinds become RGB of 8 bits, or are refused by name."""
+"""Image files of unusual kinds become RGB of 8 bits, or are refused by name; what is done to them is told."""
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
 from utils.errors import InputError
-from utils.images import read_image
+from utils.images import photo_of, read_image, read_pixels
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
 GREY = RGB[..., 0]
@@ -31,11 +31,100 @@ def test_kinds_of_pixels(tmp_path, picture, name, expected):
     assert np.array_equal(read_image(tmp_path / name).permute(1, 2, 0).numpy(), expected)
 
 
+def rgb(path, **options) -> np.ndarray:
+    return read_image(path, **options).permute(1, 2, 0).numpy()
+
+
+def save_turned(path, orientation: int):
+    image = Image.fromarray(RGB)
+    exif = image.getexif()
+    exif[ExifTags.Base.Orientation] = orientation
+    image.save(path, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("name", ["photo.png", "photo.tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_turned_photos(tmp_path, caplog, name, orientation):
+    path = save_turned(tmp_path / name, orientation)
+    assert np.array_equal(rgb(path), RGB) and not caplog.text  # in data sets the stored pixels count
+    upright = ImageOps.exif_transpose(Image.open(path).copy())
+    assert np.array_equal(rgb(path, upright=True), np.array(upright))
+    told = f"{path} is turned upright ({upright.width}x{upright.height}), as its EXIF data say"
+    assert (told in caplog.text) == (orientation > 1)
+
+
+@pytest.mark.parametrize("name", ["photo.png", "photo.tif"])
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_a_picture_at_hand_is_its_file(tmp_path, name, orientation):
+    path = save_turned(tmp_path / name, orientation)
+    with Image.open(path) as image:
+        assert np.array_equal(photo_of(image), rgb(path, upright=True))
+
+
+@pytest.mark.parametrize(("bits", "told"), [(8, True), (12, True), (14, True), (16, False)])
+def test_16_bits_of_which_a_camera_uses_fewer(tmp_path, caplog, bits, told):
+    values = np.array([[0, 1 << (bits - 1), (1 << bits) - 1]], np.uint16)
+    image = Image.fromarray(values)
+    image.save(tmp_path / "photo.png")
+    assert np.array_equal(rgb(tmp_path / "photo.png")[..., 0], [[0, 128, 255]])
+    assert (f"photo.png has 16 bits, but no value above {values.max()}: read as" in caplog.text) == told
+    assert np.array_equal(photo_of(image)[..., 0], [[0, 128, 255]])
+    assert np.array_equal(read_pixels(tmp_path / "photo.png"), values)
+
+
+def test_tiff_of_12_bits(tmp_path):
+    Image.fromarray(np.zeros((1, 4), np.uint16)).save(tmp_path / "photo.tif")
+    with Image.open(tmp_path / "photo.tif") as image:
+        start = image.tag_v2[TiffImagePlugin.STRIPOFFSETS][0]
+    data = bytearray((tmp_path / "photo.tif").read_bytes())
+    bits = data.index(bytes.fromhex("0201 0300 0100 0000 1000"))  # the tag's number, type, count and value
+    data[bits + 8] = 12
+    data[start : start + 6] = bytes.fromhex("FFF800000010")
+    (tmp_path / "photo.tif").write_bytes(data)
+    assert rgb(tmp_path / "photo.tif")[..., 0].tolist() == [[255, 128, 0, 1]]
+
+
+def test_several_pictures_in_one_file(tmp_path, caplog):
+    frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+    frames[0].save(tmp_path / "two.tif", save_all=True, append_images=frames[1:])
+    assert np.array_equal(rgb(tmp_path / "two.tif"), RGB)
+    assert "two.tif holds 2 pictures: the first is taken" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.heic", b"\0\0\0\x24ftypheic" + bytes(99), "is a HEIC photo: convert it to JPEG"),
+        ("a.jpg", b"\0\0\0\x18ftypmif1" + bytes(99), "is a HEIC photo: convert it to JPEG"),
+        ("a.cr3", b"", "is a RAW photo: convert it to JPEG"),
+        ("a.jpg", b"", "is empty: download or create it again"),
+        ("a.jpg", b"no image", "cannot be read .*: download or create it again"),
+        # A header that claims 30000x30000 px, and one that claims 15000x11000.
+        ("a.ppm", b"P6 30000 30000 255\n", "more than 150 million pixels: shrink it"),
+        ("a.ppm", b"P6 15000 11000 255\n", "more than 150 million pixels: shrink it"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # as outside of tests
+def test_what_a_file_is(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"^image {tmp_path / name} .*{message}"):
+        read_image(tmp_path / name)
+
+
+def test_a_preview_of_a_raw_photo(tmp_path):
+    directory = TiffImagePlugin.ImageFileDirectory_v2()
+    directory[254] = 1  # NewSubfileType: a smaller copy of another picture
+    Image.fromarray(RGB).save(tmp_path / "a.tif", tiffinfo=directory)
+    with pytest.raises(InputError, match="RAW photo, of which only a preview can be read"):
+        read_image(tmp_path / "a.tif")
+
+
 def test_pixels_that_are_no_photo_are_refused(tmp_path):
     Image.fromarray(GREY.astype(np.float32)).save(tmp_path / "float.tif")
     (tmp_path / "text.png").write_text("no image")
     (tmp_path / "empty.jpg").write_bytes(b"")
-    problems = {"float.tif": "float32", "text.png": "cannot be read", "empty.jpg": "cannot be read"}
+    problems = {"float.tif": "fractional", "text.png": "cannot be read", "empty.jpg": "is empty"}
     for name, problem in (problems | {"missing.png": "not found", ".": "cannot be read"}).items():
         with pytest.raises(InputError, match=problem) as caught:
             read_image(tmp_path / name)

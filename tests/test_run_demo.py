@@ -12,7 +12,6 @@ from PIL import ExifTags, Image
 
 from demo import command
 from tests.small_bop import dump, load
-from utils.images import read_image
 from utils.regions import read_mask
 
 SMALL = [
@@ -236,16 +235,6 @@ def test_results_that_cannot_be_written(monkeypatch, capsys, inputs):
     with pytest.raises(SystemExit):
         run(monkeypatch, inputs, *CAMERA, "--box", "1", "1", "50", "50")
     assert "--out" in capsys.readouterr().err
-
-
-def test_a_photo_is_read_the_way_it_is_shown(tmp_path):
-    upright = np.zeros((40, 60, 3), np.uint8)
-    upright[:10] = 255
-    image = Image.fromarray(np.rot90(upright).copy())
-    exif = image.getexif()
-    exif[0x0112] = 6  # to be turned clockwise
-    image.save(tmp_path / "phone.png", exif=exif)
-    assert np.array_equal(read_image(tmp_path / "phone.png").permute(1, 2, 0).numpy(), upright)
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "opaque"])

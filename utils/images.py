@@ -1,55 +1,137 @@
-"""Reads photos of any kind that the data sets hold: PNG, JPEG and grey TIFF of 8 or 16 bits."""
+"""Reads photos and masks from files, as they are stored or, of a user's own, upright as viewers show them."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from utils.errors import InputError
+from utils.pixels import as_rgb, damaged, pixels_of, too_large
+from utils.tiff import stretch
 
+LOG = logging.getLogger(__name__)
 PHOTOS = {".jpg", ".jpeg", ".png"}
+RAW_SUFFIXES = {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"}
+SEVERAL_OF_ONE = ("MPO", "PSD")  # formats in which a photo's own copies and layers come after it
+# What files of kinds that Pillow does not read tell from their fifth byte on.
+KINDS = {
+    b"ftyphe": "HEIC",
+    b"ftypmif1": "HEIC",
+    b"ftypmsf1": "HEIC",
+    b"ftypav": "AVIF",
+    b"ftypcrx": "RAW",
+    b"JXL ": "JPEG XL",
+}
+USED_BITS = (8, 10, 12, 14)  # of cameras whose numbers stand in 16 bits as they are
 
 
-def read_image(path: Path | str) -> Tensor:
-    """RGB (3, H, W) uint8 of an image file; grey is repeated, 16 bits are scaled to 8, alpha is dropped."""
-    pixels = torch.from_numpy(_to_rgb(read_pixels(path), Path(path)))
-    return pixels.permute(2, 0, 1).contiguous()
+def read_image(path: Path | str, *, upright: bool = False) -> Tensor:
+    """RGB (3, H, W) uint8 of an image file; grey is repeated, 16 bits are scaled to 8, alpha is dropped.
+
+    Args:
+        upright: turn a photo that its EXIF data call turned, and say so. Without it the stored pixels count,
+            as they do in data sets.
+    """
+    rgb = as_rgb(_bright(read_pixels(path, upright=upright), f"image {path}"))
+    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
 
 
-def read_pixels(path: Path | str) -> np.ndarray:
+def photo_of(image: Image.Image, where: str = "image") -> np.ndarray:
+    """RGB (H, W, 3) uint8 of a picture at hand, the same as `read_image(..., upright=True)` of its file."""
+    return as_rgb(_bright(_turned_pixels(image, where, upright=True), where))
+
+
+def read_pixels(path: Path | str, *, upright: bool = False) -> np.ndarray:
     """An image file's own pixels, (H, W) or (H, W, channels), uint8 or uint16.
 
     Raises an `InputError` where the file is missing, damaged or no image.
     """
+    with _opened(Path(path)) as image:
+        return _turned_pixels(image, f"image {path}", upright=upright)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    where = f"image {path}"
+    if path.suffix.lower() in RAW_SUFFIXES:
+        raise InputError(f"{where} is a RAW photo: convert it to JPEG")
     try:
-        with Image.open(path) as image:
-            image = ImageOps.exif_transpose(image)  # as viewers show it, and as boxes are read off
-            if image.mode in ("1", "P", "PA", "CMYK", "YCbCr"):
-                image = image.convert("RGB")
-            pixels = np.array(image)
+        image = Image.open(path)
     except FileNotFoundError:
-        raise InputError(f"image {path} not found: correct the path or download it again") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"image {path} cannot be read ({error}): download or create it again") from None
-    pixels = pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
-    if pixels.dtype not in (np.uint8, np.uint16):
-        raise InputError(f"image {path} has pixels of type {pixels.dtype}: save it with 8 or 16 bits")
+        raise InputError(f"{where} not found: correct the path or download it again") from None
+    except Image.DecompressionBombError:
+        raise too_large(where) from None
+    except UnidentifiedImageError as error:
+        raise _unknown(path, error) from None
+    except Exception as error:  # as in `pixels_of`
+        raise damaged(where, error) from None
+    with image:
+        yield image
+
+
+def _unknown(path: Path, error: Exception) -> InputError:
+    """Why Pillow cannot tell what a file is."""
+    with path.open("rb") as file:
+        start = file.read(12)
+    kind = next((kind for mark, kind in KINDS.items() if start[4:].startswith(mark)), None)
+    if kind:
+        return InputError(f"image {path} is a {kind} photo: convert it to JPEG")
+    if not start:
+        return InputError(f"image {path} is empty: download or create it again")
+    return damaged(f"image {path}", error)
+
+
+def _turned_pixels(image: Image.Image, where: str, *, upright: bool) -> np.ndarray:
+    """The pixels as `pixels_of` has them, turned as the EXIF data say, or just not."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        animated = getattr(image, "is_animated", False) and image.format not in SEVERAL_OF_ONE
+    except Exception as error:  # as in `pixels_of`
+        raise damaged(where, error) from None
+    if animated:
+        LOG.warning("%s holds %d pictures: the first is taken", where, image.n_frames)
+    pixels = pixels_of(image, where)
+    turned_by_pillow = isinstance(image, TiffImagePlugin.TiffImageFile)
+    if turned_by_pillow and not upright:
+        return turned(pixels, {6: 8, 8: 6}.get(orientation, orientation))
+    if upright and not turned_by_pillow:
+        pixels = turned(pixels, orientation)
+    if upright and orientation in range(2, 9):
+        height, width = pixels.shape[:2]
+        LOG.warning(
+            "%s is turned upright (%dx%d), as its EXIF data say: K, boxes and masks must be of that",
+            *(where, width, height),
+        )
     return pixels
 
 
-def _to_rgb(pixels: np.ndarray, path: Path) -> np.ndarray:
-    if pixels.dtype == np.uint16:
-        pixels = ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    channels = pixels.shape[2]
-    if channels in (1, 2):  # grey, grey with alpha
-        return pixels[..., :1].repeat(3, axis=2)
-    if channels in (3, 4):
-        return pixels[..., :3]
-    raise InputError(f"image {path} has {channels} channels: save it as RGB or grey")
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Stored pixels (H, W, ...) upright, by EXIF's orientation from 1 to 8; others mean nothing."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels
+
+
+def _bright(pixels: np.ndarray, where: str) -> np.ndarray:
+    """A photo's pixels, those of 16 bits scaled by what a camera of fewer bits makes use of; says so.
+
+    As they are, they would look black.
+    """
+    top = int(pixels.max()) if pixels.dtype == np.uint16 else 0
+    bits = next((bits for bits in USED_BITS if 0 < top < 1 << bits), 16)
+    if bits == 16:
+        return pixels
+    LOG.warning("%s has 16 bits, but no value above %d: read as %d bits", where, top, bits)
+    return stretch(pixels, bits)
 
 
 def find_photos(folder: Path | str, option: str) -> list[Path]:

@@ -40,7 +40,7 @@ def pixels_of(image: Image.Image, where: str) -> np.ndarray:
     except InputError:
         raise
     except Exception as error:  # damaged data lead Pillow's many readers to any of Python's errors
-        raise InputError(f"{where} cannot be read ({error}): download or create it again") from None
+        raise damaged(where, error) from None
     if has_16_bits and pixels.dtype == np.uint8 and pixels.max() < 64:
         raise InputError(
             f"{where} has 16-bit colours of which only the darkest quarter is used, as of a camera of fewer "
@@ -68,6 +68,10 @@ def check_size(image: Image.Image, where: str) -> None:
 
 def too_large(where: str) -> InputError:
     return InputError(f"{where} has more than {MAX_PIXELS / 1e6:.0f} million pixels: shrink it")
+
+
+def damaged(where: str, error: Exception) -> InputError:
+    return InputError(f"{where} cannot be read ({error}): download or create it again")
 
 
 def _has_16_bits(image: Image.Image) -> bool:

@@ -33,7 +33,7 @@ def read_mask(path: Path, height: int, width: int) -> Tensor:
 
     Raises an `InputError` for one of another size than the photo, or empty.
     """
-    pixels = read_pixels(path)
+    pixels = read_pixels(path, upright=True)  # as its photo is
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     has_alpha = pixels.shape[-1] in (2, 4)
     # Of a cut-out the alpha channel is the mask, unless it says nothing.
