@@ -11,13 +11,14 @@ from pathlib import Path
 from evaluation.after_run import check_truth, score_run
 from evaluation.bop_run import objects_of, open_dataset, run_dataset, stages_of, tested_set
 from model.compiling import compile_network
-from model.factory import prepare_network
+from model.factory import features_dir, prepare_network
 from model.picopose import PicoPose
 from utils import layouts
 from utils.config import METHODS, Config, load_config, to_yaml
 from utils.device import choose_device
 from utils.distributed import join
 from utils.errors import InputError, exits_cleanly
+from utils.files import remove_leftovers
 from utils.stopwatch import Stopwatch
 
 LOG = logging.getLogger("run_test")
@@ -57,7 +58,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
-@exits_cleanly
+@exits_cleanly(stopped="stopped: the same command goes on from here")
 def main() -> None:
     arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -73,6 +74,8 @@ def main() -> None:
     for tested in sets if arguments.score else []:
         check_truth(tested)  # better told now than after the run
     datasets = [open_dataset(tested, config) for tested in sets]  # so is what another data set lacks
+    if world.rank == 0:
+        remove_leftovers(run_dir, features_dir(config), Path(config.log_dir) / "templates")
     objects = [objects_of(config, dataset, world) for dataset in datasets]
     for tested, dataset, things in zip(sets, datasets, objects, strict=True):
         stopwatch = Stopwatch(running=arguments.profile)

@@ -7,6 +7,7 @@ import json
 import logging
 import math
 import re
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Self
 
 import torch
 
-from utils.errors import InputError
+from utils.errors import MALFORMED, InputError
 from utils.files import read_json, write_atomically
 from utils.structs import Matches, Observation, Poses
 
@@ -48,9 +49,18 @@ class ImageResult:
     seconds: float  # detection included
     estimates: tuple[Estimate, ...]
     phases: Mapping[str, float] = field(default_factory=dict)  # s, what `seconds` is made up of
+    inputs: Mapping[str, str] = field(default_factory=dict)  # digests of what the poses depend on, by name
 
     @classmethod
-    def of(cls, observation: Observation, poses: Poses, *, seconds: float, stage: int) -> Self:
+    def of(
+        cls,
+        observation: Observation,
+        poses: Poses,
+        *,
+        seconds: float,
+        stage: int,
+        inputs: Mapping[str, str] | None = None,
+    ) -> Self:
         """The result of an observation; `seconds` were spent on its poses, `stage` is the run's last one.
 
         A pose with numbers that are not finite is left out, with a warning: to BOP it is a missing one.
@@ -64,7 +74,9 @@ class ImageResult:
                 _LOG.warning("%s: the pose is not finite and is left out", place)
         phases = {"detection": observation.seconds, "poses": seconds}
         total = sum(phases.values())
-        return cls(observation.scene_id, observation.im_id, total, tuple(estimates), phases)
+        return cls(
+            observation.scene_id, observation.im_id, total, tuple(estimates), phases, dict(inputs or {})
+        )
 
     @property
     def image(self) -> tuple[int, int]:
@@ -182,25 +194,23 @@ def read_details(path: Path | str) -> list[Details]:
     entries = read_json(path, remedy=remedy)
     try:
         return [_details(entry) for entry in entries]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise InputError(f"{path} is no side file of a result file ({error!r}): {remedy}") from None
 
 
 def _details(entry: dict) -> Details:
-    matches = tuple(tuple(map(float, match)) for match in entry["matches"])
-    if any(len(match) != 4 or not all(map(math.isfinite, match)) for match in matches):
-        raise ValueError("a match is not four finite numbers")
-    confidence = None if entry["confidence"] is None else float(entry["confidence"])
+    matches = tuple(_numbers(match, 4) for match in entry["matches"])
+    confidence = None if entry["confidence"] is None else _number(entry["confidence"])
     if confidence is not None and not 0 <= confidence <= 1:
         raise ValueError(f"a confidence is {confidence}, which is no probability")
     return Details(
         confidence=confidence,
-        detection_score=float(entry["detection_score"]),
-        inlier_ratio=float(entry["inlier_ratio"]),
-        template=int(entry["template"]),
-        stage=int(entry["stage"]),
+        detection_score=_number(entry["detection_score"]),
+        inlier_ratio=_number(entry["inlier_ratio"]),
+        template=_integer(entry["template"]),
+        stage=_integer(entry["stage"]),
         matches=matches,
-        phases={str(name): float(seconds) for name, seconds in entry["phases"].items()},
+        phases={str(name): _number(seconds) for name, seconds in entry["phases"].items()},
     )
 
 
@@ -210,11 +220,46 @@ def to_json(result: ImageResult) -> dict:
 
 
 def from_json(entry: dict) -> ImageResult:
-    """The inverse of `to_json`."""
-    estimates = tuple(_estimate(estimate) for estimate in entry["estimates"])
-    return ImageResult(**entry | {"estimates": estimates})
+    """The inverse of `to_json`; raises one of `utils.errors.MALFORMED` for what it cannot have written."""
+    return ImageResult(
+        scene_id=_integer(entry["scene_id"]),
+        im_id=_integer(entry["im_id"]),
+        seconds=_number(entry["seconds"]),
+        estimates=tuple(map(_estimate, entry["estimates"])),
+        phases={str(name): _number(seconds) for name, seconds in entry["phases"].items()},
+        inputs={str(name): str(digest) for name, digest in entry.get("inputs", {}).items()},
+    )
 
 
 def _estimate(entry: dict) -> Estimate:
-    numbers = {key: tuple(entry[key]) for key in ("rotation", "translation")}
-    return Estimate(**entry | numbers | {"matches": tuple(map(tuple, entry["matches"]))})
+    confidence = entry["confidence"]
+    return Estimate(
+        obj_id=_integer(entry["obj_id"]),
+        score=_number(entry["score"]),
+        confidence=None if confidence is None else _number(confidence),
+        rotation=_numbers(entry["rotation"], 9),
+        translation=_numbers(entry["translation"], 3),
+        detection_score=_number(entry["detection_score"]),
+        inlier_ratio=_number(entry["inlier_ratio"]),
+        template=_integer(entry["template"]),
+        stage=_integer(entry["stage"]),
+        matches=tuple(_numbers(match, 4) for match in entry["matches"]),
+    )
+
+
+def _numbers(values: list, count: int) -> tuple[float, ...]:
+    if len(values) != count:
+        raise ValueError(f"{len(values)} numbers in place of {count}")
+    return tuple(map(_number, values))
+
+
+def _number(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{reprlib.repr(value)} is no finite number")
+    return value
+
+
+def _integer(value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{reprlib.repr(value)} is no number to count by")
+    return value

@@ -17,10 +17,11 @@ import numpy as np
 from demo.results import Results, results_of
 from demo.shots import CameraHint, PlaceHint, Shot, find_photos, read_shot, unit_of
 from model.estimator import ObjectPose, PoseEstimator
+from model.factory import features_dir
 from rendering.renderer import Renderer
 from utils.device import choose_device
 from utils.errors import InputError, exits_cleanly
-from utils.files import write_atomically
+from utils.files import make_folder, remove_leftovers, write_atomically
 from utils.verdict import verdict
 
 LOG = logging.getLogger(__name__)
@@ -105,7 +106,8 @@ def serve(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes the poses in the photos, and the pictures."""
-    make_folder(arguments.out)
+    make_folder(arguments.out)  # now, not after the work is done
+    remove_leftovers(arguments.out)
     names, photos = object_names(arguments.mesh), find_photos(arguments.image)
     camera = CameraHint(arguments.camera, arguments.K, arguments.fov)
     where = PlaceHint(
@@ -146,14 +148,6 @@ def one_for_each(option: str, values: Sequence[str] | None, meshes: Sequence[Pat
     return list(values) if values is not None else [None] * len(meshes)
 
 
-def make_folder(folder: Path) -> None:
-    """Makes the folder of the results now, not after the work is done."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--out {folder}: cannot be made ({error.strerror}); name another folder") from None
-
-
 def make_estimator(arguments: argparse.Namespace) -> PoseEstimator:
     estimator = PoseEstimator(
         arguments.checkpoint_path,
@@ -161,6 +155,7 @@ def make_estimator(arguments: argparse.Namespace) -> PoseEstimator:
         device=choose_device(arguments.gpus),
         overrides=arguments.overrides,
     )
+    remove_leftovers(features_dir(estimator.config))
     estimator.stopwatch.running = arguments.profile
     return estimator
 
@@ -223,5 +218,6 @@ def write(folder: Path, results: Results) -> None:
 
 
 def write_picture(path: Path, rgb: np.ndarray) -> None:
+    _, content = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     with write_atomically(path) as temporary:
-        cv2.imwrite(str(temporary), cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+        temporary.write_bytes(content)

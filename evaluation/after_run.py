@@ -15,6 +15,7 @@ from utils.errors import InputError
 from utils.files import read_json
 
 _LOG = logging.getLogger(__name__)
+SCORE_FILES = ("scores.json", "report.html")
 _ANNOTATIONS = ("scene_gt.json", "scene_gt_info.json", "scene_camera.json")
 
 
@@ -42,6 +43,8 @@ def score_run(
         required: raise an `InputError` where a data set cannot be scored.
     """
     scores: dict[str, Scores] = {}
+    for name in SCORE_FILES:  # of another truth, if they are not made anew
+        (run_dir / name).unlink(missing_ok=True)
     for tested in sets:
         try:
             check_truth(tested)

@@ -1,14 +1,16 @@
 """One run on a BOP data set: its images through the stages, their poses into the CSV that BOP accepts.
 
-What a run leaves unfinished is gone on with: every image is in a journal as soon as it is done.
+What a run leaves unfinished is gone on with: every image is in a journal as soon as it is done, with digests
+of what its poses were made from. Images of which anything has changed since are done again.
 """
 
-import hashlib
 import json
 import logging
 import os
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -16,14 +18,14 @@ import torch
 from tqdm import tqdm
 
 from datasets.bop import BopTestSet
-from datasets.journal import Journal, read_journals
+from datasets.journal import Fingerprint, Journal, read_journals, write_journal
 from datasets.results import ImageResult, csv_name, write_csv, write_details
 from datasets.templates import Templates, TemplateSet
+from evaluation.after_run import SCORE_FILES
 from evaluation.cases import TestedSet
-from model.confidence import CALIBRATION
+from evaluation.inputs import digest, inputs_of, inputs_of_all
 from model.factory import make_confidence, make_render_match, make_stage
 from model.picopose import PicoPose
-from model.rendermatch.weights import WEIGHT_FILES
 from model.stage import Stage
 from rendering.mesh_digest import mesh_digest
 from rendering.mesh_files import MeshFiles
@@ -33,12 +35,12 @@ from utils import layouts
 from utils.config import Config, to_yaml
 from utils.distributed import World
 from utils.errors import InputError
-from utils.files import write_atomically
+from utils.files import locked, write_atomically
 from utils.prefetch import prefetch
 from utils.stopwatch import Stopwatch
+from utils.structs import Observation
 
 LOG = logging.getLogger(__name__)
-TEMPLATE_RECORDS = (layouts.template_digest, layouts.template_poses)  # small files that tell templates apart
 
 
 def tested_set(name: str, config: Config, run_dir: Path) -> TestedSet:
@@ -119,25 +121,71 @@ def run_dataset(
     world: World,
     stopwatch: Stopwatch,
 ) -> None:
-    """Runs one data set, or what an interrupted run left of it, and writes its CSV."""
-    fingerprint = fingerprint_of(config, dataset)
-    journals = run_dir / f"{tested.name}_journal"
-    done = read_journals(journals, fingerprint)
-    # Images are dealt out before the finished ones are left out, so that every process deals alike.
-    own = range(world.rank, len(dataset), world.size)
-    missing = [i for i in own if (dataset.images[i].scene_id, dataset.images[i].im_id) not in done]
-    if done:
-        LOG.info("%s: %d of %d images are taken from an earlier run", tested.name, len(done), len(dataset))
-    with Journal(journals, fingerprint, rank=world.rank) as journal:
-        run_images(dataset, missing, stages, journal.append, stopwatch, last=config.test.stage)
-    world.barrier()
-    if world.rank == 0:
-        results = read_journals(journals, fingerprint)
-        ordered = [results[image.scene_id, image.im_id] for image in dataset.images]
-        write_csv(tested.csv, ordered)
-        write_details(tested.csv.with_suffix(".json"), ordered)
-        with write_atomically(run_dir / "config.yaml") as temporary:
-            temporary.write_text(to_yaml(config), encoding="utf-8")
+    """Runs one data set, or what an interrupted run left of it, and writes its CSV.
+
+    Raises an `InputError` where another program is at it, or has been with other options or weights.
+    """
+    fingerprint, journals = fingerprint_of(config, dataset), run_dir / f"{tested.name}_journal"
+    refusal = "another run is at work in it: wait for its end, or name another log_dir or version_id"
+    with locked(journals, refusal) if world.rank == 0 else nullcontext():
+        if world.rank == 0:
+            take_over(journals, fingerprint, tested, dataset)
+        world.barrier()
+        done = read_journals(journals, fingerprint)
+        # Images are dealt out before the finished ones are left out, so that every process deals alike.
+        own = range(world.rank, len(dataset), world.size)
+        missing = [i for i in own if _image(dataset, i) not in done]
+        with Journal(journals, fingerprint, rank=world.rank) as journal:
+            run_images(dataset, missing, stages, journal.append, stopwatch, last=config.test.stage)
+        world.barrier()
+        if world.rank == 0:
+            _write_results(tested, dataset, read_journals(journals, fingerprint), config)
+
+
+def take_over(journals: Path, fingerprint: Fingerprint, tested: TestedSet, dataset: BopTestSet) -> None:
+    """Keeps those finished images of earlier runs that would come out alike now, and says how many they are.
+
+    Results that the run is about to make anew are removed at once, so that none outlive their inputs.
+    """
+    found = read_journals(journals, fingerprint)
+    indices = [i for i in range(len(dataset)) if _image(dataset, i) in found]
+    kept, changes = [], Counter()
+    for i, inputs in zip(indices, inputs_of_all(dataset, indices), strict=True):
+        result = found[_image(dataset, i)]
+        if inputs == result.inputs:
+            kept.append(result)
+        changes.update(name for name in inputs if inputs[name] != result.inputs.get(name))
+    if changes:
+        told = ", ".join(f"{name} of {count}" for name, count in sorted(changes.items()))
+        again = len(indices) - len(kept)
+        LOG.info("%s: %d images are not as they were and are done again: other %s", tested.name, again, told)
+    if kept:
+        share = f"{len(kept)} of {len(dataset)}" if len(kept) < len(dataset) else f"all {len(dataset)}"
+        LOG.info("%s: %s images are taken from an earlier run", tested.name, share)
+    if found:
+        write_journal(journals, fingerprint, kept)
+    if len(kept) < len(dataset):
+        for path in (*tested.files, *(journals.parent / name for name in SCORE_FILES)):
+            path.unlink(missing_ok=True)
+
+
+def _write_results(
+    tested: TestedSet, dataset: BopTestSet, results: dict[tuple[int, int], ImageResult], config: Config
+) -> None:
+    ordered = [results.get(_image(dataset, i)) for i in range(len(dataset))]
+    if None in ordered:
+        raise InputError(
+            f"{tested.csv.parent}: images of other processes are missing; all must share log_dir"
+        )
+    write_csv(tested.csv, ordered)
+    write_details(tested.csv.with_suffix(".json"), ordered)
+    with write_atomically(tested.csv.with_suffix(".yaml")) as temporary:
+        temporary.write_text(to_yaml(config), encoding="utf-8")
+
+
+def _image(dataset: BopTestSet, index: int) -> tuple[int, int]:
+    """(scene_id, im_id)."""
+    return dataset.images[index].scene_id, dataset.images[index].im_id
 
 
 def run_images(
@@ -150,8 +198,12 @@ def run_images(
     last: int,
 ) -> None:
     """Sends images through the stages, one at a time; time spent on preparing an object is not an image's."""
+
+    def load(index: int) -> tuple[dict[str, str], Observation]:
+        return inputs_of(dataset, index), dataset[index]
+
     with tqdm(total=len(indices), desc=dataset.name, unit="image") as progress:
-        for observation in stopwatch.over("wait for the photo", prefetch(dataset.__getitem__, indices)):
+        for inputs, observation in stopwatch.over("wait for the photo", prefetch(load, indices)):
             with stopwatch("prepare objects"):
                 for stage in stages:
                     stage.onboard(observation.obj_ids.unique().tolist())
@@ -161,7 +213,7 @@ def run_images(
             poses = poses.to("cpu")
             seconds = time.perf_counter() - start
             with stopwatch("write"):
-                finished(ImageResult.of(observation, poses, seconds=seconds, stage=last))
+                finished(ImageResult.of(observation, poses, seconds=seconds, stage=last, inputs=inputs))
             progress.set_postfix_str(f"{seconds:.2f} s/image")
             progress.update()
 
@@ -213,35 +265,40 @@ def template_jobs(config: Config, dataset: BopTestSet, folder: Path) -> list[Job
 
 
 def fingerprint_of(config: Config, dataset: BopTestSet) -> dict[str, str]:
-    """Everything that the poses of a run and their confidence depend on, by name."""
-    files = {"checkpoint": config.checkpoint, "detections": dataset.detections.path}
-    pretrained = b"".join(path.read_bytes() for path in (*WEIGHT_FILES, CALIBRATION))
+    """What a run is about, by name: another one's poses are not to be replaced by its own.
+
+    Targets and detections count by their names here; by what they say of an image they are its inputs.
+    """
+    targets = config.test_dataset.targets
+    weights = {"checkpoint": config.checkpoint, "backbone": config.model.pretrained}
     return {
         "method": json.dumps([config.method, asdict(config.rendermatch)]),
         "dataset": dataset.name,
-        "images": _digest(json.dumps([(i.scene_id, i.im_id, i.instances) for i in dataset.images]).encode()),
+        "targets file": Path(targets).name if targets else "the data set's",
+        "detections file": dataset.detections.path.name,
         "model": json.dumps(asdict(config.model)),
         "test": json.dumps(asdict(config.test)),
-        "mesh or template": _digest(_objects_digest(config, dataset).encode()),
-        "pretrained": _digest(pretrained),
-        **{key: _digest(Path(path).read_bytes()) if path else "none" for key, path in files.items()},
+        "meshes or templates": digest(_objects_digest(config, dataset).encode()),
+        **{key: _file_digest(path) for key, path in weights.items()},
     }
+
+
+def _file_digest(path: str | None) -> str:
+    return digest(Path(path).read_bytes()) if path and Path(path).is_file() else str(path)
 
 
 def _objects_digest(config: Config, dataset: BopTestSet) -> str:
     """Tells the templates that are used and the meshes that there are."""
     parts = []
     if config.method == "picopose":  # the templates must be there
-        folder = layouts.templates_dir(templates_root(config, dataset.name), dataset.name)
+        root = templates_root(config, dataset.name)
+        folder = layouts.templates_dir(root, dataset.name)
         names = [f"{obj_id:06d}" for obj_id in dataset.objects]
-        records = [path(folder, name) for name in names for path in TEMPLATE_RECORDS]
-        parts += [_digest(path.read_bytes()) for path in records if path.is_file()]
+        parts += [Templates(root, dataset.name, name).digest() for name in names]
+        parts += [digest(layouts.template_poses(folder, name).read_bytes()) for name in names]
     try:
-        parts += [mesh_digest(file.path) for file in mesh_files(config, dataset).values()]
+        # Without the version of the way of drawing, which is the program's and so among the images' inputs.
+        parts += [mesh_digest(file.path).split()[-1] for file in mesh_files(config, dataset).values()]
     except InputError:  # `objects_of` has told what follows
         parts.append("no meshes")
     return " ".join(parts)
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]

@@ -34,6 +34,11 @@ class TestedSet:
     targets: Path  # target list
     templates: Path | None  # data folder that `datasets.templates.Templates` reads from, if any is
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The result file, and what a run writes beside it: what speaks for its poses, its configuration."""
+        return tuple(self.csv.with_suffix(suffix) for suffix in (".csv", ".json", ".yaml"))
+
     def details(self, count: int) -> list[Details] | None:
         """The side file's `count` entries; None for a result file without one."""
         path = self.csv.with_suffix(".json")

@@ -92,7 +92,7 @@ def make_stage(
     test, runtime = config.test, config.runtime
     batch = runtime.batch or automatic_batch(network.bytes_per_hypothesis, next(network.parameters()).device)
     bf16 = next(network.parameters()).is_cuda if test.bf16 is None else test.bf16
-    store = TemplateStore(_features_dir(config), network, source, batch=batch, bf16=bf16)
+    store = TemplateStore(features_dir(config), network, source, batch=batch, bf16=bf16)
     return PicoPoseStage(
         network,
         TemplateBank(network, store, memory=runtime.template_memory * GIGABYTE, dense=test.stage == 3),
@@ -115,7 +115,7 @@ def make_render_match(
     return RenderMatchStage(
         imagenet,
         Matcher(load_xfeat().to(device), batch=config.runtime.batch or FEATURE_BATCH),
-        ViewBank(_features_dir(config), imagenet, source, n_views=config.test.views, memory=memory),
+        ViewBank(features_dir(config), imagenet, source, n_views=config.test.views, memory=memory),
         source,
         hypotheses=config.test.hypotheses,
         turns=config.rendermatch.turns,

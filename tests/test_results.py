@@ -273,7 +273,7 @@ def test_nothing_begun_is_nothing_finished(tmp_path):
     ("fingerprint", "text", "problem"),
     [
         (FINGERPRINT | {"stage": 2}, None, "another stage: name another log_dir"),
-        (FINGERPRINT | {"views": 42}, None, "another views"),
+        (FINGERPRINT | {"seed": 1, "views": 42}, None, "another seed: name"),
         (FINGERPRINT, "[1]\n", "does not begin like a journal"),
         (FINGERPRINT, "scene_id,im_id\n", "does not begin like a journal"),
         (FINGERPRINT, json.dumps({"fingerprint": FINGERPRINT}) + "\n{}\n", "line 2 is damaged"),

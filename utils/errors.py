@@ -1,23 +1,80 @@
 """Errors that a user can mend: one line that names the file or option and the remedy, exit code 2."""
 
+import errno
 import functools
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+# What Python raises where data from outside are not as they should be; one tuple for all who convert them.
+MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+_OUT_OF_MEMORY = ("OutOfMemory", "can't allocate memory", "Insufficient memory")  # of torch and of OpenCV
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class InputError(ValueError):
     """A file or option that cannot be used; the message is one line that names it and the remedy."""
 
 
-def exits_cleanly(main: Callable) -> Callable:
-    """Decorates a program's `main`: an `InputError` becomes its one line on stderr and exit code 2."""
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which ends the program as Ctrl-C does: what it began is cleared away."""
+
+
+def exits_cleanly(main: Callable | None = None, *, stopped: str = "stopped") -> Callable:
+    """Decorates a program's `main`, so that whatever a user can mend ends it with one line on stderr.
+
+    Exit codes: 2 for an `InputError`, a full disk or a want of memory; 130 after Ctrl-C and 143 after
+    SIGTERM, with the line `stopped`.
+    """
+    if main is None:
+        return functools.partial(exits_cleanly, stopped=stopped)
 
     @functools.wraps(main)
     def wrapper(*args, **kwargs):
         try:
-            return main(*args, **kwargs)
-        except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            with _terminated():
+                return main(*args, **kwargs)
+        except KeyboardInterrupt as error:
+            print(f"\n{stopped}", file=sys.stderr)
+            sys.exit(128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT))
+        except Exception as error:
+            if (line := _mendable(error)) is None:
+                raise
+            print(f"error: {line}", file=sys.stderr)
             sys.exit(2)
 
     return wrapper
+
+
+def _mendable(error: Exception) -> str | None:
+    """The line for an error that a user can mend; None for others, which are the program's own."""
+    if isinstance(error, InputError):
+        return str(error)
+    if isinstance(error, OSError) and error.errno in DISK_FULL:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}{os.strerror(error.errno)}: free some, or write elsewhere"
+    text = str(error).split("\n")[0]
+    if isinstance(error, MemoryError) or any(words in f"{type(error)} {text}" for words in _OUT_OF_MEMORY):
+        return f"out of memory ({text or 'none left'}): end other programs, or give smaller files and photos"
+    return None
+
+
+@contextmanager
+def _terminated() -> Iterator[None]:
+    """SIGTERM becomes `Terminated`; not in a process of torchrun's, which may be waiting for the others."""
+    alone = os.environ.get("WORLD_SIZE", "1") == "1"
+    if not alone or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(_number: int, _frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

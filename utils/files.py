@@ -3,19 +3,25 @@
 Every reader and writer of the program goes through these functions.
 """
 
+import fcntl
 import json
+import logging
 import os
 import re
 import reprlib
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from utils.errors import InputError
+from utils.errors import DISK_FULL, InputError
 
+_LOG = logging.getLogger(__name__)
 _CHUNK = 1 << 20  # characters
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]*)?")  # the names that `write_atomically` makes
+_NEARLY_NOTHING = 1 << 16  # bytes free on a disk that a writer has just filled
 _GAP = re.compile(r"[\s,]*")
 
 
@@ -81,13 +87,108 @@ def _is_finite(value: Any) -> bool:
 def write_atomically(path: Path | str) -> Iterator[Path]:
     """Yields a temporary path beside `path`; it becomes `path` when the block ends without an error.
 
-    The temporary name keeps the suffix, by which image writers choose their format; folders are made.
+    The temporary name keeps the suffix, by which image writers choose their format; folders are made. What a
+    killed process leaves of it is known by its name and by having no lock, see `remove_leftovers`.
+
+    Raises an `InputError` where the disk is full, with its name, or where nothing can be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex[:8]}.tmp{path.suffix}")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with _held(temporary):
+            yield temporary
+            os.replace(temporary, path)
+    except Exception as error:
+        if (told := write_error(path, error)) is None:
+            raise
+        raise told from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _held(temporary: Path) -> Iterator[None]:
+    """Makes the file, with a lock that ends with the process however it ends."""
+    handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+    try:
+        _lock(handle)
+        yield
+    finally:
+        os.close(handle)
+
+
+def write_error(path: Path, error: Exception) -> InputError | None:
+    """What a failure to write `path` means to a user; None for an error that has nothing to do with it.
+
+    Libraries tell of a full disk in words of their own, so the space that is left is looked at.
+    """
+    if isinstance(error, InputError):
+        return None
+    number = getattr(error, "errno", None)
+    if number is not None and number not in DISK_FULL:
+        ours = Path(getattr(error, "filename", None) or path).parent == path.parent
+        reason = f"{path} cannot be written ({os.strerror(number)}): name another folder"
+        return InputError(reason) if ours else None
+    disk = path.parent.resolve()
+    while not (disk.exists() and os.path.ismount(disk)):
+        disk = disk.parent
+    free = shutil.disk_usage(disk).free
+    if number in DISK_FULL or free < _NEARLY_NOTHING:
+        left = f"{free / 1e6:.1f} MB free on the disk at {disk}"
+        return InputError(f"{path} does not fit, {left}: free some, or name another folder")
+    return None
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it; an `InputError` where that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be made ({error.strerror}): name another folder") from None
+
+
+@contextmanager
+def locked(folder: Path, refusal: str) -> Iterator[None]:
+    """Keeps other programs out of a folder, which is made; an `InputError` with `refusal` if one is in it."""
+    make_folder(folder)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if not _lock(handle):
+            raise InputError(f"{folder}: {refusal}")
+        yield
+    finally:
+        os.close(handle)
+
+
+def remove_leftovers(*folders: Path) -> None:
+    """Removes, from folders and those below, what processes that were killed have left half written."""
+    for folder in folders:
+        found = [path for path in folder.rglob(".*.tmp*") if _TEMPORARY.fullmatch(path.name)]
+        removed = sum(map(_remove_if_left, found))
+        if removed:
+            _LOG.info("%s: %d files that a killed run has left half written are removed", folder, removed)
+
+
+def _remove_if_left(path: Path) -> bool:
+    try:
+        handle = os.open(path, os.O_RDWR)
+    except OSError:  # finished meanwhile, or another user's
+        return False
+    try:
+        if left := _lock(handle):
+            path.unlink(missing_ok=True)
+        return left
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Whether no other process holds the file or folder; where the file system has no locks, none does."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
