@@ -118,11 +118,13 @@ class PoseEstimator:
         """The stage that estimates poses."""
         if self.config.method == "rendermatch":
             stage = make_render_match(self._views, self.config, device, self.stopwatch)
-            self._prepares = stage.views
+            self._prepares = self._bank = stage.views
             return stage
         network = prepare_network(self.config.model, self.config.checkpoint).to(device)
         self._prepares = MeshTemplates(self._centred, self.config.test.views, network.size)
-        return make_stage(network, self._prepares, self.config, self.stopwatch)
+        stage = make_stage(network, self._prepares, self.config, self.stopwatch)
+        self._bank = stage.templates
+        return stage
 
     def add_object(
         self,
@@ -153,20 +155,39 @@ class PoseEstimator:
             symmetry = read_symmetry(file)
         added = PreparedObject(self._added, name, loaded, unit, diameter(loaded.vertices), centre, symmetry)
         LOG.info("%s: %s", where, describe(added.diameter, unit))
-        self._centred[added.index] = replace(loaded, vertices=loaded.vertices - np.float32(centre))
-        self._prepares.progress = progress
-        with self.stopwatch("prepare the objects"):
-            for stage in self._stages:
-                stage.onboard([added.index])
+        self._added += 1  # an index is never that of two meshes, even where preparing one fails
+        self._prepare(added, progress)
         if name in self.objects:
             self.remove_object(name)
         self.objects[name] = added
-        self._added += 1
         return self
 
     def remove_object(self, name: str) -> None:
-        """Forgets an object; what was prepared of it stays on disk."""
-        del self._centred[self.objects.pop(name).index]
+        """Forgets an object, and all that memory holds of it; what was prepared of it stays on disk."""
+        if name not in self.objects:
+            raise InputError(f"no object named {name}: there are {', '.join(self.objects) or 'none'}")
+        self._forget(self.objects.pop(name))
+
+    def _prepare(self, added: PreparedObject, progress: Progress | None) -> None:
+        """Makes the stages ready for an object, or leaves no trace of it."""
+        self._centred[added.index] = replace(
+            added.mesh, vertices=added.mesh.vertices - np.float32(added.centre)
+        )
+        self._prepares.progress = progress
+        try:
+            with self.stopwatch("prepare the objects"):
+                for stage in self._stages:
+                    stage.onboard([added.index])
+        except BaseException:
+            self._forget(added)
+            raise
+        finally:
+            self._prepares.progress = None
+
+    def _forget(self, removed: PreparedObject) -> None:
+        self._bank.forget(removed.index)
+        self._views.forget(removed.index)
+        del self._centred[removed.index]
 
     def estimate(
         self,
@@ -238,7 +259,7 @@ class PoseEstimator:
         """
         index = self.objects[pose.name].index
         if self.config.method == "picopose":
-            view = self._stages[0].templates.templates([index], [pose.template]).view
+            view = self._bank.templates([index], [pose.template]).view
             return _as_picture(view.rgb[0]), pose.matches[:, 2:]
         middle, side = (pose.box[:2] + pose.box[2:]) / 2, DRAWN_ABOUT * (pose.box[2:] - pose.box[:2]).max()
         window = torch.from_numpy(np.concatenate([middle - side / 2, middle + side / 2]))

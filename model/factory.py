@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 from model.backbone import Dinov2, Pyramid
 from model.confidence import ConfidenceStage, read_calibration
 from model.folding import fold_batch_norms
-from model.onboarding import GIGABYTE, TemplateBank
+from model.onboarding import TemplateBank
 from model.picopose import PicoPose
+from model.prepared_files import GIGABYTE, PreparedFiles
 from model.released import HALF_CELL, VIEWING_RAY, convert, is_released
 from model.rendermatch.matcher import Matcher
 from model.rendermatch.stage import RenderMatchStage
@@ -92,7 +93,7 @@ def make_stage(
     test, runtime = config.test, config.runtime
     batch = runtime.batch or automatic_batch(network.bytes_per_hypothesis, next(network.parameters()).device)
     bf16 = next(network.parameters()).is_cuda if test.bf16 is None else test.bf16
-    store = TemplateStore(features_dir(config), network, source, batch=batch, bf16=bf16)
+    store = TemplateStore(_prepared_files(config), network, source, batch=batch, bf16=bf16)
     return PicoPoseStage(
         network,
         TemplateBank(network, store, memory=runtime.template_memory * GIGABYTE, dense=test.stage == 3),
@@ -115,7 +116,7 @@ def make_render_match(
     return RenderMatchStage(
         imagenet,
         Matcher(load_xfeat().to(device), batch=config.runtime.batch or FEATURE_BATCH),
-        ViewBank(features_dir(config), imagenet, source, n_views=config.test.views, memory=memory),
+        ViewBank(_prepared_files(config), imagenet, source, n_views=config.test.views, memory=memory),
         source,
         hypotheses=config.test.hypotheses,
         turns=config.rendermatch.turns,
@@ -134,8 +135,13 @@ def make_confidence(
     return ConfidenceStage(matcher, source, read_calibration(), stopwatch=stopwatch)
 
 
-def _features_dir(config: Config) -> Path:
+def features_dir(config: Config) -> Path:
+    """The folder of what is prepared of objects."""
     return Path(config.runtime.features_dir or Path(config.log_dir) / "features")
+
+
+def _prepared_files(config: Config) -> PreparedFiles:
+    return PreparedFiles(features_dir(config), limit=config.runtime.features_limit)
 
 
 def load_network(network: PicoPose, path: Path) -> None:

@@ -11,11 +11,10 @@ from torch import Tensor
 from model.flow import TemplateMaps
 from model.matching import descriptors
 from model.picopose import PicoPose
+from model.prepared_files import GIGABYTE
 from model.template_store import PreparedViews, TemplateStore, bytes_of
 from utils.lru import Lru
 from utils.structs import Record, View
-
-GIGABYTE = 1e9
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class TemplateBank:
     ):
         self._network, self._store, self._dense = network, store, dense
         self._device = next(network.parameters()).device
-        self._kept = Lru(memory, bytes_of)
+        self._kept = Lru(memory, bytes_of)  # objects by (id,), templates by (id, view)
 
     def descriptors(self, obj_id: int) -> Tensor:
         """Of all templates of an object: (V, n*n, C) unit length, half precision."""
@@ -63,12 +62,17 @@ class TemplateBank:
         found = [self._kept.get(key, lambda key: made.get(key) or self._make([key])[0]) for key in keys]
         return Template.stack(found).map(_single)
 
+    def forget(self, obj_id: int) -> None:
+        """Drops all that is at hand of an object, while its source still knows it."""
+        self._kept.forget(lambda key: key[0] == obj_id)
+        self._store.release(obj_id)
+
     def _object(self, obj_id: int) -> _Object:
-        return self._kept.get(obj_id, self._load)
+        return self._kept.get((obj_id,), self._load)
 
     @torch.inference_mode()
-    def _load(self, obj_id: int) -> _Object:
-        file = self._store.open(obj_id)
+    def _load(self, key: tuple[int]) -> _Object:
+        file = self._store.open(*key)
         rows = [descriptors(maps.to(self._device).float()).half() for maps in file.last_maps().split(16)]
         return _Object(file, torch.cat(rows))
 

@@ -5,25 +5,23 @@ One safetensors file an object, named by all that it depends on; single views ar
 
 import hashlib
 import inspect
-import logging
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import timm
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import safe_open
 from torch import Tensor
 
 from model import backbone
 from model.picopose import PicoPose
+from model.prepared_files import PreparedFiles
 from utils import crop, geometry
 from utils.batches import Batches
-from utils.files import write_atomically
 from utils.structs import Record, View
 
-LOG = logging.getLogger(__name__)
 MAPS = ("map0", "map1", "map2")  # of the backbone, shallow to deep
 VIEW = ("rgb", "mask", "K", "depth", "cam_from_obj")
 
@@ -44,7 +42,7 @@ class PreparedViews:
     def __init__(self, path: Path):
         self._file = safe_open(path, framework="pt")
         self._slices = {name: self._file.get_slice(name) for name in (*MAPS, *VIEW)}
-        self.count = self._slices["K"].get_shape()[0]
+        (self.count,) = {part.get_shape()[0] for part in self._slices.values()}
 
     def last_maps(self) -> Tensor:
         """(V, C, n, n) half: the maps that templates are matched by."""
@@ -61,39 +59,39 @@ class PreparedViews:
 
 
 class TemplateStore:
-    """Prepared templates in a folder; what is missing there, or damaged, is computed and written.
+    """Prepared templates on disk; what is missing there, or damaged, is computed and written.
 
     Args:
-        folder: is made when the first file is written; it may be deleted at any time between runs.
         batch: views that go through the backbone at once; bf16: whether it computes in bfloat16.
     """
 
     def __init__(
         self,
-        folder: Path,
+        files: PreparedFiles,
         network: PicoPose,
         source: TemplateSource,
         *,
         batch: int = 16,
         bf16: bool = False,
     ):
-        self._folder, self._network, self._source = folder, network, source
+        self._files, self._network, self._source = files, network, source
         self._batches, self._bf16 = Batches(batch), bf16
         self._made_with = f"{digest_of(network)} {bf16}"
 
     def open(self, obj_id: int) -> PreparedViews:
-        key = hashlib.sha256(f"{self._source.digest(obj_id)} {self._made_with}".encode()).hexdigest()[:20]
-        path = self._folder / f"{key}.safetensors"
-        try:
-            return PreparedViews(path)
-        except FileNotFoundError:
-            LOG.info("preparing the templates of object %s, once: %s", obj_id, path)
-        except SafetensorError as error:
-            LOG.warning("%s is damaged (%s) and is written again", path, error)
+        make, what = partial(self._make, obj_id), f"the templates of object {obj_id}"
+        return self._files.open(self._key(obj_id), PreparedViews, make, what=what)
+
+    def release(self, obj_id: int) -> None:
+        """The templates of an object are not used any longer."""
+        self._files.release(self._key(obj_id))
+
+    def _key(self, obj_id: int) -> str:
+        return hashlib.sha256(f"{self._source.digest(obj_id)} {self._made_with}".encode()).hexdigest()[:20]
+
+    def _make(self, obj_id: int) -> dict[str, Tensor]:
         parts = [part for views in self._source.views(obj_id) for part in self._compute_all(views)]
-        with write_atomically(path) as temporary:
-            save_file({name: torch.cat([part[name] for part in parts]) for name in parts[0]}, temporary)
-        return PreparedViews(path)
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _compute_all(self, views: View) -> list[dict[str, Tensor]]:
         return self._batches.run(lambda part: self._compute(views[part]), len(views.rgb))
@@ -104,7 +102,7 @@ class TemplateStore:
         maps = self._network.features(views.rgb.to(device), bf16=self._bf16)
         maps = [m.half().cpu().contiguous() for m in maps]
         stored = vars(views) | {"rgb": (views.rgb * 255).round().byte(), "mask": views.mask.byte()}
-        return dict(zip(MAPS, maps, strict=True)) | {name: stored[name].contiguous() for name in VIEW}
+        return dict(zip(MAPS, maps, strict=True)) | {name: stored[name] for name in VIEW}
 
 
 def digest_of(network: PicoPose) -> str:

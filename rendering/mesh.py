@@ -18,14 +18,13 @@ from scipy.spatial.distance import cdist
 from rendering.mesh_formats import gltf, mtl, obj, off, ply, stl
 from rendering.mesh_formats.files_beside import FilesBeside
 from rendering.mesh_formats.part import GREY, Part, check_faces
-from utils.errors import InputError
+from utils.errors import MALFORMED, InputError
 from utils.units import NAMES, UNITS
 
 READERS = {".ply": ply, ".obj": obj, ".glb": gltf, ".gltf": gltf, ".stl": stl, ".off": off}
 SUFFIXES = tuple(READERS)
 # What the readers run into where a file's bytes make no sense.
-DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError)
-DAMAGE += (OSError, struct.error)
+DAMAGE = (*MALFORMED, OSError, struct.error)
 MIN_DIAMETER, MAX_DIAMETER = 1e-3, 10.0  # m; a model outside was read in the wrong unit
 MAX_TEXELS = 1 << 26  # of a mesh's textures together, as they are kept: 8192 x 8192 px
 LARGEST = 1e15  # of coordinates, so that their squares are finite float32; none of a real unit comes near

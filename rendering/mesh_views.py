@@ -65,6 +65,13 @@ class MeshViews:
             cam_from_obj=cam_from_obj.cpu().float(),
         )
 
+    def forget(self, obj_id: int) -> None:
+        """Drops all that is kept of a mesh, while it still is in the mapping."""
+        self._hulls.forget(lambda key: key == obj_id)
+        self._digests.forget(lambda key: key == obj_id)
+        if self._renderer is not None:
+            self._thread.submit(self._renderer.forget, self._meshes[obj_id]).result()
+
     def _draw(self, obj_ids: list[int], poses: np.ndarray, cameras: np.ndarray, size: int) -> list[Rendering]:
         self._renderer = self._renderer or Renderer()
         return [

@@ -117,6 +117,12 @@ class Renderer:
             self._ctx.disable(moderngl.CULL_FACE)
             return self._depth.read(0, np.float32, 1)[..., 0]
 
+    def forget(self, mesh: Mesh) -> None:
+        """Frees what the device holds of a mesh."""
+        if mesh in self._meshes:
+            with self._ctx:
+                self._meshes.pop(mesh).release()
+
     def close(self) -> None:
         """Frees the context and all that is on the device."""
         with self._ctx:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from model.prepared_files import PreparedFiles
 from model.rendermatch.crops import PADDING, regions_of
 from model.rendermatch.matcher import SIZE, Matcher
 from model.rendermatch.stage import THRESHOLD, RenderMatchStage, best_of_each
@@ -24,7 +25,9 @@ QUARTER = torch.tensor([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])  # turn from x to y
 def make(tmp_path_factory):
     """Stages that share what is prepared."""
     imagenet, xfeat = load_imagenet(), load_xfeat()
-    bank = ViewBank(tmp_path_factory.mktemp("views"), imagenet, views(), n_views=VIEWS, memory=1e9)
+    bank = ViewBank(
+        PreparedFiles(tmp_path_factory.mktemp("views")), imagenet, views(), n_views=VIEWS, memory=1e9
+    )
 
     def stage(*, hypotheses: int = HYPOTHESES, batch: int = 16, **options) -> RenderMatchStage:
         matcher = Matcher(xfeat, batch=batch)

@@ -9,6 +9,7 @@ from model.factory import build_network
 from model.matching import descriptors
 from model.onboarding import TemplateBank
 from model.picopose import PicoPose
+from model.prepared_files import PreparedFiles
 from model.template_store import TemplateStore, bytes_of
 from utils.structs import View
 
@@ -61,7 +62,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 @torch.inference_mode()
 def test_what_is_read_is_what_the_network_computes_up_to_half_precision(network, tmp_path):
     source = Source()
-    bank = TemplateBank(network, TemplateStore(tmp_path, network, source, batch=2))
+    bank = TemplateBank(network, TemplateStore(PreparedFiles(tmp_path), network, source, batch=2))
     found = bank.templates([7, 7], [4, 1])
     views = View.cat(list(source.views(7)))[torch.tensor([4, 1])]
     maps = network.features(views.rgb)
@@ -78,33 +79,33 @@ def test_what_is_read_is_what_the_network_computes_up_to_half_precision(network,
 
 def test_a_second_run_computes_nothing(network, tmp_path):
     source = Source()
-    first = TemplateBank(network, TemplateStore(tmp_path, network, source)).templates([1], [2])
-    again = TemplateBank(network, TemplateStore(tmp_path, network, source)).templates([1], [2])
+    first = TemplateBank(network, TemplateStore(PreparedFiles(tmp_path), network, source)).templates([1], [2])
+    again = TemplateBank(network, TemplateStore(PreparedFiles(tmp_path), network, source)).templates([1], [2])
     assert source.calls == 1
     assert torch.equal(first.maps.context[2], again.maps.context[2])
 
 
 def test_another_mesh_other_weights_and_a_damaged_file_are_computed_anew(network, tmp_path):
     source = Source()
-    TemplateStore(tmp_path, network, source).open(1)
+    TemplateStore(PreparedFiles(tmp_path), network, source).open(1)
     source.name = "second"
-    TemplateStore(tmp_path, network, source).open(1)
+    TemplateStore(PreparedFiles(tmp_path), network, source).open(1)
     assert source.calls == 2
     other = copy.deepcopy(network)
     with torch.no_grad():
         other.backbone.join.bias += 1
-    TemplateStore(tmp_path, other, source).open(1)
+    TemplateStore(PreparedFiles(tmp_path), other, source).open(1)
     assert source.calls == 3
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:-100])
-    TemplateStore(tmp_path, network, source).open(1)
+    TemplateStore(PreparedFiles(tmp_path), network, source).open(1)
     assert source.calls == 4
     assert not [path for path in tmp_path.iterdir() if "tmp" in path.name]
 
 
 def test_little_memory_changes_nothing_but_the_time(network, tmp_path):
     source = Source()
-    store = TemplateStore(tmp_path, network, source)
+    store = TemplateStore(PreparedFiles(tmp_path), network, source)
     asked = ([1, 2, 1, 2, 1], [0, 0, 3, 1, 0])
     rich, poor = TemplateBank(network, store), TemplateBank(network, store, memory=0)
     for ours, theirs in zip(

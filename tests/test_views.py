@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 
+from model.prepared_files import PreparedFiles
 from model.rendermatch import views
 from model.rendermatch.imagenet import ImageNetFeatures
 from model.rendermatch.views import (
@@ -113,7 +114,7 @@ def network() -> ImageNetFeatures:
 
 
 def bank(tmp_path, network, source, *, n_views: int = 5, memory: float = 1e9) -> ViewBank:
-    return ViewBank(tmp_path, network, source, n_views=n_views, memory=memory)
+    return ViewBank(PreparedFiles(tmp_path), network, source, n_views=n_views, memory=memory)
 
 
 @torch.inference_mode()

@@ -180,6 +180,7 @@ class RuntimeConfig:
     batch: int | None = None  # hypotheses that go through the network at once; None: by the free memory
     template_memory: float = 4.0  # GB of the device for the templates at hand
     features_dir: str | None = None  # where prepared templates are kept; None: features below log_dir
+    features_limit: float = 50.0  # GB that they may take there; what was used longest ago makes room
     compile: bool = False  # by torch.compile: slow to start
 
     def __post_init__(self):
@@ -187,6 +188,8 @@ class RuntimeConfig:
             raise ValueError(f"runtime.batch is {self.batch}; it must be at least 1")
         if self.template_memory < 0:
             raise ValueError(f"runtime.template_memory is {self.template_memory}; it must not be negative")
+        if not self.features_limit >= 0:
+            raise ValueError(f"runtime.features_limit is {self.features_limit}; it must not be negative")
 
 
 @dataclass

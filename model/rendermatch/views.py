@@ -5,9 +5,9 @@ is kept of an object are the descriptors of the cells that show it, in half prec
 """
 
 import hashlib
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -15,18 +15,15 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load
 from torch import Tensor
 
+from model.prepared_files import PreparedFiles
 from model.rendermatch.crops import PADDING, turned
 from model.rendermatch.imagenet import ImageNetFeatures
-from utils.files import write_atomically
 from utils.geometry import rigid, rotation_between, transform
 from utils.lru import Lru
 from utils.structs import Crop, Drawing, Record
-
-LOG = logging.getLogger(__name__)
 
 GREY = 0.5  # behind an object: black might be taken for a part of it
 SIZE = 128  # px, side of the images that are compared
@@ -74,7 +71,6 @@ class ViewBank:
     """Prepared views by object, made when first asked for and kept on disk.
 
     Args:
-        folder: of the files; may be deleted at any time between runs.
         n_views: 42, 162 or 642.
         memory: bytes that the views at hand may take.
 
@@ -83,35 +79,37 @@ class ViewBank:
     """
 
     def __init__(
-        self, folder: Path, network: ImageNetFeatures, source: ViewSource, *, n_views: int, memory: float
+        self,
+        files: PreparedFiles,
+        network: ImageNetFeatures,
+        source: ViewSource,
+        *,
+        n_views: int,
+        memory: float,
     ):
         self.progress: Callable[[int, int], None] | None = None
-        self._folder, self._network, self._source, self._n_views = folder, network, source, n_views
+        self._files, self._network, self._source, self._n_views = files, network, source, n_views
         self._device = next(network.parameters()).device
         self._kept = Lru(memory, lambda views: views.descriptors.nbytes)
         self._made_with = f"{VERSION} {n_views} {_weights_digest(network)}"
 
     def get(self, obj_id: int) -> PreparedViews:
-        return self._kept.get(self._path(obj_id), lambda path: self._load(path, obj_id))
+        make, what = partial(self._prepare, obj_id), f"the views of object {obj_id}"
+        return self._kept.get(
+            self._key(obj_id), lambda key: self._files.open(key, _read, make, what=what).to(self._device)
+        )
 
-    def _path(self, obj_id: int) -> Path:
-        key = hashlib.sha256(f"{self._source.digest(obj_id)} {self._made_with}".encode()).hexdigest()[:20]
-        return self._folder / f"{key}.safetensors"
+    def forget(self, obj_id: int) -> None:
+        """Drops the views of an object from memory, while its source still knows it."""
+        gone = self._key(obj_id)
+        self._kept.forget(lambda key: key == gone)
+        self._files.release(gone)
 
-    def _load(self, path: Path, obj_id: int) -> PreparedViews:
-        try:
-            return PreparedViews(**load_file(path)).to(self._device)
-        except FileNotFoundError:
-            LOG.info("preparing the views of object %s, once: %s", obj_id, path)
-        except (SafetensorError, TypeError) as error:
-            LOG.warning("%s is damaged (%s) and is written again", path, error)
-        views = self._prepare(obj_id)
-        with write_atomically(path) as temporary:
-            save_file({name: value.cpu().contiguous() for name, value in vars(views).items()}, temporary)
-        return views
+    def _key(self, obj_id: int) -> str:
+        return hashlib.sha256(f"{self._source.digest(obj_id)} {self._made_with}".encode()).hexdigest()[:20]
 
     @torch.inference_mode()
-    def _prepare(self, obj_id: int) -> PreparedViews:
+    def _prepare(self, obj_id: int) -> dict[str, Tensor]:
         poses = self._source.template_poses(obj_id, self._n_views)
         circle = circles(transform(poses, self._source.hull(obj_id)))
         K = _cameras(circle, 2 * SIZE)
@@ -125,9 +123,19 @@ class ViewBank:
             cells.append(shown.sum((1, 2)))
             if self.progress:
                 self.progress(int(part[-1]) + 1, len(poses))
-        return PreparedViews(
-            torch.cat(descriptors), torch.cat(cells), poses.to(self._device), circle.to(self._device)
-        )
+        return vars(PreparedViews(torch.cat(descriptors), torch.cat(cells), poses, circle).to("cpu"))
+
+
+def _read(path: Path) -> PreparedViews:
+    views = PreparedViews(
+        **load(path.read_bytes())
+    )  # a mapped file must not change for as long as it is used
+    count = len(views.cells)
+    if views.cells.sum() != len(views.descriptors) or not count == len(views.cam_from_obj) == len(
+        views.circle
+    ):
+        raise ValueError("its parts do not belong together")
+    return views
 
 
 def circles(xyz_cam: Tensor) -> Tensor:

@@ -1,0 +1,138 @@
+"""What is prepared of objects, kept on disk: a safetensors file for each, all together up to a limit.
+
+`python -m model.prepared_files` tells what there is; `--clear` removes it, `--shrink GB` what was used
+longest ago. All of it is made again when it is needed.
+"""
+
+import argparse
+import logging
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from utils.errors import InputError, exits_cleanly
+from utils.files import write_atomically
+
+LOG = logging.getLogger(__name__)
+ROOT = Path(__file__).resolve().parent.parent
+GIGABYTE = 1e9
+LIMIT = 50.0  # GB: the published network's templates of the seven core sets of BOP take about 40
+SUFFIX = ".safetensors"
+LEFT_AFTER = 3600.0  # seconds after which a file that was begun and not ended is nobody's any more
+
+Read = TypeVar("Read")
+
+
+class PreparedFiles:
+    """A folder of prepared files by key.
+
+    Args:
+        folder: is made when the first file is written; it may be deleted at any time between runs.
+        limit: GB that the files may take; what this process uses stays in any case.
+    """
+
+    def __init__(self, folder: Path, *, limit: float = LIMIT):
+        self._folder, self._limit = folder, limit
+        self._in_use: set[Path] = set()
+
+    def open(
+        self, key: str, read: Callable[[Path], Read], make: Callable[[], dict[str, Tensor]], *, what: str
+    ) -> Read:
+        """The file of a key as `read` reads it, in use from now on; a missing or damaged one is made first.
+
+        `read` raises one of safetensors' errors, a KeyError, TypeError or ValueError of a damaged file.
+        Raises an `InputError` where the folder cannot be used.
+        """
+        path = self._path(key)
+        self._in_use.add(path)
+        try:
+            found = read(path)
+            with suppress(OSError):  # of a folder that only others may write to
+                os.utime(path)  # used now
+            return found
+        except FileNotFoundError:
+            LOG.info("preparing %s, once: %s", what, path)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            LOG.warning("%s is damaged (%s) and is written again", path, error)
+        except OSError as error:
+            raise self._unusable(error) from None
+        self._write(path, make())
+        self.shrink(self._limit)
+        return read(path)
+
+    def release(self, key: str) -> None:
+        """This process uses the file no longer."""
+        self._in_use.discard(self._path(key))
+
+    def shrink(self, limit: float) -> list[Path]:
+        """Removes what was used longest ago, but nothing in use, until the rest takes `limit` GB."""
+        files = self.files()
+        too_much = sum(size for size, _ in files.values()) - limit * GIGABYTE
+        removed = []
+        for path, (size, _) in sorted(files.items(), key=lambda file: file[1][1]):
+            if too_much > 0 and path not in self._in_use:
+                path.unlink(missing_ok=True)
+                removed.append(path)
+                too_much -= size
+        return removed
+
+    def files(self) -> dict[Path, tuple[int, float]]:
+        """Bytes and time of the last use of each file; removes what killed processes began to write."""
+        found = {}
+        for path in self._folder.glob("*"):
+            with suppress(FileNotFoundError):  # another process removed it
+                stat = path.stat()
+                if path.name.startswith(".") and time.time() - stat.st_mtime > LEFT_AFTER:
+                    path.unlink()
+                elif path.suffix == SUFFIX and not path.name.startswith("."):
+                    found[path] = stat.st_size, stat.st_mtime
+        return found
+
+    def _write(self, path: Path, tensors: dict[str, Tensor]) -> None:
+        try:
+            with write_atomically(path) as temporary:
+                save_file({name: values.contiguous() for name, values in tensors.items()}, temporary)
+        except (OSError, SafetensorError) as error:
+            raise self._unusable(error) from None
+
+    def _unusable(self, error: Exception) -> InputError:
+        reason = error.strerror if isinstance(error, OSError) else str(error).rsplit(": ", 1)[-1]
+        return InputError(
+            f"{self._folder}: what is prepared of objects cannot be kept there ({reason}); "
+            "mend that, or name another folder with log_dir=DIR"
+        )
+
+    def _path(self, key: str) -> Path:
+        return self._folder / f"{key}{SUFFIX}"
+
+
+@exits_cleanly
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m model.prepared_files", description="What is prepared of objects and kept on disk."
+    )
+    parser.add_argument("--folder", type=Path, default=ROOT / "log" / "features")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--clear", action="store_const", const=0.0, dest="shrink", help="remove all")
+    size.add_argument("--shrink", type=float, metavar="GB", help="remove what was used longest ago")
+    arguments = parser.parse_args()
+    if not arguments.folder.is_dir():
+        raise InputError(f"--folder {arguments.folder}: no such folder; name one, such as log/features")
+    kept = PreparedFiles(arguments.folder)
+    if arguments.shrink is not None:
+        print(f"{len(kept.shrink(arguments.shrink))} files removed")
+    files = kept.files()
+    print(
+        f"{arguments.folder}: {len(files)} files, {sum(size for size, _ in files.values()) / GIGABYTE:.2f} GB"
+    )
+
+
+if __name__ == "__main__":
+    main()
