@@ -6,6 +6,7 @@ with any number of workers and processes, which divide the pairs by their indice
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import math
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
+from PIL import Image
 
 from datasets.imperfect import detected_view
 from datasets.object_pool import nearest_views
@@ -24,6 +25,7 @@ from datasets.shards import Files, Shards, UnreadableSample
 from datasets.templates import Templates
 from utils import layouts
 from utils.errors import InputError
+from utils.files import finite_numbers
 from utils.lru import Lru
 from utils.rle import compress, decode
 from utils.streams import stream
@@ -32,11 +34,15 @@ from utils.structs import Pair, View
 NEAREST = 5  # the template is one of so many nearest ones
 MIN_VISIBLE = 0.3  # of an object's pixels
 MIN_PIXELS = 1024  # of an object's visible pixels with depth
+MAX_PIXELS = 1 << 24  # of an image; MegaPose's have 720 x 540
 OPEN_OBJECTS = 512  # whose templates' poses a process keeps
 SHARDS_AT_ONCE = 16
 MAX_ATTEMPTS = 100
 HELD_OUT = 0.01  # of the shards
 SUFFIXES = ("rgb.jpg", "depth.png", "camera.json", "gt.json", "gt_info.json", "mask_visib.json")
+# What damaged tables and images lead to where they are read.
+DAMAGE = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, OSError)
+DAMAGE += (SyntaxError, Image.DecompressionBombError)
 
 Rng = np.random.Generator
 log = logging.getLogger(__name__)
@@ -58,7 +64,7 @@ class MegaPosePairs:
     def __init__(self, data_dir: Path | str, name: str, *, size: int, seed: int, held_out: bool = False):
         self._data_dir, self._dataset, self._size, self._seed = Path(data_dir), name, size, seed
         root = layouts.training_dir(data_dir, name)
-        folder = root / "train_pbr_web"
+        folder = layouts.shards_dir(root)
         own = folder / "key_to_shard.json"
         self._shards = Shards(folder, own if own.is_file() else root / own.name, SUFFIXES)
         starts, sizes = part(self._shards.starts, len(self._shards), held_out=held_out)
@@ -98,7 +104,7 @@ class MegaPosePairs:
         for k in rng.permutation(len(instances)).tolist():
             instance = instances[k]
             with self._naming_damage(position):
-                visible = instance.visible & (photo.depth > 0)
+                visible = instance.visible(photo.depth.shape) & (photo.depth > 0)
             if visible.sum() < MIN_PIXELS:
                 continue
             pose = instance.cam_from_obj
@@ -113,10 +119,9 @@ class MegaPosePairs:
         """Whatever a damaged file leads its readers to becomes `UnreadableSample` and a line in the log."""
         try:
             yield
-        except (InputError, KeyError, IndexError, TypeError, ValueError, cv2.error) as error:
-            key = self._shards.key(position)
-            self._shards.report(position, f"sample {key}: {error!r}")
-            raise UnreadableSample(key) from error
+        except DAMAGE as error:
+            self._shards.report(position, f"{type(error).__name__}: {error}")
+            raise UnreadableSample(self._shards.key(position)) from error
 
     def _template(self, rng: Rng, obj: str, cam_from_obj: np.ndarray) -> View | None:
         """One of the nearest templates of an object, None if they are damaged; the log then says so once."""
@@ -152,39 +157,58 @@ class Instance:
     cam_from_obj: np.ndarray  # (4, 4) m
     segmentation: dict  # run lengths
 
-    @property
-    def visible(self) -> np.ndarray:
-        """(H, W) bool; an `InputError` if the run lengths do not fill the image."""
-        return decode(*compress(self.segmentation, "mask_visib.json"))
+    def visible(self, shape: tuple[int, ...]) -> np.ndarray:
+        """The object's pixels in a photo of a shape (H, W), bool.
+
+        Raises:
+            ValueError: the mask is one of another size, or its run lengths do not fill it.
+        """
+        code, size = compress(self.segmentation, "mask_visib.json")
+        if size != shape:
+            raise ValueError(f"a mask of {size[1]}x{size[0]} px, of a photo of {shape[1]}x{shape[0]} px")
+        return decode(code, size)
 
 
 def read_photo(files: Files) -> Photo:
-    """Colours, depth and camera of a sample; `ValueError` or `KeyError` where they are damaged."""
-    rgb, depth = (
-        cv2.imdecode(np.frombuffer(files[name], np.uint8), flag)
-        for name, flag in (("rgb.jpg", cv2.IMREAD_COLOR_RGB), ("depth.png", cv2.IMREAD_UNCHANGED))
-    )
-    if rgb is None or depth is None or rgb.shape[:2] != depth.shape:
+    """Colours, depth and camera of a sample; one of `DAMAGE` where they are damaged."""
+    rgb, depth = _pixels(files, "rgb.jpg", "RGB"), _pixels(files, "depth.png")
+    if rgb.shape[:2] != depth.shape or depth.dtype.kind not in "iu":
         raise ValueError("rgb.jpg and depth.png are no images of one size")
     camera = json.loads(files["camera.json"])
-    K = np.array(camera["cam_K"], dtype=np.float64).reshape(3, 3)
-    return Photo(rgb, depth.astype(np.float32) * np.float32(camera["depth_scale"] * 1e-3), K)
+    K = np.array(finite_numbers(camera["cam_K"], 9, "cam_K")).reshape(3, 3)
+    (scale,) = finite_numbers(camera["depth_scale"], 1, "depth_scale")
+    if min(K[0, 0], K[1, 1], scale) <= 0 or not np.array_equal(K[2], [0, 0, 1]):
+        raise ValueError("camera.json holds no camera")
+    return Photo(rgb, depth.astype(np.float32) * np.float32(scale * 1e-3), K)
+
+
+def _pixels(files: Files, name: str, mode: str | None = None) -> np.ndarray:
+    """An image as it is stored, or converted to a mode of Pillow's."""
+    with Image.open(io.BytesIO(files[name]), formats=("JPEG", "PNG")) as image:
+        if image.width * image.height > MAX_PIXELS:
+            raise ValueError(f"{name} claims {image.width}x{image.height} px")
+        return np.array(image.convert(mode) if mode else image)
 
 
 def read_instances(files: Files) -> list[Instance]:
     """The objects of a sample that are visible enough."""
     truth, info, masks = (json.loads(files[f"{name}.json"]) for name in ("gt", "gt_info", "mask_visib"))
+    if len(info) != len(truth):
+        raise ValueError(f"gt.json has {len(truth)} poses and gt_info.json {len(info)}")
     return [
         _instance(entry, masks[str(k)] if isinstance(masks, dict) else masks[k])
         for k, entry in enumerate(truth)
-        if info[k]["visib_fract"] >= MIN_VISIBLE
+        if finite_numbers(info[k]["visib_fract"], 1, "visib_fract")[0] >= MIN_VISIBLE
     ]
 
 
 def _instance(entry: dict, segmentation: dict) -> Instance:
     pose = np.eye(4)
-    pose[:3, :3] = np.array(entry["cam_R_m2c"]).reshape(3, 3)
-    pose[:3, 3] = np.array(entry["cam_t_m2c"]) * 1e-3
+    pose[:3, :3] = np.array(finite_numbers(entry["cam_R_m2c"], 9, "cam_R_m2c")).reshape(3, 3)
+    pose[:3, 3] = np.array(finite_numbers(entry["cam_t_m2c"], 3, "cam_t_m2c")) * 1e-3
+    R = pose[:3, :3]
+    if abs(R @ R.T - np.eye(3)).max() > 0.01 or np.linalg.det(R) < 0 or pose[2, 3] <= 0:
+        raise ValueError(f"a pose that none can be: {entry['cam_R_m2c']}, {entry['cam_t_m2c']}")
     return Instance(f"{int(entry['obj_id']):06d}", pose, segmentation)
 
 

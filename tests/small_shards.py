@@ -1,5 +1,6 @@
 """Writes a small MegaPose set for tests: shards of rendered images, and the templates of their objects."""
 
+import io
 import json
 import tarfile
 from pathlib import Path
@@ -49,6 +50,19 @@ def unpack(folder: Path) -> None:
         with tarfile.open(tar) as archive:
             archive.extractall(tar.with_suffix(""), filter="data")
         tar.unlink()
+
+
+def change(tar: Path, key: str, suffix: str, content: bytes) -> None:
+    """Puts another content into a file of a sample."""
+    with tarfile.open(tar) as archive:
+        files = {member.name: archive.extractfile(member).read() for member in archive}
+    assert f"{key}.{suffix}" in files
+    files[f"{key}.{suffix}"] = content
+    with tarfile.open(tar, "w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
 
 
 def _write_mesh(data_dir: Path, root: Path, name: str) -> Mesh:

@@ -1,8 +1,11 @@
 """MegaPose shards: pairs from tars and unpacked folders, damage, order, and the geometry of the pairs."""
 
+import json
 import logging
+import math
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -128,6 +131,75 @@ def test_other_damage_is_survived_and_named(copied, caplog, damage):
         pairs = [reader.sample(i) for i in range(9)]
     assert len(pairs) == 9
     assert ["shard-000002.tar" in record.message for record in caplog.records] == [True]
+
+
+NESTED = b"[" * 100_000 + b"]" * 100_000
+FAR = [1e3] * 3
+TURN = [1, 0, 0, 0, 1, 0, 0, 0, 1]
+
+
+def pose(**changes) -> bytes:
+    """A table of two objects' poses; json writes infinity as 1e999 is read."""
+    entry = {"obj_id": 1, "cam_R_m2c": TURN, "cam_t_m2c": FAR} | changes
+    return json.dumps([entry, entry]).replace("Infinity", "1e999").encode()
+
+
+def masks(runs: list[int], height: int, width: int) -> bytes:
+    return json.dumps([{"counts": runs, "size": [height, width]}] * 2).encode()
+
+
+def blank(suffix: str, height: int, width: int) -> bytes:
+    return cv2.imencode(suffix, np.zeros((height, width), np.uint8))[1].tobytes()
+
+
+UNREADABLE = {
+    "nested": ("gt.json", NESTED, "RecursionError"),
+    "no JSON": ("gt_info.json", b"{", "JSONDecodeError"),
+    "an infinite number of an object": ("gt.json", pose(obj_id=math.inf), "OverflowError"),
+    "a pose beyond all": ("gt.json", pose(cam_t_m2c=[10**400] * 3), "cam_t_m2c must be 3 finite numbers"),
+    "no rotation": ("gt.json", pose(cam_R_m2c=[2] * 9), "a pose that none can be"),
+    "behind the camera": ("gt.json", pose(cam_t_m2c=[0, 0, -500]), "a pose that none can be"),
+    "no numbers of a camera": ("camera.json", b'{"cam_K": [NaN], "depth_scale": 1}', "cam_K must be 9"),
+    "no focal length": ("camera.json", b'{"cam_K": [0,0,1,0,0,1,0,0,1], "depth_scale": 1}', "no camera"),
+    "a mask of another size": ("mask_visib.json", masks([0, 320 * 240], 240, 320), "a mask of 320x240 px"),
+    "a huge mask": ("mask_visib.json", masks([0, 60_000**2], 60_000, 60_000), "a mask of 60000x60000 px"),
+    "an infinite mask": ("mask_visib.json", b'[{"counts": [1], "size": [1e999, 1]}, {}]', "Error"),
+    "a mask of text": ("mask_visib.json", b'["mask", "mask"]', "Error"),
+    "a huge photo": ("rgb.jpg", blank(".jpg", 5000, 5000), "claims 5000x5000 px"),
+    "half a photo": ("rgb.jpg", blank(".jpg", 120, 160)[:-40], "truncated"),
+    "a depth image of another size": ("depth.png", blank(".png", 60, 80), "no images of one size"),
+}
+
+
+@pytest.mark.parametrize("damage", UNREADABLE)
+def test_an_unreadable_sample_is_named_and_the_others_are_used(copied, caplog, damage):
+    data_dir, folder = copied
+    suffix, content, reason = UNREADABLE[damage]
+    small_shards.change(folder / "shard-000001.tar", "000001_000001", suffix, content)
+    with caplog.at_level(logging.WARNING):
+        reader = source(data_dir)
+        assert len([reader.sample(i) for i in range(9)]) == 9
+    (record,) = caplog.records
+    assert "shard-000001.tar is damaged" in record.message
+    assert "(sample 000001_000001: " in record.message and reason in record.message
+
+
+def test_nothing_but_damage_is_an_error(copied):
+    data_dir, folder = copied
+    for tar in folder.glob("*.tar"):
+        tar.write_bytes(b"no tar")
+    with pytest.raises(InputError, match=r"\d+ of \d+ samples cannot be read, .*: download the shards again"):
+        source(data_dir).sample(0)
+
+
+def test_shards_beside_their_tables_as_they_are_downloaded(written, copied):
+    data_dir, folder = copied
+    for file in folder.iterdir():
+        file.rename(folder.parent / file.name)
+    ours, theirs = source(data_dir), source(written[0])
+    assert all(same(ours.sample(i), theirs.sample(i)) for i in range(4))
+    folder.rmdir()
+    assert same(source(data_dir).sample(0), theirs.sample(0))
 
 
 def test_a_run_taken_up_again_sees_the_same_pairs(written):

@@ -253,6 +253,13 @@ def training_dir(data_dir: Path | str, name: str) -> Path:
     return found.parent
 
 
+def shards_dir(training: Path) -> Path:
+    """The folder of a training set's shards: `train_pbr_web`, or the set's own, as download pages have it."""
+    web = training / "train_pbr_web"
+    own = next(training.glob("shard-*"), None)
+    return training if own is not None and next(web.glob("shard-*"), None) is None else web
+
+
 def _training_meshes(data_dir: Path, name: str, kind: _TrainingSet) -> dict[str, MeshFile]:
     root = training_dir(data_dir, name)
     models = root / kind.models
