@@ -18,7 +18,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.augment import SHARE, augment
-from utils.processes import stay_on_one_core
+from utils.processes import end_with_parent, stay_on_one_core
 from utils.streams import stream
 from utils.structs import Pair
 
@@ -160,6 +160,7 @@ def _begin_worker(worker: int) -> None:
     A worker that is stopped with batches on their way leaves at once: while Python tidies up, the thread that
     sends them would end inside PyTorch's code, and abort.
     """
+    end_with_parent()  # PyTorch sees to it too, but only for a parent that lives until the worker has begun
     stay_on_one_core()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)

@@ -9,7 +9,6 @@ import multiprocessing
 import os
 import re
 import shutil
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -26,7 +25,7 @@ from rendering.viewpoints import VIEWS, object_poses
 from utils import layouts
 from utils.errors import InputError, exits_cleanly
 from utils.files import write_atomically
-from utils.processes import stay_on_one_core
+from utils.processes import end_with_parent, stay_on_one_core
 
 # Run-length coding behind the "up" filter: half the time of OpenCV's default at the same size.
 PNG_OPTIONS = (
@@ -183,14 +182,8 @@ def _attempts(jobs: Sequence[Job], processes: int) -> Iterator[InputError | None
 
 
 def _prepare_process() -> None:
+    end_with_parent()
     stay_on_one_core()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A killed run takes its processes along, so that they do not write beside those of the next run."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
 
 
 def _attempt(job: Job) -> InputError | None:

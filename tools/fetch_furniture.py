@@ -27,6 +27,7 @@ from rendering.decimation import decimated
 from rendering.mesh import Mesh, read_mesh, vertex_colors
 from utils.errors import InputError, exits_cleanly
 from utils.files import write_atomically
+from utils.processes import end_with_parent
 
 PACKAGE = "sweethome3d-furniture"
 CATALOGUE = "PluginFurnitureCatalog.properties"
@@ -181,7 +182,8 @@ def main() -> None:
     options = parser.parse_args()
     left_out: Counter[str] = Counter()
     kept: list[Piece] = []
-    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(options.processes) as pool:
+    processes = ProcessPoolExecutor(options.processes, initializer=end_with_parent)
+    with tempfile.TemporaryDirectory() as folder, processes as pool:
         jobs = []
         for archive in package(options.deb, Path(folder)):
             try:

@@ -19,7 +19,7 @@ from datasets.sources import made_with, make_scenes
 from rendering.studio import Studio
 from utils.config import Config, load_config
 from utils.errors import InputError, exits_cleanly
-from utils.processes import stay_on_one_core
+from utils.processes import end_with_parent, stay_on_one_core
 
 
 @cache
@@ -39,6 +39,7 @@ def make_shard(config: str, overrides: tuple[str, ...], number: int) -> None:
 
 
 def _begin_process() -> None:
+    end_with_parent()
     stay_on_one_core()
     torch.set_num_threads(1)
 

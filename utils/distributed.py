@@ -7,6 +7,8 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from utils.processes import end_with_parent
+
 
 @dataclass(frozen=True)
 class World:
@@ -24,6 +26,8 @@ class World:
 
 def join() -> World:
     """Joins the processes that `torchrun` started; alone if it did not start this one."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun cannot end its processes when it is killed itself
+        end_with_parent()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return World()
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
