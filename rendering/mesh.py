@@ -18,6 +18,7 @@ from scipy.spatial.distance import cdist
 from rendering.mesh_formats import gltf, mtl, obj, off, ply, stl
 from rendering.mesh_formats.files_beside import FilesBeside
 from rendering.mesh_formats.part import GREY, Part, check_faces
+from rendering.mesh_formats.text import shown
 from utils.errors import MALFORMED, InputError
 from utils.units import NAMES, UNITS
 
@@ -193,7 +194,7 @@ def _guarded(path: Path, read: Callable[[Path], list[Part]]) -> list[Part]:
         raise
     except DAMAGE as error:
         lacks = "it lacks " if isinstance(error, KeyError) else ""
-        reason = lacks + (" ".join(str(error).split())[:120] or type(error).__name__)
+        reason = lacks + (shown(str(error)) or type(error).__name__)
         raise InputError(f"{path} cannot be read as a mesh ({reason}): export it again") from error
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from rendering.mesh_formats import gltf_data
 from rendering.mesh_formats.gltf_data import Document, normalised, refuse_compressed, whole
 from rendering.mesh_formats.part import Part, as_bytes, check_faces, tinted
+from rendering.mesh_formats.text import shown
 from rendering.mesh_formats.textures import Textures
 from utils.errors import InputError
 
@@ -52,7 +53,7 @@ def _check_extensions(document: Document) -> None:
         if name in _PICTURES and name not in _READ:
             raise InputError(f"{document.path} needs {name}: convert its textures to PNG or JPEG")
         if name not in _READ and not name.startswith(_SHADING):
-            raise InputError(f"{document.path} needs {name}, which is not read: export it without")
+            raise InputError(f"{document.path} needs {shown(name)}, which is not read: export it without")
 
 
 def _placed_meshes(document: Document) -> dict[int, np.ndarray]:
@@ -279,4 +280,4 @@ def _picture(document: Document, texture: dict, textures: Textures) -> np.ndarra
             source = content["source"]
     image = document.entry("images", source)
     content = document.file(image["uri"]) if "uri" in image else bytes(document.view(image["bufferView"]))
-    return textures.decode(content, str(image.get("name", source))[:80])
+    return textures.decode(content, str(image.get("name", source)))

@@ -11,7 +11,7 @@ from urllib.parse import unquote_to_bytes
 import numpy as np
 
 from rendering.mesh_formats.files_beside import FilesBeside
-from rendering.mesh_formats.text import plain
+from rendering.mesh_formats.text import plain, shown
 from utils.errors import InputError
 
 _HEADER = struct.Struct("<4sII")  # magic, version, length
@@ -35,7 +35,7 @@ class Document:
         self.lists: dict[str, Any] = json.loads(text)
         version = str(self.lists["asset"]["version"])
         if not version.startswith("2."):
-            raise InputError(f"{path} is glTF {version}: export it as glTF 2.0")
+            raise InputError(f"{path} is glTF {shown(version)}: export it as glTF 2.0")
         self._beside = FilesBeside(path)
         self._buffers: dict[int, bytes] = {}
         self._numbers: dict[int, np.ndarray] = {}

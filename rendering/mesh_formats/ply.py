@@ -221,7 +221,7 @@ def _tables(content: bytes) -> dict[str, _Columns]:
     """The columns of each element."""
     content = plain(content)
     end, position = _header_end(content)
-    form, elements = _header(shown(content[:end]))
+    form, elements = _header(content[:end].decode("utf-8", errors="replace"))
     tables: dict[str, _Columns] = {}
     if form == "ascii":
         lines = [line for line in content[position:].splitlines() if line.strip()]

@@ -33,9 +33,10 @@ def integers(text: bytes) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def shown(name: bytes) -> str:
-    """A name as an error shows it."""
-    return name.decode("utf-8", errors="replace")
+def shown(text: bytes | str) -> str:
+    """A name or a reason as an error shows it: short, on one line, without signs that no one can see."""
+    text = text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(text.split())[:120])
 
 
 def spellings(name: bytes) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from rendering.mesh_formats.text import shown
 from utils.errors import InputError
 from utils.pixels import rgb_of
 
@@ -30,7 +31,7 @@ class Textures:
         return self._known[digest]
 
     def _decoded(self, picture: bytes, name: str) -> np.ndarray:
-        where = f"{self._mesh}: its texture {name}"
+        where = f"{self._mesh}: its texture {shown(name)}"
         if picture.startswith(_KTX2):
             raise InputError(f"{where} is compressed as KTX2: convert the textures to PNG or JPEG")
         try:
@@ -44,7 +45,9 @@ class Textures:
         except UnidentifiedImageError:
             raise InputError(f"{where} cannot be read (it is no picture): save it as PNG or JPEG") from None
         except Exception as error:  # damaged bytes lead Pillow's many readers to any of Python's errors
-            raise InputError(f"{where} cannot be read ({error!r:.80}): save it as PNG or JPEG") from None
+            raise InputError(
+                f"{where} cannot be read ({shown(str(error))}): save it as PNG or JPEG"
+            ) from None
 
     def _make_room(self, texels: int) -> None:
         self._texels += texels
