@@ -11,7 +11,7 @@ import numpy as np
 from rendering.mesh_formats.files_beside import FilesBeside
 from rendering.mesh_formats.part import Part, as_bytes
 from rendering.mesh_formats.polygons import triangulate
-from rendering.mesh_formats.text import numbers, plain, shown
+from rendering.mesh_formats.text import numbers, plain
 from rendering.mesh_formats.textures import Textures
 from utils.errors import InputError
 
