@@ -174,7 +174,7 @@ class Run:
         options = {"param_groups": self.optimizer.state_dict()["param_groups"]}  # this configuration's
         self.optimizer.load_state_dict(snapshot["optimizer"] | options)
         self.step, self.best = snapshot["step"], snapshot["best"]
-        if changed := changed_options(snapshot["config"], self.config):
+        if changed := changed_options(snapshot["config"], self.config, f"{path}: its own configuration"):
             LOG.warning("%s: other %s; the losses will not be those of one run", path, ", ".join(changed))
         if self.world.rank == 0:
             self.snapshots.set_aside_later(self.step)

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from datasets.objects import read_symmetry
 from model.factory import make_confidence, make_render_match, make_stage, prepare_network
+from model.released import is_released
 from model.stage import Stage
 from rendering.mesh import Mesh, bounding_sphere, diameter, read_mesh, to_metres
 from rendering.mesh_templates import MeshTemplates, Progress
@@ -299,6 +300,14 @@ class PoseEstimator:
         return replace(pose, cam_from_obj=symmetry.nearest(pose.cam_from_obj, nearest))
 
 
+def _trained_with(weights: Path) -> str | None:
+    """The configuration in a checkpoint; None for the released one, which is of the paper's."""
+    content = read_checkpoint(weights)
+    if "config" not in content and not is_released(content):
+        raise InputError(f"{weights}: does not say of which network it is; pass --config")
+    return content.get("config")
+
+
 def _configuration(
     weights: Path | str | None,
     config: Path | str | None,
@@ -308,7 +317,7 @@ def _configuration(
     flags = {"checkpoint": weights and str(weights), "log_dir": log_dir and str(log_dir)}
     trained_with = None
     if config is None:
-        trained_with = read_checkpoint(Path(weights)).get("config") if weights else None
+        trained_with = _trained_with(Path(weights)) if weights else None
         config = "config/base.yaml" if weights else DEFAULT_CONFIG
     path = Path(config)
     found = load_config(path if path.is_file() else ROOT / path, overrides, flags, trained_with=trained_with)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import timm
 import torch
-from omegaconf import OmegaConf
 
 from model.backbone import Dinov2, Pyramid
 from model.confidence import ConfidenceStage, read_calibration
@@ -24,7 +23,7 @@ from model.stage import PicoPoseStage
 from model.template_store import TemplateSource, TemplateStore
 from utils.batches import automatic_batch
 from utils.checkpoint import fit, read_checkpoint, weights_of
-from utils.config import Config, ModelConfig
+from utils.config import Config, ModelConfig, network_of
 from utils.errors import InputError
 from utils.stopwatch import Stopwatch
 
@@ -136,7 +135,7 @@ def make_confidence(
 
 
 def features_dir(config: Config) -> Path:
-    """The folder of what is prepared of objects."""
+    """Where prepared templates and views are kept."""
     return Path(config.runtime.features_dir or Path(config.log_dir) / "features")
 
 
@@ -156,7 +155,7 @@ def load_network(network: PicoPose, path: Path) -> None:
         trained_with = {"half_cell": HALF_CELL, "viewing_ray": VIEWING_RAY}
     else:
         weights = weights_of(checkpoint, path)
-        trained_with = OmegaConf.create(checkpoint.get("config") or "").get("model") or {}
+        trained_with = network_of(checkpoint.get("config"), f"{path}: its config")
     network.floored = is_released(checkpoint)
     # These are no weights, so nothing else would tell that they differ.
     for name, value in (("half_cell", network.flow.half_cell), ("viewing_ray", network.viewing_ray)):

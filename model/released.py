@@ -86,7 +86,7 @@ def convert(checkpoint: Mapping, expected: Mapping[str, Tensor], source: Path) -
     original = {
         key.removeprefix(PREFIX): value
         for key, value in checkpoint["state_dict"].items()
-        if key.startswith(PREFIX) and not UNUSED.match(key.removeprefix(PREFIX))
+        if str(key).startswith(PREFIX) and not UNUSED.match(key.removeprefix(PREFIX))
     }
     weights = {rename(key): value for key, value in original.items()}
     original_name = {rename(key): PREFIX + key for key in original}

@@ -28,7 +28,7 @@ def features(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run(monkeypatch, tmp_path, features) -> Callable[..., tuple[list[dict], list[int]]]:
-    """Runs the set `toy` in `tmp_path`; gives the lines of the CSV without the time, and the images solved."""
+    """Runs the set `toy` in `tmp_path`; gives the CSV without the times, and the images solved."""
     solved = []
     predict = RenderMatchStage.predict
     monkeypatch.setattr(

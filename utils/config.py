@@ -1,19 +1,24 @@
 """The typed configuration: a YAML file, then `key=value` overrides; only the entry scripts read it.
 
-A misspelt or mistyped key is an error that names the file or the option.
+A misspelt or mistyped key is an error that names the file or the option. Values stand for themselves: what
+OmegaConf would look up elsewhere, `${...}`, is refused, for a checkpoint's configuration is a stranger's.
 """
 
-from collections.abc import Sequence
+import io
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+import yaml
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from utils.errors import InputError
+from utils.errors import MALFORMED, InputError
 
+_LONGEST = 100_000  # characters of a configuration
+_WIDEST = 2048  # px or channels: what a damaged file asks for beyond that would not fit into memory
 METHODS = ("picopose", "rendermatch")
 
 # Entries of training that change no pair and no loss.
@@ -38,12 +43,14 @@ class ModelConfig:
 
     def __post_init__(self):
         for name in ("stride", "size", "features", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"model.{name} is {getattr(self, name)}; it must be at least 1")
+            if not 1 <= getattr(self, name) <= _WIDEST:
+                raise ValueError(f"model.{name} is {getattr(self, name)}; it must lie in 1 to {_WIDEST}")
         if self.width % 32:
             raise ValueError(f"model.width is {self.width}; it must be a multiple of 32")
-        if len(self.dpt_channels) != 3 or min(self.dpt_channels) < 1:
-            raise ValueError(f"model.dpt_channels is {self.dpt_channels}; it must be three positive numbers")
+        if len(self.dpt_channels) != 3 or not all(1 <= count <= _WIDEST for count in self.dpt_channels):
+            raise ValueError(
+                f"model.dpt_channels is {self.dpt_channels}; it must be three numbers in 1 to {_WIDEST}"
+            )
 
 
 @dataclass
@@ -246,20 +253,21 @@ def load_config(
     if not path.is_file():
         raise InputError(f"{path}: no such config; pass one of {_configs(path.parent)}")
     try:
-        loaded = OmegaConf.load(path)
-    except (YAMLError, UnicodeDecodeError, OSError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
         raise InputError(f"{path}: not a YAML file ({_one_line(error)}); mend it") from error
-    config = _merge(OmegaConf.structured(Config), loaded, f"{path}")
+    config = _merge(OmegaConf.structured(Config), _read_yaml(text, f"{path}"), f"{path}")
     if trained_with is not None:
-        network = OmegaConf.create(trained_with).get("model") or {}
+        where = f"{(flags or {}).get('checkpoint')}: its own configuration"
         complete = {"pretrained": None}  # the checkpoint holds the backbone's weights too
-        config = _merge(config, {"model": {**network, **complete}}, "the checkpoint's own configuration")
+        config = _merge(config, {"model": {**network_of(trained_with, where), **complete}}, where)
     for override in overrides or []:
         if "=" not in override:
             raise InputError(f"option {override!r}: not of the form key=value; write e.g. test.hypotheses=1")
         config = _merge(config, _parse(override), f"option {override!r}")
     for key, value in (flags or {}).items():
         if value is not None:
+            _checked({key: value}, "option")
             OmegaConf.update(config, key, value)
     try:
         return OmegaConf.to_object(config)
@@ -272,9 +280,24 @@ def to_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
-def changed_options(before: str, config: Config) -> list[str]:
+def network_of(trained_with: Any, source: str) -> dict[str, Any]:
+    """The entries `model` of the YAML that a checkpoint carries; none where it carries no YAML.
+
+    Raises an `InputError` that begins with `source` where it is no configuration.
+    """
+    if trained_with is None:
+        return {}
+    if not isinstance(trained_with, str):
+        raise InputError(f"{source}: {type(trained_with).__name__} in place of YAML; pass --config")
+    network = _read_yaml(trained_with, source).get("model")
+    if not isinstance(network, DictConfig):
+        raise InputError(f"{source}: model is no table; pass --config")
+    return OmegaConf.to_container(network)
+
+
+def changed_options(before: str, config: Config, source: str) -> list[str]:
     """Names of the entries that training depends on and that are not as in a configuration kept as YAML."""
-    old, new = OmegaConf.create(before), OmegaConf.structured(config)
+    old, new = _read_yaml(before, source), OmegaConf.structured(config)
     return [
         f"{section}.{name}"
         for section in ("model", "train_dataset", "train")
@@ -283,17 +306,57 @@ def changed_options(before: str, config: Config) -> list[str]:
     ]
 
 
-def _parse(override: str):
+def _read_yaml(text: str, source: str) -> DictConfig:
+    """A table in YAML, bounded: aliases, by which a short text stands for a huge one, are refused too."""
     try:
-        return OmegaConf.from_dotlist([override])
-    except (YAMLError, OmegaConfBaseException) as error:
-        raise InputError(f"option {override!r}: {_one_line(error)}; write key=value") from error
+        if len(text) > _LONGEST:
+            raise InputError(f"{source}: longer than {_LONGEST} characters, so no configuration; mend it")
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
+            raise InputError(f"{source}: has aliases (*name), which are not read; write the values out")
+        loaded = OmegaConf.load(io.StringIO(text))
+    except InputError:
+        raise
+    except (YAMLError, OmegaConfBaseException, OSError, *MALFORMED) as error:
+        raise InputError(f"{source}: not a YAML file ({_one_line(error)}); mend it") from error
+    if not isinstance(loaded, DictConfig):
+        raise InputError(f"{source}: a list in place of a table; write key: value")
+    return _checked(loaded, source)
+
+
+def _checked(entries: DictConfig | dict, source: str) -> DictConfig | dict:
+    """The entries, if none refers to another one or to the surroundings."""
+    plain = OmegaConf.to_container(entries) if isinstance(entries, DictConfig) else entries
+    for key, value in _leaves(plain):
+        if isinstance(value, str) and "${" in value:
+            raise InputError(f"{source}: {key}: {value} would be looked up elsewhere; write the value itself")
+    return entries
+
+
+def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    """Names and values of all entries, however deep they lie."""
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            yield from _leaves(entry, f"{key}.{name}" if key else f"{name}")
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _leaves(entry, key)
+    else:
+        yield key, value
+
+
+def _parse(override: str) -> DictConfig:
+    source = f"option {override!r}"
+    try:
+        parsed = OmegaConf.from_dotlist([override])
+    except (YAMLError, OmegaConfBaseException, *MALFORMED) as error:
+        raise InputError(f"{source}: {_one_line(error)}; write key=value") from error
+    return _checked(parsed, source)
 
 
 def _merge(base, changes, source: str):
     try:
         return OmegaConf.merge(base, changes)
-    except (OmegaConfBaseException, TypeError, ValueError) as error:
+    except (OmegaConfBaseException, *MALFORMED) as error:
         key = getattr(error, "full_key", None)
         reason = "needs a list, as [one,two]" if "ListConfig" in str(error) else _one_line(error)
         raise InputError(

@@ -14,7 +14,7 @@ from utils.errors import InputError
 from utils.files import write_atomically
 
 _NAME = re.compile(r"step_(\d+)\.pt")
-NEEDED = ("model", "optimizer", "step")
+NEEDED = {"model": dict, "optimizer": dict, "step": int, "best": float, "config": str}
 
 
 class Snapshots:
@@ -78,8 +78,10 @@ def read_snapshot(path: Path) -> dict[str, Any]:
         InputError: the file cannot be read, or holds weights alone.
     """
     content = read_checkpoint(path)
-    if missing := [key for key in NEEDED if key not in content]:
+    if missing := [key for key, kind in NEEDED.items() if not isinstance(content.get(key), kind)]:
         raise InputError(
             f"{path}: holds no {missing[0]} to go on from; pass checkpoint={path} to start from it"
         )
+    if content["step"] < 0:
+        raise InputError(f"{path}: is of step {content['step']}; pass another checkpoint")
     return content
