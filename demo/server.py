@@ -12,19 +12,22 @@ import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 
 import cv2
 import numpy as np
 from flask import Flask, Response, abort, render_template, request
-from werkzeug.exceptions import HTTPException
-from werkzeug.serving import BaseWSGIServer, make_server
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeout, ServiceUnavailable
 
+from demo.connections import BoundedServer, has_hung_up
+from demo.desk import Busy, Desk, Dropped, Job, Tell
 from demo.results import results_of
+from demo.scratch import remove_leftovers, scratch_folder
 from demo.shots import read_shot, unit_of
-from demo.uploads import MAX_BYTES, Upload, harden_pictures, receive
-from model.estimator import PoseEstimator
+from demo.uploads import MAX_BYTES, MAX_PARTS, Upload, harden_pictures, receive
+from model.estimator import ROOT, PoseEstimator
 from rendering.renderer import Renderer
 from utils.config import Config
 from utils.errors import InputError
@@ -40,20 +43,25 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 JPEG_QUALITY = 90
+LINES = "application/x-ndjson"  # a JSON object in each line
+FAILED = "the program failed; what it printed in its terminal tells where"
 OWN_NAMES = (socket.gethostname().lower(), socket.getfqdn().lower())
+PLACES = 8  # requests under way: sent, waiting and computed
+BUSY = "too many ask at the same time: try again in a minute"
+PACKAGES = {"datasets", "demo", "model", "rendering", "utils"}  # whose warnings are about what was sent
 
-Tell = Callable[[dict], None]  # sends the page a message
 
-
-def make_page(estimator: PoseEstimator, host: str, port: int) -> BaseWSGIServer:
+def make_page(estimator: PoseEstimator, host: str, port: int) -> BoundedServer:
     """A server that waits for `serve_forever()`; port 0 takes a free one.
 
     Raises an `InputError` where the address cannot be had.
     """
     harden_pictures()
+    remove_leftovers()
     logging.getLogger("werkzeug").setLevel(logging.WARNING)  # no line for each request
+    app = make_app(estimator, host)
     try:
-        return make_server(host, port, make_app(estimator, host), threaded=True)
+        return BoundedServer(host, port, app, most=2 * MAX_BYTES, ending=app.extensions["desk"].close)
     except (OSError, SystemExit):  # the library prints why and exits
         raise InputError(f"--host {host} --port {port}: cannot be had; pass another --port") from None
 
@@ -62,7 +70,8 @@ def make_app(estimator: PoseEstimator, host: str = "127.0.0.1") -> Flask:
     page = Path(__file__).parent / "page"
     app = Flask(__name__, static_folder=page, static_url_path="/page", template_folder=page)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES + (1 << 16)  # the form's other fields
-    turn = threading.Lock()
+    app.config["MAX_FORM_PARTS"] = MAX_PARTS
+    desk = app.extensions["desk"] = Desk(PLACES)
 
     @app.before_request
     def refuse_strangers() -> None:
@@ -83,31 +92,59 @@ def make_app(estimator: PoseEstimator, host: str = "127.0.0.1") -> Flask:
 
     @app.post("/pose")
     def answer() -> Response:
-        folder = tempfile.TemporaryDirectory(prefix="picopose-")
+        if request.content_length is None:
+            abort(411, "the request does not say how long it is")
         try:
-            files = request.files
-            upload = receive(files.get("photo"), files.getlist("mesh"), request.form, Path(folder.name))
-        except InputError as error:
-            folder.cleanup()
-            return Response(_line({"error": _readable(error, folder.name)}), mimetype="application/x-ndjson")
+            messages = _answer(estimator, desk)
+        except Busy:
+            raise ServiceUnavailable(BUSY, retry_after=60) from None
+        return Response((_line(message) for message in messages), mimetype=LINES)
 
-        def work(tell: Tell) -> dict:
-            with folder:
-                tell({"doing": "Waiting for the one before"})
-                with turn:
-                    return find(estimator, upload, tell)
-
-        lines = (_line(message) for message in _messages(work, folder.name))
-        return Response(lines, mimetype="application/x-ndjson")
+    @app.errorhandler(ClientDisconnected)
+    def hang_up(_: ClientDisconnected) -> Response:
+        return explain(RequestTimeout("the files came too slowly: send them again"))
 
     @app.errorhandler(HTTPException)
-    def explain(error: HTTPException) -> tuple[str, int]:
-        reason = error.description
-        if error.code == 413:
+    def explain(error: HTTPException) -> Response:
+        reason, answer = error.description, error.get_response()
+        if error.code == 413 and request.content_length > app.config["MAX_CONTENT_LENGTH"]:
             reason = f"the files are too large: {MAX_BYTES >> 20} MB together are the limit"
-        return _line({"error": reason}), error.code
+        elif error.code == 413:
+            reason = f"too many files and fields, or too long ones: {MAX_PARTS} are the limit"
+        answer.data, answer.mimetype = _line({"error": reason}), LINES
+        return answer
 
     return app
+
+
+def _answer(estimator: PoseEstimator, desk: Desk) -> Iterator[dict]:
+    """What the page is told about its request; raises `Busy` before anything of it is read."""
+    with ExitStack() as held:
+        held.enter_context(desk.place())
+        files, form = request.files, request.form  # reads them
+        folder = held.enter_context(scratch_folder())
+        try:
+            upload = receive(files.get("photo"), files.getlist("mesh"), form, folder)
+        except InputError as error:
+            return iter([_explained(error, folder, estimator)])
+        connection = request.environ.get("werkzeug.socket")
+        gone = partial(has_hung_up, connection) if connection else lambda: False
+        work = partial(_work, estimator, upload, folder)
+        return desk.take(Job(work, gone, end=held.pop_all().close))
+
+
+def _work(estimator: PoseEstimator, upload: Upload, folder: Path, tell: Tell) -> dict:
+    """The last message: the result, or why there is none."""
+    try:
+        with _warnings(partial(_warn, estimator, folder, tell)):
+            return {"result": find(estimator, upload, tell)}
+    except Dropped:
+        raise
+    except InputError as error:
+        return _explained(error, folder, estimator)
+    except Exception:  # whatever it is, the page must hear of it, and the next request have its turn
+        LOG.exception("the page's request failed")
+        return {"error": FAILED}
 
 
 def method_of(config: Config) -> str:
@@ -146,27 +183,50 @@ def find(estimator: PoseEstimator, upload: Upload, tell: Tell) -> dict:
     }
 
 
-def _messages(work: Callable[[Tell], dict], folder: str) -> Iterator[dict]:
-    """What some work tells while it runs, and in the end its result or why there is none."""
-    told: SimpleQueue[dict | None] = SimpleQueue()
+@contextmanager
+def _warnings(heard: Callable[[str], None]) -> Iterator[None]:
+    """Calls `heard` with what the program warns of in this thread meanwhile."""
+    thread = threading.get_ident()
 
-    def run() -> None:
-        try:
-            told.put({"result": work(told.put)})
-        except InputError as error:
-            told.put({"error": _readable(error, folder)})
-        except Exception:  # a thread's end: whatever it is, the page must hear of it
-            LOG.exception("the page's request failed")
-            told.put({"error": "the program failed; what it printed in its terminal tells where"})
-        told.put(None)
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.thread == thread and record.name.split(".")[0] in PACKAGES:
+                heard(record.getMessage())
 
-    threading.Thread(target=run, daemon=True).start()
-    return iter(told.get, None)
+    ear = Ear(logging.WARNING)
+    logging.getLogger().addHandler(ear)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(ear)
 
 
-def _readable(error: InputError, folder: str) -> str:
-    """The message without the names of temporary folders and the dashes of options."""
-    return re.sub(rf"{re.escape(folder)}/(photo|mesh)/|--(?=\w)", "", str(error))
+def _warn(estimator: PoseEstimator, folder: Path, tell: Tell, warning: str) -> None:
+    """Tells the page what is doubtful about what it sent."""
+    text = _readable(warning, folder)
+    if not _is_private(text, estimator):
+        tell({"warning": text})
+
+
+def _explained(error: InputError, folder: Path, estimator: PoseEstimator) -> dict:
+    """An error about what was sent, for people; what is not about that is told in the terminal alone."""
+    text = _readable(str(error), folder)
+    if _is_private(text, estimator):
+        LOG.error("%s", error)
+        text = FAILED
+    return {"error": text}
+
+
+def _readable(text: str, folder: Path) -> str:
+    """A message without the names of temporary folders and the dashes of options."""
+    return re.sub(rf"{re.escape(str(folder))}/((photo|mesh)/)?|--(?=\w)", "", text)
+
+
+def _is_private(text: str, estimator: PoseEstimator) -> bool:
+    """Whether a message names a folder of the program."""
+    config = estimator.config
+    folders = (ROOT, config.log_dir, config.runtime.features_dir, tempfile.gettempdir())
+    return any(str(folder) in text for folder in folders if folder)
 
 
 def _is_own_name(asked: str, host: str) -> bool:

@@ -3,6 +3,7 @@
 Everything lands in one temporary folder of its own, under the names that a mesh calls its textures by.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,11 @@ from rendering.mesh import SUFFIXES
 from utils.errors import InputError
 
 MAX_BYTES = 64 << 20  # of all files together
+MAX_PARTS = 100  # files and fields of a request
 MAX_PIXELS = 50_000_000  # of a picture
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 LONGEST_NAME = 120  # bytes
+LONGEST_FIELD = 100  # characters
 SIDES = ("left", "top", "right", "bottom")
 
 
@@ -50,6 +53,9 @@ def receive(
         raise InputError("no photo: choose one")
     meshes = [file for file in meshes if file.filename]
     saved = [_save(file, folder / "mesh") for file in meshes]
+    for path in saved:
+        if saved.count(path) > 1:
+            raise InputError(f"{path.name} is there twice: choose one of them")
     models = [path for path in saved if path.suffix.lower() in SUFFIXES]
     if len(models) != 1:
         names = " ".join(path.name for path in saved) or "nothing"
@@ -62,8 +68,8 @@ def receive(
         mesh=models[0],
         camera=_camera(form),
         place=PlaceHint(boxes=[sides]),
-        unit=form.get("unit", "auto"),
-        symmetry=form.get("symmetry", "").strip() or None,
+        unit=_text(form, "unit") or "auto",
+        symmetry=_text(form, "symmetry") or None,
     )
 
 
@@ -91,16 +97,29 @@ def _check_picture(path: Path) -> None:
 
 
 def _camera(form: Mapping[str, str]) -> CameraHint:
-    kind = form.get("camera", "exif")
+    kind = _text(form, "camera") or "exif"
     if kind == "fov":
         return CameraHint(fov=_number(form, "fov"))
     if kind == "K":
-        return CameraHint(K=[form.get(name, "") for name in ("fx", "fy", "cx", "cy")])
+        return CameraHint(K=[_text(form, name) for name in ("fx", "fy", "cx", "cy")])
+    if kind != "exif":
+        raise InputError(f"camera {kind!r}: choose exif, fov or K")
     return CameraHint()
 
 
 def _number(form: Mapping[str, str], name: str) -> float:
+    text = _text(form, name)
     try:
-        return float(form.get(name, ""))
+        number = float(text)
     except ValueError:
-        raise InputError(f"{name} {form.get(name, '')!r} is no number: correct it") from None
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"{name} {text!r} is no number: correct it")
+    return number
+
+
+def _text(form: Mapping[str, str], name: str) -> str:
+    text = form.get(name, "").strip()
+    if len(text) > LONGEST_FIELD:
+        raise InputError(f"{name} has {len(text)} characters: write at most {LONGEST_FIELD}")
+    return text

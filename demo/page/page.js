@@ -14,6 +14,13 @@ function fail(message) {
   show($("error"), Boolean(message));
 }
 
+function warn(message) {
+  const line = document.createElement("p");
+  line.textContent = message;
+  $("warnings").append(line);
+  show($("warnings"));
+}
+
 function takesDrops(drop, accept) {
   const input = drop.querySelector("input");
   const mark = (on) => (event) => { event.preventDefault(); drop.classList.toggle("over", on); };
@@ -123,6 +130,8 @@ form.addEventListener("submit", async (event) => {
   if (missing) return fail(missing);
   $("find").disabled = true;
   show($("result"), false);
+  $("warnings").replaceChildren();
+  show($("warnings"), false);
   tell({ doing: "Sending" });
   try {
     await ask(new FormData(form));
@@ -157,6 +166,7 @@ async function ask(data) {
 
 function take(message) {
   if (message.error) fail(message.error);
+  else if (message.warning) warn(message.warning);
   else if (message.result) showResult(message.result);
   else tell(message);
 }

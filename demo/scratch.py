@@ -1,0 +1,54 @@
+"""Temporary folders that do not outlive the program, even where it is killed.
+
+Whoever makes one holds a lock on it, which the system lifts when the process ends, however it ends. A folder
+that is not locked is nobody's any more.
+"""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+PREFIX = "picopose-page-"
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder of one's own, removed at the end of the block or, after a kill, by `remove_leftovers`."""
+    lock = None
+    while lock is None:  # another program that starts now may have taken a new folder for a leftover
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        lock = _lock(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def remove_leftovers() -> None:
+    """Removes the folders that processes of this user left when they were killed."""
+    for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        lock = _lock(folder)
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """An open lock on a folder; None if it is locked, gone, or not one of this user's folders."""
+    try:
+        opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(opened).st_uid == os.getuid() and folder.exists():
+            return opened
+    except OSError:
+        pass
+    os.close(opened)
+    return None
