@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from datasets.pairs import PairSource, Repeated, Share, pair_loader
+from datasets.pairs import PairSource, Repeated, Share, noticing_dead_workers, pair_loader
 from datasets.sources import make_source
 from evaluation.in_training import BopValidation
 from model.factory import build_network, load_network
@@ -189,7 +189,8 @@ class Run:
         forward: nn.Module = TrainingPass(self.network, bf16=self.bf16, scale_weight=options.scale_weight)
         if self.world.size > 1:
             forward = DistributedDataParallel(forward, broadcast_buffers=False)
-        with log, StopRequest() as stop:
+        with log, StopRequest() as stop, noticing_dead_workers():
+            log.say(self._waiting())
             for pair in self._batches(self.source, self.step, options.steps):
                 set_rate(self.optimizer, rate_at(self.step, options))
                 pair = pair.to(self.device, non_blocking=True)
@@ -205,7 +206,8 @@ class Run:
                 if bad:
                     self._restore(buffers)  # batch norm's statistics have taken it in already
                     suspects = health.skip(pair, self.share.indices(self.step), self.source.name)
-                    log.say(f"step {self.step + 1} skipped: the loss is not finite, with {suspects}")
+                    skipped = f"step {self.step + 1} skipped, nothing is learnt from it"
+                    log.say(f"{skipped}: its loss or gradient is not finite, with {suspects}")
                 else:
                     self.optimizer.step()
                     health.keep()
@@ -246,6 +248,14 @@ class Run:
             with write_atomically(self.folder / "config.yaml") as temporary:
                 temporary.write_text(to_yaml(self.config), encoding="utf-8")
         return log
+
+    def _waiting(self) -> str:
+        """What the first step waits for, if there is one."""
+        if self.step >= self.options.steps:
+            return f"all {self.options.steps} steps are done: raise train.steps to go on"
+        pairs, workers = self.share.batch, self.options.workers
+        makers = f"{workers} processes start, and each makes" if workers else "this process makes"
+        return f"waiting for the first batch: {makers} {pairs} pairs"
 
     def _batches(self, source: PairSource, first: int, end: int) -> Iterable[Pair]:
         return pair_loader(

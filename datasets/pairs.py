@@ -10,6 +10,7 @@ import atexit
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -18,6 +19,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from datasets.augment import SHARE, augment
+from utils.errors import InputError
 from utils.processes import end_with_parent, stay_on_one_core
 from utils.streams import stream
 from utils.structs import Pair
@@ -110,34 +112,70 @@ def pair_loader(
     workers: int,
     prefetch: int = 2,
     pin_memory: bool = False,
-) -> DataLoader:
+) -> Iterator[Pair]:
     """The batches, `Pair`s with (batch, ...) tensors, of the steps from `first_step` to `steps` (exclusive).
 
     Args:
         workers: processes that make pairs, each with the source's copy of its own; 0: the caller's does.
         prefetch: batches that each of them makes in advance.
+
+    Raises:
+        InputError: the source's, wherever it was raised.
     """
-    return DataLoader(
+    loader = DataLoader(
         _Samples(source),
         batch_sampler=_StepIndices(share, first_step, steps),
         num_workers=workers,
-        collate_fn=Pair.stack,
+        collate_fn=_batch,
         worker_init_fn=_begin_worker,
         prefetch_factor=prefetch if workers else None,
         pin_memory=pin_memory,
         # A forked process can use neither its parent's OpenGL nor its CUDA, so workers are started afresh.
         multiprocessing_context="spawn" if workers else None,
     )
+    for batch in loader:
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
+
+
+@contextmanager
+def noticing_dead_workers() -> Iterator[None]:
+    """Turns what PyTorch raises, wherever the program is, when a process that makes pairs dies."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = str(error).split("\n")[0].split(". ")[0]
+        raise InputError(
+            f"a process that makes training pairs has ended ({reason}): memory, or a container's shared "
+            "memory, has run out most likely; lower train.workers or train.batch_size, and go on with "
+            "--ckpt_path last"
+        ) from error
 
 
 class _Samples(Dataset):
-    """A source as PyTorch's loader wants it."""
+    """A source as PyTorch's loader wants it.
+
+    An `InputError` is handed on as a sample: raised in a worker it would come as a traceback of many lines.
+    """
 
     def __init__(self, source: PairSource):
         self._source = source
 
-    def __getitem__(self, index: int) -> Pair:
-        return self._source.sample(index)
+    def __getitem__(self, index: int) -> Pair | InputError:
+        try:
+            return self._source.sample(index)
+        except InputError as error:
+            return error
+        except MemoryError:
+            return InputError(f"{self._source.name(index)}: out of memory; lower train.workers")
+
+
+def _batch(samples: Sequence[Pair | InputError]) -> Pair | InputError:
+    failed = (sample for sample in samples if isinstance(sample, InputError))
+    return next(failed, None) or Pair.stack(samples)
 
 
 class _StepIndices:

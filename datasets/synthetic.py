@@ -19,6 +19,7 @@ from datasets.imperfect import detected_view
 from datasets.object_pool import ObjectPool, Studio, TrainingObject
 from datasets.scenes import MAX_NEIGHBOURS, Scene, random_scene
 from utils.crop import crop_from_image
+from utils.errors import InputError
 from utils.streams import stream
 from utils.structs import Pair, View
 
@@ -70,7 +71,10 @@ class SyntheticPairs:
             if target.name not in self._reported:
                 self._reported.add(target.name)
                 log.warning("%s is hardly seen in any scene: others take its place", target.name)
-        raise RuntimeError(f"{self.name(index)} and {MAX_TARGETS - 1} other objects cannot be seen")
+        raise InputError(
+            f"{self.name(index)} and {MAX_TARGETS - 1} other objects are hardly seen in any scene: "
+            "leave them out of train_dataset.meshes"
+        )
 
     def _pair(self, rng: Rng, target: TrainingObject, index: int) -> Pair | None:
         """A pair of an object, or None if too little of it is seen in each of many scenes."""

@@ -1,12 +1,17 @@
 """Sources of training pairs and their loader: which pair comes when, whoever makes it."""
 
+import os
+import signal
+import time
 from itertools import chain
+from multiprocessing import active_children
 
 import numpy as np
 import pytest
 import torch
 
-from datasets.pairs import Augmented, Mixture, Repeated, Share, pair_loader
+from datasets.pairs import Augmented, Mixture, Repeated, Share, noticing_dead_workers, pair_loader
+from utils.errors import InputError
 from utils.streams import stream
 from utils.structs import Pair, View
 
@@ -62,6 +67,45 @@ def test_worker_processes_change_nothing():
     for a, b in zip(alone, together, strict=True):
         assert torch.equal(a.real.rgb, b.real.rgb)
         assert torch.equal(a.real.depth, b.real.depth)
+
+
+class Failing(Numbers):
+    """A source that has no fourth pair."""
+
+    def __init__(self, error: Exception):
+        super().__init__()
+        self._error = error
+
+    def sample(self, index: int) -> Pair:
+        if index == 3:
+            raise self._error
+        return super().sample(index)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [(InputError("mug.ply: mend it"), "mug.ply: mend it"), (MemoryError(), "0: 3: out of memory; lower")],
+)
+def test_what_is_wrong_with_a_pair_is_one_line_whoever_makes_it(workers, error, line):
+    batches = pair_loader(Failing(error), Share(2), first_step=0, steps=3, workers=workers)
+    assert shown(next(batches)) == [0, 1]
+    with pytest.raises(InputError, match=line) as caught:
+        next(batches)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_worker_that_is_killed_is_told_with_the_remedy():
+    line = r"killed by signal: Killed\).* lower train\.workers"
+    with pytest.raises(InputError, match=line) as caught, noticing_dead_workers():
+        batches = pair_loader(Numbers(), Share(2), first_step=0, steps=10**6, workers=1)
+        next(batches)
+        (worker,) = active_children()
+        os.kill(worker.pid, signal.SIGKILL)
+        time.sleep(30)  # the signal of its death comes in between
+    assert "\n" not in str(caught.value)
+    with pytest.raises(RuntimeError, match="of another kind"), noticing_dead_workers():
+        raise RuntimeError("of another kind")
 
 
 def test_mixture_has_its_shares_and_is_the_same_every_time():

@@ -1,4 +1,4 @@
-"""Steps whose loss is not finite: all processes skip them together, and too many end the run."""
+"""Steps whose loss or gradient is not finite: all processes skip them together, and too many end the run."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -45,8 +45,8 @@ class Health:
         suspects = _everywhere([name(index) for index in _suspects(batch, indices)], name, indices)
         if sum(self._recent) >= self._limit:
             raise InputError(
-                f"{sum(self._recent)} of the last {len(self._recent)} steps had a loss that is not finite, "
-                f"the last with {suspects}: look at that sample, or lower train.lr"
+                f"{sum(self._recent)} of the last {len(self._recent)} steps had a loss or gradient that is "
+                f"not finite, the last with {suspects}: look at that sample, or lower train.lr"
             )
         return suspects
 

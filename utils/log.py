@@ -26,23 +26,32 @@ class TrainingLog:
 
     def __init__(self, folder: Path, *, first_step: int, steps: int, batch_size: int, speaks: bool):
         self._batch_size, self._speaks = batch_size, speaks
+        self._done, self._total = first_step * batch_size, steps * batch_size
+        self._bar: tqdm | None = None
         if not speaks:
             return
         folder.mkdir(parents=True, exist_ok=True)
         self._board = SummaryWriter(str(folder), purge_step=first_step + 1)
         self._lines = _without_later(folder / "scalars.jsonl", first_step).open("a", encoding="utf-8")
-        self._bar = tqdm(
-            total=steps * batch_size,
-            initial=first_step * batch_size,
-            unit="pair",
-            unit_scale=True,
-            mininterval=5 if not sys.stderr.isatty() else 0.5,
-            smoothing=0.05,
-        )
 
     def step(self) -> None:
-        """Moves the bar, which shows pairs per second and the time left, by one step."""
-        if self._speaks:
+        """Moves the bar, which shows pairs per second and the time left, by one step.
+
+        The first step begins it: what came before, the start of all processes, says nothing of the others.
+        """
+        if not self._speaks:
+            return
+        self._done += self._batch_size
+        if self._bar is None:
+            self._bar = tqdm(
+                total=self._total,
+                initial=self._done,
+                unit="pair",
+                unit_scale=True,
+                mininterval=5 if not sys.stderr.isatty() else 0.5,
+                smoothing=0.05,
+            )
+        else:
             self._bar.update(self._batch_size)
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -53,7 +62,7 @@ class TrainingLog:
             self._board.add_scalar(name, value, step)
         self._lines.write(json.dumps({"step": step} | dict(values)) + "\n")
         self._lines.flush()
-        if "loss/total" in values:
+        if "loss/total" in values and self._bar is not None:
             self._bar.set_postfix_str(f"loss {values['loss/total']:.3f}")
 
     def picture(self, step: int, name: str, image: Tensor) -> None:
@@ -71,7 +80,8 @@ class TrainingLog:
 
     def __exit__(self, *_) -> None:
         if self._speaks:
-            self._bar.close()
+            if self._bar is not None:
+                self._bar.close()
             self._lines.close()
             self._board.close()
 

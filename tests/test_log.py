@@ -1,0 +1,25 @@
+"""What a training run tells while it runs."""
+
+import re
+
+import pytest
+
+from utils.log import TrainingLog
+
+
+@pytest.mark.parametrize("first_step", [0, 500])
+def test_the_time_left_does_not_count_the_wait_for_the_first_batch(tmp_path, monkeypatch, capfd, first_step):
+    now = [0.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    with TrainingLog(tmp_path, first_step=first_step, steps=1000, batch_size=4, speaks=True) as log:
+        now[0] += 3600  # until the first batch is there
+        log.step()
+        for _ in range(20):
+            now[0] += 6.0
+            log.step()
+    shown = re.findall(r"<([\d:?]+)", capfd.readouterr().err)
+    assert shown[0] == "?"  # nothing can be known yet
+    left = [sum(int(part) * 60**k for k, part in enumerate(text.split(":")[::-1])) for text in shown[1:]]
+    steps = 1000 - first_step - 1
+    assert len(left) >= 20
+    assert min(left) >= 6 * (steps - 20) - 1 and max(left) <= 6 * steps + 1
