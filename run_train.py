@@ -9,6 +9,7 @@ import functools
 import logging
 import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ from utils.config import Config, TrainConfig, changed_options, load_config, to_y
 from utils.device import choose_device
 from utils.distributed import World, join, leave
 from utils.errors import InputError, exits_cleanly
-from utils.files import write_atomically
+from utils.files import locked, remove_leftovers, write_atomically
 from utils.health import Health, agree
 from utils.log import TrainingLog
 from utils.schedule import rate_at, set_rate
@@ -65,7 +66,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
-@exits_cleanly
+@exits_cleanly(stopped="stopped before a step was saved; --ckpt_path last goes on if there are earlier ones")
 def main() -> None:
     arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -89,7 +90,11 @@ def main() -> None:
             LOG.warning("the backbone begins with random weights; model.pretrained=timm takes DINOv2's")
     if config.train.validate_on:
         run.evaluate = BopValidation(config, folder / "validation", world)
-    run.train()
+    refusal = "another training is at work in it: wait for its end, or pass another --version_id"
+    with locked(folder, refusal) if world.rank == 0 else nullcontext():
+        if world.rank == 0:
+            remove_leftovers(folder)
+        run.train()
     leave()
 
 

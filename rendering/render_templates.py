@@ -5,12 +5,16 @@ after that; so an interrupted run goes on with the objects that have no poses ye
 """
 
 import argparse
+import logging
 import multiprocessing
 import os
 import re
 import shutil
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,8 +28,10 @@ from rendering.renderer import Renderer, Rendering
 from rendering.viewpoints import VIEWS, object_poses
 from utils import layouts
 from utils.errors import InputError, exits_cleanly
-from utils.files import write_atomically
+from utils.files import locked, make_folder, remove_leftovers, write_atomically, write_error
 from utils.processes import end_with_parent, stay_on_one_core
+
+LOG = logging.getLogger(__name__)
 
 # Run-length coding behind the "up" filter: half the time of OpenCV's default at the same size.
 PNG_OPTIONS = (
@@ -106,7 +112,7 @@ def render_object(job: Job) -> str:
     digest = _digest(job)
     poses = object_poses(mesh.vertices, job.n_views, aim=job.mesh.aim)
     _remove_images(unfinished)
-    unfinished.mkdir(parents=True)
+    make_folder(unfinished)
     with Renderer() as renderer:
         for index, pose in enumerate(poses):
             view = render_view(renderer, mesh, pose)
@@ -147,11 +153,32 @@ def _write_view(view: Rendering, rgb_path: Path, depth_path: Path, depth_unit: f
         raise InputError(f"{depth_path}: {view.depth.max():.1f} m do not fit 16 bits: rescale the model")
     for path, image in ((rgb_path, bgra), (depth_path, counts.astype(np.uint16))):
         if not cv2.imwrite(str(path), image, PNG_OPTIONS):
-            raise InputError(f"{path} cannot be written: check the disk's space and permissions")
+            raise write_error(path, OSError()) or InputError(f"{path} cannot be written: check permissions")
 
 
 def render_all(jobs: Sequence[Job], processes: int) -> None:
-    """Renders what is not complete yet; an object that fails is reported and does not stop the others."""
+    """Renders what is not complete yet; an object that fails is reported and does not stop the others.
+
+    Raises an `InputError` where another program is rendering into a folder of the jobs'.
+    """
+    with ExitStack() as stack:
+        for folder in sorted({job.templates for job in jobs}):
+            refusal = "templates are being rendered into it by another program: wait for its end"
+            stack.enter_context(locked(folder, refusal))
+            _remove_unfinished(folder)
+        _render_all(jobs, processes)
+
+
+def _remove_unfinished(folder: Path) -> None:
+    """Removes what a killed run has left half done, also of objects that are not rendered again."""
+    remove_leftovers(folder)
+    for unfinished in folder.glob(".*.tmp"):
+        if unfinished.is_dir() and all(TEMPLATE_FILE.fullmatch(path.name) for path in unfinished.iterdir()):
+            shutil.rmtree(unfinished)
+            LOG.info("%s: images that a killed run has left unfinished are removed", unfinished)
+
+
+def _render_all(jobs: Sequence[Job], processes: int) -> None:
     todo = [job for job in jobs if not is_complete(job)]
     if len(todo) < len(jobs):
         print(f"{len(jobs) - len(todo)} of {len(jobs)} objects are done: delete folders to redo them")
@@ -175,10 +202,26 @@ def _attempts(jobs: Sequence[Job], processes: int) -> Iterator[InputError | None
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare_process)
     try:
-        for future in as_completed([pool.submit(_attempt, job) for job in jobs]):
+        with _without_interrupts():  # of the processes, which end with the one that Ctrl-C ends
+            futures = [pool.submit(_attempt, job) for job in jobs]
+        for future in as_completed(futures):
             yield future.result()
+    except BrokenProcessPool:
+        raise InputError(
+            "a process was ended from outside, perhaps for memory: pass fewer --processes"
+        ) from None
     finally:  # after Ctrl-C the objects that wait are not begun
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Holds SIGINT back; processes that are begun meanwhile never get it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _prepare_process() -> None:
@@ -194,7 +237,7 @@ def _attempt(job: Job) -> InputError | None:
     return None
 
 
-@exits_cleanly
+@exits_cleanly(stopped="stopped: the same command goes on from here")
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -209,6 +252,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     if options.processes < 1:
         raise InputError(f"--processes {options.processes}: give 1 or more")
     dataset = layouts.dataset_name(options.dataset)

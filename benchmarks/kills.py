@@ -1,0 +1,302 @@
+"""Kills training, testing, rendering and the page again and again, and looks for what is lost or left behind.
+
+`python -m benchmarks.kills` kills each of them five times (`--kills`) by SIGKILL at random moments, starts it
+again, and in the end lets it finish: then its results must be those of a run that nobody disturbed, no process
+of the killed ones may be alive, and no temporary file may be there. It takes a quarter of an hour on two cores;
+nothing else should run beside it that uses /dev/shm.
+"""
+
+import argparse
+import csv
+import hashlib
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from utils.checkpoint import read_checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+MINI = ROOT / "data" / "mini"
+SHARED_MEMORY = Path("/dev/shm")
+PATIENCE = 10.0  # s that processes may take to notice that they are alone
+LONGEST = 600.0  # s that an undisturbed run may take
+TINY = ["model.size=64", "model.dpt_channels=[32,32,32]", "model.features=32", "model.width=32"]
+TRAINING = ["batch_size=2", "steps=40", "save_every=4", "log_every=1", "validate_every=0", "workers=1"]
+TRAINING += ["threads=1", "warmup=2", "bf16=false"]
+
+
+class Program:
+    """One of the programs, with a folder of its own for its results and one for temporary files."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.temporary = folder, folder / "tmp"
+        self.temporary.mkdir(parents=True)
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Makes what the program reads from its folder."""
+
+    def command(self) -> list[str]:
+        """What starts it, or goes on where it was killed."""
+        raise NotImplementedError
+
+    def result(self) -> object:
+        """What a finished run has made, without anything that differs from run to run."""
+        raise NotImplementedError
+
+    def start(self) -> subprocess.Popen:
+        """Its process, in a session of its own, by which its children are found."""
+        environment = os.environ | {"TMPDIR": str(self.temporary), "OMP_NUM_THREADS": "1"}
+        return subprocess.Popen(
+            [sys.executable, *self.command()],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=(self.folder / "stderr.txt").open("ab"),
+            start_new_session=True,
+        )
+
+    def finish(self) -> object:
+        """Runs it to its end and gives what it has made."""
+        process = self.start()
+        code = process.wait(timeout=LONGEST)
+        if code:
+            raise SystemExit(f"{self.folder}: ended with {code}, see stderr.txt")
+        return self.result()
+
+
+class Test(Program):
+    def command(self) -> list[str]:
+        given = ["--dataset", "mini", "--config", "config/small.yaml", "--gpus", "cpu", "--no-score"]
+        given += ["--checkpoint_path", "data/weights/picopose_small.pt", "--view", "42", "--hypotheses", "1"]
+        return ["run_test.py", *given, f"log_dir={self.folder / 'log'}"]
+
+    def result(self) -> object:
+        with (self.folder / "log/picopose_small_id0/picopose_mini-test.csv").open() as file:
+            return [
+                {name: value for name, value in row.items() if name != "time"} for row in csv.DictReader(file)
+            ]
+
+
+class Render(Program):
+    def prepare(self) -> None:
+        (self.folder / "data").mkdir()
+        (self.folder / "data" / "mini").symlink_to(MINI)
+
+    def command(self) -> list[str]:
+        given = ["--dataset", "mini", "--data_dir", str(self.folder / "data"), "--views", "42"]
+        return ["-m", "rendering.render_templates", *given, "--processes", "2"]
+
+    def result(self) -> object:
+        templates = self.folder / "data" / "templates"
+        files = sorted(path for path in templates.rglob("*") if path.is_file())
+        return {
+            str(path.relative_to(templates)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
+        }
+
+
+class Train(Program):
+    def prepare(self) -> None:
+        self.run = self.folder / "log" / "picopose_small_id0"
+
+    def command(self) -> list[str]:
+        going_on = ["--ckpt_path", "last"] if any(self.run.glob("step_*.pt")) else []
+        options = [*TINY, *(f"train.{option}" for option in TRAINING), f"log_dir={self.folder / 'log'}"]
+        return ["run_train.py", "--config", "config/small.yaml", "--gpus", "cpu", *going_on, *options]
+
+    def result(self) -> object:
+        weights = read_checkpoint(max(self.run.glob("step_*.pt")))
+        digests = {
+            name: hashlib.sha256(_bytes(value)).hexdigest() for name, value in weights["model"].items()
+        }
+        return digests, (self.run / "scalars.jsonl").read_text()
+
+
+class Page(Program):
+    """The page while it answers; it is asked as soon as it is there."""
+
+    def prepare(self) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+
+    def command(self) -> list[str]:
+        given = ["--serve", "--port", str(self.port), "--gpus", "cpu", "test.views=42", "test.hypotheses=1"]
+        return ["run_demo.py", *given, f"log_dir={self.folder / 'log'}"]
+
+    def start(self) -> subprocess.Popen:
+        process = super().start()
+        asking = [
+            sys.executable,
+            "-m",
+            "benchmarks.kills",
+            "--ask",
+            str(self.port),
+            str(self.folder / "pose.json"),
+        ]
+        self.asking = subprocess.Popen(asking, cwd=ROOT, stderr=subprocess.DEVNULL)
+        return process
+
+    def finish(self) -> object:
+        process = self.start()
+        try:
+            self.asking.wait(timeout=LONGEST)
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+        return self.result()
+
+    def result(self) -> object:
+        return json.loads((self.folder / "pose.json").read_text())
+
+
+PROGRAMS: dict[str, type[Program]] = {"test": Test, "render": Render, "train": Train, "page": Page}
+
+
+def ask(port: int, out: Path) -> None:
+    """Sends the page a photo and a mesh and writes the pose that it finds."""
+    fields = {"left": 333, "top": 232, "right": 485, "bottom": 386, "unit": "mm", "camera": "K"}
+    fields |= {"fx": 612.3, "fy": 611.8, "cx": 319.6, "cy": 241.7}
+    files = [("photo", MINI / "test/000001/rgb/000000.jpg")]
+    files += [("mesh", MINI / "models" / f"obj_000002.{suffix}") for suffix in ("ply", "png")]
+    mark, body = uuid.uuid4().hex, b""
+    head = f'--{mark}\r\nContent-Disposition: form-data; name="'
+    for name, value in fields.items():
+        body += f'{head}{name}"\r\n\r\n{value}\r\n'.encode()
+    for name, path in files:
+        body += f'{head}{name}"; filename="{path.name}"\r\n\r\n'.encode() + path.read_bytes() + b"\r\n"
+    body += f"--{mark}--\r\n".encode()
+    kind = {"Content-Type": f"multipart/form-data; boundary={mark}"}
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/pose", data=body, headers=kind)
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
+        try:
+            with urllib.request.urlopen(request) as answer:
+                *_, last = (json.loads(line) for line in answer)
+        except urllib.error.URLError:  # not there yet
+            time.sleep(0.2)
+            continue
+        out.write_text(json.dumps(last["result"]["numbers"]))
+        return
+
+
+@dataclass
+class Findings:
+    """What went wrong with one program, and how often it was killed."""
+
+    kills: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def torment(kind: type[Program], folder: Path, kills: int, moments: random.Random) -> Findings:
+    """Kills a program at random moments, which is gone on with after each, and looks at what there is then."""
+    findings = Findings()
+    began = time.monotonic()
+    expected = kind(folder / "undisturbed").finish()
+    seconds = time.monotonic() - began
+    program, in_memory = kind(folder / "killed"), _shared_memory()
+    while findings.kills < kills:
+        process = program.start()
+        if not _ended(process, within=moments.uniform(0, seconds)):
+            process.kill()
+            process.wait()
+            findings.kills += 1
+        elif process.returncode:
+            findings.problems.append(f"ended with {process.returncode} when it was started again")
+            break
+        else:  # done before its moment had come: the same from the beginning
+            program = kind(folder / f"killed{findings.kills}_{uuid.uuid4().hex[:4]}")
+        if left := _survivors(process.pid):
+            findings.problems.append(f"processes left running: {left}")
+    if program.finish() != expected:
+        findings.problems.append("other results than those of an undisturbed run")
+    findings.problems += [
+        f"left lying: {path}" for path in [*_left(program), *(_shared_memory() - in_memory)]
+    ]
+    return findings
+
+
+def _ended(process: subprocess.Popen, *, within: float) -> bool:
+    try:
+        process.wait(timeout=within)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _survivors(session: int) -> list[str]:
+    """Command lines of the processes of a session that do not end in time; they are ended now."""
+    end = time.monotonic() + PATIENCE
+    while (alive := _of_session(session)) and time.monotonic() < end:
+        time.sleep(0.1)
+    told = []
+    for pid in alive:
+        told.append(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()[:100])
+        os.kill(pid, signal.SIGKILL)
+    return told
+
+
+def _of_session(session: int) -> list[int]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, of = status.read_text().rsplit(")", 1)[1].split()[:4]
+        except OSError:  # ended meanwhile
+            continue
+        if int(of) == session and state != "Z":
+            found.append(int(status.parent.name))
+    return found
+
+
+def _left(program: Program) -> list[Path]:
+    """Temporary files beside the program's results and where the system has them."""
+    return [*program.temporary.iterdir(), *program.folder.rglob("*.tmp*")]
+
+
+def _shared_memory() -> set[Path]:
+    return set(SHARED_MEMORY.iterdir()) if SHARED_MEMORY.is_dir() else set()
+
+
+def _bytes(tensor: torch.Tensor) -> bytes:
+    return tensor.contiguous().numpy().tobytes()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--kills", type=int, default=5, help="of each program")
+    parser.add_argument("--programs", nargs="+", choices=PROGRAMS, default=list(PROGRAMS))
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    parser.add_argument("--ask", nargs=2, metavar=("PORT", "FILE"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.ask:
+        ask(int(options.ask[0]), Path(options.ask[1]))
+        return
+    failed = False
+    with tempfile.TemporaryDirectory(prefix="kills-") as folder:
+        for name in options.programs:
+            began = time.monotonic()
+            found = torment(PROGRAMS[name], Path(folder) / name, options.kills, random.Random(options.seed))
+            told = "; ".join(found.problems) or "nothing lost, left running or left lying"
+            print(
+                f"{name}: killed {found.kills} times in {time.monotonic() - began:.0f} s: {told}", flush=True
+            )
+            failed |= bool(found.problems)
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
