@@ -1,9 +1,9 @@
 """Kills training, testing, rendering and the page again and again, and looks for what is lost or left behind.
 
 `python -m benchmarks.kills` kills each of them five times (`--kills`) by SIGKILL at random moments, starts it
-again, and in the end lets it finish: then its results must be those of a run that nobody disturbed, no process
-of the killed ones may be alive, and no temporary file may be there. It takes a quarter of an hour on two cores;
-nothing else should run beside it that uses /dev/shm.
+again, and in the end lets it finish: then its results must be those of a run that nobody disturbed, no
+process of the killed ones may be alive, and no temporary file may be there. It takes ten minutes on two
+cores; nothing else should run beside it that uses /dev/shm.
 """
 
 import argparse
@@ -23,8 +23,6 @@ import urllib.request
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import torch
 
 from utils.checkpoint import read_checkpoint
 
@@ -87,9 +85,7 @@ class Test(Program):
 
     def result(self) -> object:
         with (self.folder / "log/picopose_small_id0/picopose_mini-test.csv").open() as file:
-            return [
-                {name: value for name, value in row.items() if name != "time"} for row in csv.DictReader(file)
-            ]
+            return [row | {"time": None} for row in csv.DictReader(file)]
 
 
 class Render(Program):
@@ -104,9 +100,7 @@ class Render(Program):
     def result(self) -> object:
         templates = self.folder / "data" / "templates"
         files = sorted(path for path in templates.rglob("*") if path.is_file())
-        return {
-            str(path.relative_to(templates)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files
-        }
+        return {str(path.relative_to(templates)): _digest(path.read_bytes()) for path in files}
 
 
 class Train(Program):
@@ -120,9 +114,7 @@ class Train(Program):
 
     def result(self) -> object:
         weights = read_checkpoint(max(self.run.glob("step_*.pt")))
-        digests = {
-            name: hashlib.sha256(_bytes(value)).hexdigest() for name, value in weights["model"].items()
-        }
+        digests = {name: _digest(value.numpy().tobytes()) for name, value in weights["model"].items()}
         return digests, (self.run / "scalars.jsonl").read_text()
 
 
@@ -139,16 +131,10 @@ class Page(Program):
         return ["run_demo.py", *given, f"log_dir={self.folder / 'log'}"]
 
     def start(self) -> subprocess.Popen:
+        (self.folder / "pose.json").unlink(missing_ok=True)
         process = super().start()
-        asking = [
-            sys.executable,
-            "-m",
-            "benchmarks.kills",
-            "--ask",
-            str(self.port),
-            str(self.folder / "pose.json"),
-        ]
-        self.asking = subprocess.Popen(asking, cwd=ROOT, stderr=subprocess.DEVNULL)
+        asking = ["-m", "benchmarks.kills", "--ask", str(self.port), str(self.folder / "pose.json")]
+        self.asking = subprocess.Popen([sys.executable, *asking], cwd=ROOT, stderr=subprocess.DEVNULL)
         return process
 
     def finish(self) -> object:
@@ -203,10 +189,11 @@ class Findings:
 
 
 def torment(kind: type[Program], folder: Path, kills: int, moments: random.Random) -> Findings:
-    """Kills a program at random moments, which is gone on with after each, and looks at what there is then."""
+    """Kills a program at random moments, goes on with it after each, and looks at what there is then."""
     findings = Findings()
     began = time.monotonic()
-    expected = kind(folder / "undisturbed").finish()
+    undisturbed = kind(folder / "undisturbed")
+    expected = undisturbed.finish()
     seconds = time.monotonic() - began
     program, in_memory = kind(folder / "killed"), _shared_memory()
     while findings.kills < kills:
@@ -224,9 +211,8 @@ def torment(kind: type[Program], folder: Path, kills: int, moments: random.Rando
             findings.problems.append(f"processes left running: {left}")
     if program.finish() != expected:
         findings.problems.append("other results than those of an undisturbed run")
-    findings.problems += [
-        f"left lying: {path}" for path in [*_left(program), *(_shared_memory() - in_memory)]
-    ]
+    left = _left(program) - _left(undisturbed) | (_shared_memory() - in_memory)
+    findings.problems += [f"left lying: {path}" for path in sorted(map(str, left))]
     return findings
 
 
@@ -262,17 +248,18 @@ def _of_session(session: int) -> list[int]:
     return found
 
 
-def _left(program: Program) -> list[Path]:
-    """Temporary files beside the program's results and where the system has them."""
-    return [*program.temporary.iterdir(), *program.folder.rglob("*.tmp*")]
+def _left(program: Program) -> set[Path]:
+    """Temporary files where the system has them and beside the results, by their paths in the folder."""
+    files = [*program.temporary.iterdir(), *program.folder.rglob("*.tmp*")]
+    return {path.relative_to(program.folder) for path in files}
 
 
 def _shared_memory() -> set[Path]:
     return set(SHARED_MEMORY.iterdir()) if SHARED_MEMORY.is_dir() else set()
 
 
-def _bytes(tensor: torch.Tensor) -> bytes:
-    return tensor.contiguous().numpy().tobytes()
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def main() -> None:
@@ -289,11 +276,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="kills-") as folder:
         for name in options.programs:
             began = time.monotonic()
-            found = torment(PROGRAMS[name], Path(folder) / name, options.kills, random.Random(options.seed))
+            moments = random.Random(options.seed)
+            found = torment(PROGRAMS[name], Path(folder) / name, options.kills, moments)
             told = "; ".join(found.problems) or "nothing lost, left running or left lying"
-            print(
-                f"{name}: killed {found.kills} times in {time.monotonic() - began:.0f} s: {told}", flush=True
-            )
+            seconds = time.monotonic() - began
+            print(f"{name}: killed {found.kills} times in {seconds:.0f} s: {told}", flush=True)
             failed |= bool(found.problems)
     sys.exit(failed)
 

@@ -21,6 +21,7 @@ from utils.errors import DISK_FULL, InputError
 _LOG = logging.getLogger(__name__)
 _CHUNK = 1 << 20  # characters
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]*)?")  # the names that `write_atomically` makes
+_SAFETENSORS = re.compile(r"\.tmp[0-9A-Za-z]{6}")  # what that library writes before it takes the given name
 _NEARLY_NOTHING = 1 << 16  # bytes free on a disk that a writer has just filled
 _GAP = re.compile(r"[\s,]*")
 
@@ -126,6 +127,8 @@ def write_error(path: Path, error: Exception) -> InputError | None:
     if isinstance(error, InputError):
         return None
     number = getattr(error, "errno", None)
+    if in_words := re.search(r"\(os error (\d+)\)", str(error)):  # as safetensors tells it
+        number = int(in_words[1])
     if number is not None and number not in DISK_FULL:
         ours = Path(getattr(error, "filename", None) or path).parent == path.parent
         reason = f"{path} cannot be written ({os.strerror(number)}): name another folder"
@@ -164,10 +167,14 @@ def locked(folder: Path, refusal: str) -> Iterator[None]:
 def remove_leftovers(*folders: Path) -> None:
     """Removes, from folders and those below, what processes that were killed have left half written."""
     for folder in folders:
-        found = [path for path in folder.rglob(".*.tmp*") if _TEMPORARY.fullmatch(path.name)]
-        removed = sum(map(_remove_if_left, found))
-        if removed:
-            _LOG.info("%s: %d files that a killed run has left half written are removed", folder, removed)
+        found = [path for path in folder.rglob(".*") if _TEMPORARY.fullmatch(path.name)]
+        held = {path.parent for path in found if not _remove_if_left(path)}
+        others = [path for path in folder.rglob(".tmp*") if _SAFETENSORS.fullmatch(path.name)]
+        others = [path for path in others if path.parent not in held]  # else perhaps being written
+        for path in others:
+            path.unlink(missing_ok=True)
+        if count := len(found) - len(held) + len(others):
+            _LOG.info("%s: %d files that a killed run has left half written are removed", folder, count)
 
 
 def _remove_if_left(path: Path) -> bool:
