@@ -20,9 +20,9 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from datasets.pairs import PairSource, Repeated, Share, noticing_dead_workers, pair_loader
-from datasets.sources import make_source
+from datasets.sources import description, idle_options, make_source, mesh_files
 from evaluation.in_training import BopValidation
-from model.factory import build_network, load_network
+from model.factory import SCRATCH, build_network, load_network
 from model.losses import Losses
 from model.norms import synchronise_norms
 from model.picopose import PicoPose
@@ -71,6 +71,7 @@ def main() -> None:
     arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = load_config(arguments.config, arguments.overrides)
+    check_beginning(config, arguments)
     world = join()
     device = choose_device(arguments.gpus, world.local_rank)
     folder = (
@@ -81,13 +82,13 @@ def main() -> None:
     source, held_out = training_source(config), validation_source(config)
     if arguments.overfit:
         source = held_out = Repeated(source, arguments.overfit)
+    if world.rank == 0:
+        tell_pairs(config)
     run = Run(config, source, held_out, folder, world, device)
     if arguments.ckpt_path:
         run.resume(run.snapshots.find(arguments.ckpt_path))
     else:
         run.snapshots.refuse_to_begin()
-        if "dinov2" in config.model.backbone and not (config.model.pretrained or config.checkpoint):
-            LOG.warning("the backbone begins with random weights; model.pretrained=timm takes DINOv2's")
     if config.train.validate_on:
         run.evaluate = BopValidation(config, folder / "validation", world)
     refusal = "another training is at work in it: wait for its end, or pass another --version_id"
@@ -96,6 +97,34 @@ def main() -> None:
             remove_leftovers(folder)
         run.train()
     leave()
+
+
+def check_beginning(config: Config, arguments: argparse.Namespace) -> None:
+    """Refuses what cannot be meant: training where none is needed, and weights that nobody has named."""
+    path, model = arguments.config, config.model
+    if config.method != "picopose":
+        raise InputError(
+            f"{path}: method {config.method} needs no training; pass config/base.yaml, for example"
+        )
+    if arguments.ckpt_path or config.checkpoint:
+        return
+    if model.pretrained is None:
+        raise InputError(
+            f"{path}: nothing says with which weights {model.backbone} begins; pass model.pretrained=timm "
+            "(downloads the published ones), model.pretrained=FILE or checkpoint=FILE, or "
+            "model.pretrained=scratch for random ones"
+        )
+    if config.train.frozen and model.pretrained == SCRATCH:
+        raise InputError("option train.frozen: random weights would stay as they are; leave it out")
+
+
+def tell_pairs(config: Config) -> None:
+    """Says what the training pairs are of, and which options change nothing."""
+    LOG.info("training pairs: %s", description(config.train_dataset))
+    for option, reason in idle_options(config.train_dataset).items():
+        LOG.warning("%s changes nothing: %s", option, reason)
+    if config.train_dataset.validation_meshes and not config.train.validate_every:
+        LOG.warning("train_dataset.validation_meshes changes nothing: train.validate_every is 0, never")
 
 
 def overfitting(config: Config, pairs: int) -> Config:
@@ -115,7 +144,9 @@ def validation_source(config: Config) -> PairSource:
     data, other_seed = config.train_dataset, config.train.seed + 1_000_000
     changes = {"augment": 0.0, "kept": None}
     if data.validation_meshes:
-        changes |= {"synthetic": 1.0, "meshes": data.validation_meshes, "shapes": 0.0}
+        for folder in data.validation_meshes:
+            mesh_files(folder, "train_dataset.validation_meshes")
+        changes |= {"synthetic": 1.0, "megapose": [], "meshes": data.validation_meshes, "shapes": 0.0}
     changed = replace(
         config, train=replace(config.train, seed=other_seed), train_dataset=replace(data, **changes)
     )

@@ -120,6 +120,12 @@ class ObjectPool:
         self._studio, self._folders = studio, folders
         self._seed, self.slots, self._period = seed, slots, period
         self._file_slots = slots - round(shapes * slots)
+        files = self._file_slots
+        if (shapes < 1 and files < len(folders)) or (shapes > 0 and files == slots):
+            raise InputError(
+                f"train_dataset.shapes={shapes}: of {slots} objects at a time {files} would be meshes, from "
+                f"{len(folders)} folders, and {slots - files} procedural shapes; pass another share"
+            )
         self._loaded = Lru(max(2 * slots, 128))
         self._varied, self._photos = varied, photos
         self._variants = Lru(slots)

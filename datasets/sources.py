@@ -46,6 +46,33 @@ def make_source(
     return Augmented(source, seed=seed, share=data.augment) if data.augment > 0 else source
 
 
+def description(data: TrainDatasetConfig) -> str:
+    """What the pairs are of, in words."""
+    shapes = data.shape_share
+    objects = [f"{shapes:.0%} procedural shapes"] if shapes > 0 else []
+    objects += [f"{1 - shapes:.0%} meshes of {', '.join(data.meshes)}"] if shapes < 1 else []
+    rendered = f"{data.synthetic:.0%} rendered ({', '.join(objects)})" if data.synthetic > 0 else ""
+    photos = f"{1 - data.synthetic:.0%} MegaPose's {', '.join(data.megapose)}" if data.synthetic < 1 else ""
+    return ", ".join(filter(None, (rendered, photos)))
+
+
+def idle_options(data: TrainDatasetConfig) -> dict[str, str]:
+    """The options that were set and have no effect, each with the reason."""
+    plain, reasons = TrainDatasetConfig(), {}
+    renders = data.synthetic > 0 or bool(data.validation_meshes)
+    nothing = "train_dataset.synthetic is 0, so nothing is rendered"
+    if data.synthetic == 0:
+        reasons |= dict.fromkeys(("meshes", "kept"), nothing)
+    if not renders:
+        reasons |= dict.fromkeys(("resting", "backgrounds"), nothing)
+    if not (renders and (data.meshes or data.validation_meshes)):
+        reasons |= dict.fromkeys(("varied", "max_faces"), "it is for meshes, and none are rendered")
+    if not data.megapose:
+        reasons["data_dir"] = "train_dataset.megapose names no set"
+    given = [name for name in reasons if getattr(data, name) != getattr(plain, name)]
+    return {f"train_dataset.{name}": reasons[name] for name in given}
+
+
 def make_scenes(studio: Studio, data: TrainDatasetConfig, *, size: int, seed: int) -> SharedScenes:
     """The scenes whose pairs are kept."""
     pool = _pool(studio, data, seed, period=SCENES_PERIOD)
@@ -58,7 +85,8 @@ def made_with(data: TrainDatasetConfig, size: int) -> dict[str, Any]:
         "size": size,
         "meshes": [digest(file.path for file in folder.values()) for folder in _folders(data)],
         "backgrounds": digest(_photos(data)),
-        **{name: getattr(data, name) for name in ("shapes", "varied", "resting", "max_faces")},
+        "shapes": data.shape_share,
+        **{name: getattr(data, name) for name in ("varied", "resting", "max_faces")},
     }
 
 
@@ -70,20 +98,20 @@ def digest(files: Iterable[Path]) -> str:
     return total.hexdigest()
 
 
-def mesh_files(folder: str) -> dict[str, MeshFile]:
-    """The meshes of a folder, or of a BOP data set, by name."""
+def mesh_files(folder: str, option: str = "train_dataset.meshes") -> dict[str, MeshFile]:
+    """The meshes of a folder, or of a BOP data set, by name; an `InputError` names the folder's option."""
     path = Path(folder)
     if not path.is_dir():
-        raise InputError(f"train_dataset.meshes={folder}: no such folder; pass one that holds meshes")
+        raise InputError(f"{option}={folder}: no such folder; pass one that holds meshes")
     return find_meshes(path.resolve().parent, path.resolve().name)
 
 
 def _folders(data: TrainDatasetConfig) -> list[dict[str, MeshFile]]:
-    return [mesh_files(folder) for folder in data.meshes] if data.shapes < 1 else []
+    return [mesh_files(folder) for folder in data.meshes] if data.shape_share < 1 else []
 
 
 def _pool(studio: Studio, data: TrainDatasetConfig, seed: int, **options: int) -> ObjectPool:
-    looks = {"shapes": data.shapes, "varied": data.varied, "photos": _photos(data)}
+    looks = {"shapes": data.shape_share, "varied": data.varied, "photos": _photos(data)}
     return ObjectPool(studio, _folders(data), **looks, seed=seed, **options)
 
 

@@ -5,6 +5,7 @@ backbone tells its maps' `channels` and `sides`, and `cells`, the side of the la
 """
 
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -84,13 +85,8 @@ class Pyramid(nn.Module):
             raise InputError(f"option model.stride={stride}: {name} has maps at the strides {strides}")
         first = strides.index(stride // 2)
         last = len(strides) if deep else first + 2
-        self.body = timm.create_model(
-            name,
-            features_only=True,
-            out_indices=tuple(range(first, last)),
-            pretrained=pretrained == "timm",
-            **fixed,
-        )
+        create = _download if pretrained == "timm" else timm.create_model
+        self.body = create(name, features_only=True, out_indices=tuple(range(first, last)), **fixed)
         sequence, _, stage = self.body.feature_info.module_name()[-1].rpartition(".")
         if sequence == "blocks":  # an EfficientNet of timm's has, and computes, stages that nobody reads
             self.body.blocks = self.body.blocks[: int(stage) + 1]
@@ -122,6 +118,18 @@ class Pyramid(nn.Module):
         return [shallow, middle, self.join(torch.cat([middle, *deep], dim=1))]
 
 
+def _download(name: str, **options: Any) -> nn.Module:
+    """A network of timm's with its published weights."""
+    try:
+        return timm.create_model(name, pretrained=True, **options)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"option model.pretrained=timm: no weights of {name} can be had ({reason}); connect to the "
+            "network, or pass model.pretrained=FILE"
+        ) from error
+
+
 def _stage_weights(path: Path, body: nn.Module) -> dict[str, Tensor]:
     """A body's weights with those of a file in their place, under timm's names or our own files'."""
     begun = body.state_dict()
@@ -138,7 +146,7 @@ def _stage_weights(path: Path, body: nn.Module) -> dict[str, Tensor]:
 def _pretrained_weights(name: str, source: str, vit: VisionTransformer) -> dict[str, Tensor]:
     """DINOv2's published weights with the position embedding brought to the network's grid."""
     if source == "timm":
-        weights = timm.create_model(name, pretrained=True, num_classes=0).state_dict()
+        weights = _download(name, num_classes=0).state_dict()
     else:
         weights = weights_of(read_checkpoint(Path(source)), Path(source))
     weights = {

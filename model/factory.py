@@ -28,6 +28,7 @@ from utils.errors import InputError
 from utils.stopwatch import Stopwatch
 
 LOG = logging.getLogger(__name__)
+SCRATCH = "scratch"  # what `pretrained` is called where random weights are wanted
 FEATURE_BATCH = 16  # crops that go through the small pretrained networks at once
 
 
@@ -55,6 +56,7 @@ def build_network(
         )
     dinov2 = backbone.split(".")[0].endswith("dinov2")
     stride = 14 if dinov2 else stride
+    pretrained = None if pretrained == SCRATCH else pretrained
     if size % (2 * stride):
         raise InputError(f"option model.size={size}: must be a multiple of {2 * stride}, two patches")
     return PicoPose(

@@ -78,8 +78,8 @@ def _cross_entropy(rows: Tensor, keys: Tensor, own: Tensor, columns: Tensor, col
 
 
 def translation_loss(predicted: Similarity, true: Similarity, *, patch: float) -> Tensor:
-    """L1 distance in patches of `patch` px."""
-    return ((predicted.translation - true.translation).abs().sum(dim=-1) / patch).mean()
+    """L1 distance in patches of `patch` px, the mean over x and y."""
+    return (predicted.translation - true.translation).abs().mean() / patch
 
 
 def scale_loss(predicted: Similarity, true: Similarity) -> Tensor:

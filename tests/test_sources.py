@@ -8,11 +8,13 @@ import pytest
 import torch
 import trimesh
 
+import run_train
 from datasets.kept_pairs import KeptPairs, begin_record, end_record, write_shard
 from datasets.object_pool import ObjectPool
-from datasets.sources import made_with, make_scenes, make_source
+from datasets.sources import description, idle_options, made_with, make_scenes, make_source
 from rendering.studio import Studio
-from utils.config import TrainDatasetConfig
+from tests.shared import ROOT
+from utils.config import Config, TrainDatasetConfig, load_config
 from utils.errors import InputError
 from utils.layouts import MeshFile
 
@@ -54,6 +56,77 @@ def test_a_training_uses_the_pairs_of_its_own_scenes_and_no_others(data, tmp_pat
         assert (known - template).abs().amax(dim=(1, 2, 3)).min() < 0.003  # half a grey level
     with pytest.raises(InputError, match="other resting"):
         make_source(Studio(views=42), replace(data, resting=0.5), size=SIZE, seed=5)
+
+
+def small(*overrides: str) -> Config:
+    return load_config(ROOT / "config/small.yaml", overrides)
+
+
+def test_meshes_that_are_given_are_used(data):
+    config = small(f"train_dataset.meshes=[{data.meshes[0]}]", "train_dataset.augment=0")
+    source = make_source(Studio(views=42), config.train_dataset, size=SIZE, seed=0)
+    shown = [source.name(index).split(" of ")[1] for index in range(60)]
+    files = [name for name in shown if name in ("can0", "can1")]
+    assert 18 <= len(files) <= 42  # half of sixty; a standard deviation is 4
+    assert all(name in files or name.startswith("shape ") for name in shown)
+    assert description(config.train_dataset) == (
+        f"100% rendered (50% procedural shapes, 50% meshes of {data.meshes[0]})"
+    )
+    assert description(small().train_dataset) == "100% rendered (100% procedural shapes)"
+
+
+REFUSED = [
+    (["meshes=[/data/nowhere]"], r"train_dataset\.meshes=/data/nowhere: no such folder"),
+    (["meshes=[MESHES]", "shapes=1"], r"meshes names .*, but train_dataset\.shapes=1 leaves no object"),
+    (["meshes=[MESHES]", "shapes=0.999"], r"shapes=0\.999: of 96 objects at a time 0 would be meshes"),
+    (["meshes=[MESHES]", "shapes=0.001"], r"96 would be meshes, from 1 folders, and 0 procedural"),
+    (["shapes=0.5"], r"shapes is below 1, but train_dataset\.meshes names no folder"),
+    (["megapose=[gso]"], r"megapose names gso, but train_dataset\.synthetic=1 leaves no pair"),
+    (["megapose=[gso,gso]", "synthetic=0"], "megapose names a set twice"),
+    (["synthetic=0"], r"synthetic is below 1, but train_dataset\.megapose names no set"),
+    (["backgrounds=/data/nowhere"], "train_dataset.backgrounds=/data/nowhere"),
+    (
+        ["validation_meshes=[/data/nowhere]"],
+        r"train_dataset\.validation_meshes=/data/nowhere: no such folder",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "line"), REFUSED)
+def test_options_that_leave_no_room_for_each_other_are_refused(data, options, line):
+    overrides = [f"train_dataset.{option.replace('MESHES', data.meshes[0])}" for option in options]
+    with pytest.raises(InputError, match=line) as caught:
+        config = small(*overrides)
+        run_train.training_source(config)
+        run_train.validation_source(config)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_without_effect_are_told(data, caplog):
+    mega = {"megapose": ["gso"], "synthetic": 0.0}
+    assert idle_options(TrainDatasetConfig()) == idle_options(TrainDatasetConfig(**mega, data_dir="d")) == {}
+    assert list(idle_options(TrainDatasetConfig(data_dir="d"))) == ["train_dataset.data_dir"]
+    assert list(idle_options(TrainDatasetConfig(max_faces=9, varied=0.5))) == [
+        "train_dataset.varied",
+        "train_dataset.max_faces",
+    ]
+    options = {"kept": "k", "backgrounds": "b", "resting": 0.5, "max_faces": 9}
+    idle = idle_options(TrainDatasetConfig(meshes=data.meshes, **mega, **options))
+    assert set(idle) == {f"train_dataset.{name}" for name in ("meshes", *options)}
+    validated = TrainDatasetConfig(validation_meshes=data.meshes, **mega, **options)
+    assert list(idle_options(validated)) == ["train_dataset.kept"]
+    with caplog.at_level("INFO"):
+        run_train.tell_pairs(small("train_dataset.resting=0.2", "train_dataset.data_dir=elsewhere"))
+    assert [record.message for record in caplog.records] == [
+        "training pairs: 100% rendered (100% procedural shapes)",
+        "train_dataset.data_dir changes nothing: train_dataset.megapose names no set",
+    ]
+
+
+def test_the_pairs_of_validation_may_be_rendered_where_training_has_megapose(data):
+    gso = ["train_dataset.megapose=[gso]", "train_dataset.synthetic=0"]
+    config = small(*gso, f"train_dataset.validation_meshes=[{data.meshes[0]}]")
+    assert " of can" in run_train.validation_source(config).name(0)
 
 
 def test_a_share_of_the_objects_is_varied(tmp_path):

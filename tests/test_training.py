@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -27,7 +28,7 @@ from run_train import Run
 from tests import rendered, small_shards
 from tests.shared import ROOT
 from utils.checkpoint import read_checkpoint
-from utils.config import Config, ModelConfig, TrainConfig
+from utils.config import Config, ModelConfig, TrainConfig, load_config
 from utils.distributed import World, join, leave
 from utils.errors import InputError
 from utils.schedule import rate_at
@@ -296,6 +297,50 @@ def test_rate_warms_up_and_falls_to_zero():
 def test_a_batch_that_processes_cannot_share_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match=r"train.batch_size=4.*multiple of the 3 processes"):
         make_run(config_of(), tmp_path, world=World(rank=0, size=3))
+
+
+BEGINNINGS = [
+    (
+        ["--config", "config/base.yaml"],
+        r"config/base\.yaml: nothing says .* vit_large_patch14_dinov2 begins; pass",
+    ),
+    (["--config", "config/default.yaml"], "method rendermatch needs no training"),
+    (
+        ["--config", "config/small.yaml", "model.pretrained=null"],
+        "resnet10t begins; pass model.pretrained=timm",
+    ),
+    (
+        ["--config", "config/small.yaml", "train.frozen=true"],
+        "option train.frozen: random weights would stay",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "line"), BEGINNINGS)
+def test_weights_that_nobody_has_named_are_not_trained(monkeypatch, capsys, options, line):
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["run_train.py", "--gpus", "cpu", *options])
+    with pytest.raises(SystemExit) as ended:
+        run_train.main()
+    assert ended.value.code == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert re.search(line, told)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["config/base.yaml", "model.pretrained=timm"],
+        ["config/base.yaml", "checkpoint=weights.pt"],
+        ["config/base.yaml", "--ckpt_path", "last"],
+        ["config/lite.yaml"],
+        ["config/small.yaml"],
+    ],
+)
+def test_weights_that_are_named_or_not_wanted_are_trained(monkeypatch, options):
+    monkeypatch.setattr(sys, "argv", ["run_train.py", "--config", *options])
+    arguments = run_train.parse_arguments()
+    run_train.check_beginning(load_config(ROOT / arguments.config, arguments.overrides), arguments)
 
 
 def command(log_dir: Path, *extra: str) -> list[str]:

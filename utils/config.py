@@ -23,7 +23,7 @@ METHODS = ("picopose", "rendermatch")
 
 # Entries of training that change no pair and no loss.
 NO_MATTER = {"workers", "threads", "keep", "max_skipped", "validation_pairs", "validation_meshes"}
-NO_MATTER |= {"validate_on", "validate_every", "log_every", "picture_every", "save_every"}
+NO_MATTER |= {"pretrained", "validate_on", "validate_every", "log_every", "picture_every", "save_every"}
 
 
 @dataclass
@@ -31,7 +31,9 @@ class ModelConfig:
     """Arguments of `model.factory.build_network`."""
 
     backbone: str = "vit_large_patch14_dinov2"
-    pretrained: str | None = None  # "timm" downloads the backbone's weights; a path reads them from a file
+    # The backbone's weights: "timm" downloads them, a path reads them from a file, "scratch" takes random
+    # ones. So does None, but training refuses to begin with it.
+    pretrained: str | None = None
     stride: int = 16  # px, side of a patch of a convolutional backbone; DINOv2's is 14
     deep: bool = True  # whether maps of a convolutional backbone that are coarser than a patch are read too
     size: int = 224  # side of the crops, px
@@ -61,7 +63,7 @@ class TrainDatasetConfig:
     megapose: list[str] = field(default_factory=list)  # gso, shapenet: sets that share the pairs equally
     synthetic: float = 1.0  # share of the pairs that are rendered online; the rest is MegaPose's
     meshes: list[str] = field(default_factory=list)  # folders with meshes to render, one as often as another
-    shapes: float = 1.0  # share of procedural shapes among the rendered objects
+    shapes: float | None = None  # share of procedural shapes among the rendered objects; None: `shape_share`
     varied: float = 0.0  # share of the turns of meshes in which they are stretched, and partly re-textured
     max_faces: int | None = None  # that meshes are simplified to; None: they stay as they are
     resting: float = 0.0  # share of the rendered scenes in which the object lies on a table as gravity has it
@@ -72,7 +74,7 @@ class TrainDatasetConfig:
 
     def __post_init__(self):
         for name in ("synthetic", "shapes", "varied", "resting", "augment"):
-            if not 0 <= getattr(self, name) <= 1:
+            if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"train_dataset.{name} is {getattr(self, name)}; it must lie in 0 to 1")
         if self.max_faces is not None and self.max_faces < 1:
             raise ValueError(f"train_dataset.max_faces is {self.max_faces}; it must be at least 1, or null")
@@ -80,8 +82,27 @@ class TrainDatasetConfig:
             raise ValueError(f"train_dataset.megapose names {unknown.pop()}; it may hold gso and shapenet")
         if self.synthetic < 1 and not self.megapose:
             raise ValueError("train_dataset.synthetic is below 1, but train_dataset.megapose names no set")
-        if self.shapes < 1 and self.synthetic > 0 and not self.meshes:
+        if len(set(self.megapose)) < len(self.megapose):
+            raise ValueError("train_dataset.megapose names a set twice; name it once")
+        if self.synthetic == 1 and self.megapose:
+            raise ValueError(
+                f"train_dataset.megapose names {self.megapose[0]}, but train_dataset.synthetic=1 leaves no "
+                "pair to it; pass train_dataset.synthetic=0, or 0.5 for half of them"
+            )
+        if self.shape_share < 1 and self.synthetic > 0 and not self.meshes:
             raise ValueError("train_dataset.shapes is below 1, but train_dataset.meshes names no folder")
+        if self.shapes == 1 and self.meshes:
+            raise ValueError(
+                f"train_dataset.meshes names {self.meshes[0]}, but train_dataset.shapes=1 leaves no object "
+                "to it; leave out one of the two, or pass train_dataset.shapes=0.5 for half of them"
+            )
+
+    @property
+    def shape_share(self) -> float:
+        """Share of procedural shapes among the rendered objects; unless set, a half where there are meshes."""
+        if self.shapes is None:
+            return 0.5 if self.meshes else 1.0
+        return self.shapes
 
 
 @dataclass
