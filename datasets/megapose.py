@@ -35,6 +35,7 @@ NEAREST = 5  # the template is one of so many nearest ones
 MIN_VISIBLE = 0.3  # of an object's pixels
 MIN_PIXELS = 1024  # of an object's visible pixels with depth
 MAX_PIXELS = 1 << 24  # of an image; MegaPose's have 720 x 540
+MAX_SIZE_RATIO = math.sqrt(10)
 OPEN_OBJECTS = 512  # whose templates' poses a process keeps
 SHARDS_AT_ONCE = 16
 MAX_ATTEMPTS = 100
@@ -87,7 +88,8 @@ class MegaPosePairs:
             if pair is not None:
                 return pair
         raise InputError(
-            f"no usable image near {self.name(index)}: check the shards, or run {_render(self._dataset)}"
+            f"no usable image near {self.name(index)}, for the reasons told before: check the shards, or run "
+            f"{_render(self._dataset)}"
         )
 
     def name(self, index: int) -> str:
@@ -109,7 +111,7 @@ class MegaPosePairs:
                 continue
             pose = instance.cam_from_obj
             real = detected_view(rng, photo.rgb, photo.depth, visible, photo.K, pose, size=self._size)
-            template = self._template(rng, instance.obj, pose) if real is not None else None
+            template = self._template(rng, instance.obj, real) if real is not None else None
             if template is not None:
                 return Pair(real=real, template=template)
         return None
@@ -123,17 +125,35 @@ class MegaPosePairs:
             self._shards.report(position, f"{type(error).__name__}: {error}")
             raise UnreadableSample(self._shards.key(position)) from error
 
-    def _template(self, rng: Rng, obj: str, cam_from_obj: np.ndarray) -> View | None:
-        """One of the nearest templates of an object, None if they are damaged; the log then says so once."""
+    def _template(self, rng: Rng, obj: str, real: View) -> View | None:
+        """One of the nearest templates of an object, None if they are no use; the log then says so once."""
         try:
             templates = self._templates.get(obj, partial(Templates, self._data_dir, self._dataset))
-            nearest = nearest_views(templates.cam_from_obj.numpy(), cam_from_obj, NEAREST)
-            return templates.read(self._size, [int(rng.choice(nearest))])[0]
+            nearest = nearest_views(templates.cam_from_obj.numpy(), real.cam_from_obj.numpy(), NEAREST)
+            template = templates.read(self._size, [int(rng.choice(nearest))])[0]
+            check_size(template, real, _render(self._dataset))
+            return template
         except InputError as error:
             if obj not in self._reported:
                 self._reported.add(obj)
                 log.warning("object %s is left out: %s", obj, error)
             return None
+
+
+def check_size(template: View, real: View, remedy: str) -> None:
+    """Refuses a template that shows an object far larger or smaller than a photo does.
+
+    Of the photo's object a third may be seen; a factor of ten is another unit.
+    """
+    sizes = [
+        float((view.depth > 0).sum().sqrt() * view.depth[view.depth > 0].mean() / view.K[0, 0])
+        for view in (template, real)
+    ]
+    if not 1 / MAX_SIZE_RATIO < sizes[0] / sizes[1] < MAX_SIZE_RATIO:
+        raise InputError(
+            f"its template shows a surface about {sizes[0]:.2g} m wide and a photo one of {sizes[1]:.2g} m, "
+            f"so the templates are in another unit than is usual for the set: delete them and run {remedy}"
+        )
 
 
 def _render(name: str) -> str:

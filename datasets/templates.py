@@ -4,6 +4,7 @@ The files are written by `rendering.render_templates`; those that the authors of
 """
 
 import hashlib
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +20,10 @@ from utils.geometry import rigid
 from utils.images import read_pixels
 from utils.structs import View
 
-_POSE_UNITS = (1e-3, 1e-4)  # m: of our templates and BOP's; of training templates by the original's scripts
 _CHUNK = 8  # whole images held at a time
+_FACTOR = math.sqrt(10)  # between what is said twice; more, and another unit is the likelier cause
+
+log = logging.getLogger(__name__)
 
 
 class Templates:
@@ -30,19 +33,20 @@ class Templates:
         data_dir: folder of the data sets; `<data_dir>/templates/<name>` holds the templates.
         name: of the data set.
         obj: of the object, as `layouts.find_meshes` names it: a BOP id of six digits, or a mesh's name.
+        diameter: of the object, m, where it is known; it tells in which unit the files are.
 
     Raises an `InputError` with the command to render them for whatever is missing or malformed.
     """
 
-    def __init__(self, data_dir: Path | str, name: str, obj: str):
+    def __init__(self, data_dir: Path | str, name: str, obj: str, *, diameter: float | None = None):
         self._folder = layouts.templates_dir(data_dir, name)
         self._obj = obj
-        self._depth_unit = layouts.template_depth_unit(name)
         self._remedy = f"run python -m rendering.render_templates --dataset {name} --data_dir {data_dir}"
         self._check_version()
         poses = self._poses()
         self._check_views(len(poses))
-        self.cam_from_obj = self._in_metres(poses)  # (V, 4, 4) m, float32
+        self._depth_unit, unit = self._units(poses, layouts.template_depth_unit(name), diameter)
+        self.cam_from_obj = rigid(poses[:, :3, :3], poses[:, :3, 3] * unit).float()  # (V, 4, 4) m
 
     def __len__(self) -> int:
         return len(self.cam_from_obj)
@@ -69,10 +73,12 @@ class Templates:
         K = torch.tensor(layouts.TEMPLATE_K)
         for start in range(0, len(views), _CHUNK):
             chosen = list(views[start : start + _CHUNK])
-            rgba, depth = (torch.stack(maps) for maps in zip(*map(self._images, chosen), strict=True))
+            rgba, counts = (torch.stack(maps) for maps in zip(*map(self._images, chosen), strict=True))
+            depth = counts * self._depth_unit
+            self._check_distances(chosen, depth)
             yield crop_views(
                 rgba[..., :3].permute(0, 3, 1, 2).float() / 255,
-                depth * self._depth_unit,
+                depth,
                 rgba[..., 3] >= 128,
                 K.expand(len(chosen), 3, 3),
                 self.cam_from_obj[chosen],
@@ -98,6 +104,17 @@ class Templates:
         if surplus.exists():
             raise InputError(f"template {surplus} has no pose, of {count} poses in all: {self._remedy}")
 
+    def _check_distances(self, views: Sequence[int], depth: Tensor) -> None:
+        """Refuses views whose depth (n, H, W) m is of another unit than that of the first one."""
+        for view, image in zip(views, depth, strict=True):
+            distance = float(self.cam_from_obj[view, 2, 3])
+            if (image > 0).any() and not 1 / _FACTOR < _mean(image) / distance < _FACTOR:
+                _, path = layouts.template_files(self._folder, self._obj, view)
+                raise InputError(
+                    f"template {path} shows the object {_mean(image):.3g} m away, its pose says "
+                    f"{distance:.3g} m: delete {path.parent} and {self._remedy}"
+                )
+
     def _images(self, view: int) -> tuple[Tensor, Tensor]:
         """RGBA (H, W, 4) uint8 and depth (H, W) float32, in counts of the file, of one view."""
         image_path, depth_path = layouts.template_files(self._folder, self._obj, view)
@@ -119,22 +136,44 @@ class Templates:
             raise InputError(f"template {path} is {pixels.shape} {pixels.dtype}, not {expected}: {redo}")
         return pixels
 
-    def _in_metres(self, poses: Tensor) -> Tensor:
-        """Poses (V, 4, 4) in m, float32, of those in mm or, as the original's training sets have, in 0.1 mm.
+    def _units(self, poses: Tensor, usual: float, diameter: float | None) -> tuple[float, float]:
+        """Metres per count of the depth and per unit of the poses (V, 4, 4), by what the files say.
 
-        Which of them is told by the first view that shows a surface: its depth's unit is known.
+        Both are in mm (BOP), both in 0.1 mm (training sets by the original's scripts), or the depth is in
+        0.1 mm and the poses are in mm (training sets by this program). Depth and pose of a view tell the last
+        kind; the others are told apart by the object's diameter, or else by what is `usual` for the set.
         """
-        for view, pose in enumerate(poses):
-            depth = self._images(view)[1]
-            if (depth > 0).any():
-                surface = float(depth[depth > 0].median()) * self._depth_unit
-                unit = min(_POSE_UNITS, key=lambda unit: abs(math.log(surface / (unit * pose[2, 3]))))
-                if abs(math.log(surface / (unit * pose[2, 3]))) > math.log(2):
-                    raise InputError(
-                        f"object {self._obj} in {self._folder}: view {view} shows it {surface:.3g} m away, "
-                        f"its pose says {pose[2, 3]:.4g} mm: {self._remedy}"
-                    )
-                return rigid(poses[:, :3, :3], poses[:, :3, 3] * unit).float()
+        where = f"object {self._obj} in {self._folder}"
+        view, counts = self._first_surface(poses)
+        distance = float(poses[view, 2, 3])
+        if not 1 / _FACTOR < counts / distance < 10 * _FACTOR:
+            raise InputError(
+                f"{where}: view {view} shows it {counts * usual:.3g} m away, its pose says {distance:.4g} mm"
+                f": {self._remedy}"
+            )
+        finer = counts / distance > _FACTOR
+        unit = 1e-3 if finer else usual
+        if diameter is not None:
+            diameters = distance / (2 * diameter)  # cameras are twice the diagonal of the box about it away
+            unit = unit if finer else min((1e-3, 1e-4), key=lambda unit: abs(math.log(diameters * unit)))
+            if not 1 / _FACTOR < diameters * unit < _FACTOR:
+                raise InputError(
+                    f"{where}: seen from {distance * unit:.3g} m, which is not about twice its diameter of "
+                    f"{diameter:.3g} m: {self._remedy}"
+                )
+        depth_unit = 1e-4 if finer else unit
+        if depth_unit != usual:
+            log.warning(
+                "%s: its templates' depth is read in %g mm, as it fits the poses", where, depth_unit * 1e3
+            )
+        return depth_unit, unit
+
+    def _first_surface(self, poses: Tensor) -> tuple[int, float]:
+        """The first view that shows a surface, and its mean depth in counts."""
+        for view in range(len(poses)):
+            counts = self._images(view)[1]
+            if (counts > 0).any():
+                return view, _mean(counts)
         raise InputError(f"no template of object {self._obj} in {self._folder} shows it: {self._remedy}")
 
     def _poses(self) -> Tensor:
@@ -157,6 +196,11 @@ class Templates:
         if len(poses) == 0 or not good.all():
             raise InputError(f"{path} holds what is no pose in mm: {self._remedy}")
         return poses
+
+
+def _mean(depth: Tensor) -> float:
+    """Of the pixels (H, W) that show a surface."""
+    return float(depth.sum() / (depth > 0).sum())
 
 
 class TemplateSet:

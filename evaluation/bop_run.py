@@ -237,7 +237,10 @@ def template_set(config: Config, dataset: BopTestSet, world: World) -> TemplateS
             jobs = template_jobs(config, dataset, layouts.templates_dir(root, name))
             render_all(jobs, len(os.sched_getaffinity(0)))
         world.barrier()
-    templates = {obj_id: Templates(root, name, f"{obj_id:06d}") for obj_id in dataset.objects}
+    templates = {
+        obj_id: Templates(root, name, f"{obj_id:06d}", diameter=info.diameter)
+        for obj_id, info in dataset.objects.items()
+    }
     for obj_id, found in templates.items():
         if len(found) != config.test.views:
             folder = layouts.templates_dir(root, name)

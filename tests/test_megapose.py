@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+import re
 import shutil
 
 import cv2
@@ -243,6 +244,22 @@ def test_an_object_with_damaged_templates_is_left_out_and_named(copied, caplog):
     pairs = [source(data_dir).sample(i) for i in range(6)]
     assert len(pairs) == 6
     assert "object 000001 is left out" in caplog.text
+
+
+def test_templates_in_another_unit_than_the_photos_are_told(copied, caplog):
+    """Depth and poses in mm, which nothing but the object's size tells from both in 0.1 mm."""
+    data_dir, _ = copied
+    shutil.copytree((data_dir / "templates").resolve(), data_dir / "own")
+    (data_dir / "templates").unlink()
+    (data_dir / "own").rename(data_dir / "templates")
+    for path in (data_dir / "templates").rglob("000001/*_depth.png"):
+        cv2.imwrite(str(path), (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) / 10).astype(np.uint16))
+    assert len([source(data_dir).sample(i) for i in range(6)]) == 6
+    left_out = (
+        r"object 000001 is left out: its template shows a surface about 0\.01\d* m wide and a photo one"
+    )
+    assert re.search(left_out, caplog.text)
+    assert "000004 is left out" not in caplog.text
 
 
 def test_name_says_shard_and_sample(written):

@@ -71,6 +71,57 @@ def test_poses_in_tenths_of_millimetres_are_told_by_their_depth(tmp_path):
         Templates(tmp_path, "gso", OBJ)
 
 
+def rewrite(folder, *, depth: float = 1.0, poses: float = 1.0, views=range(20)) -> None:
+    """Multiplies the numbers in the files."""
+    for view in views:
+        path = layouts.template_files(folder, OBJ, view)[1]
+        cv2.imwrite(str(path), (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) * depth).astype(np.uint16))
+    saved = np.load(layouts.template_poses(folder, OBJ))
+    saved[:, :3, 3] *= poses
+    np.save(layouts.template_poses(folder, OBJ), saved)
+
+
+@pytest.mark.parametrize(
+    ("name", "depth", "poses", "diameter", "told"),
+    [
+        ("toy", 1, 1, None, False),  # mm, as BOP's
+        ("toy", 1, 1, 0.1, False),
+        ("toy", 10, 1, None, True),  # depth in 0.1 mm
+        ("toy", 10, 1, 0.1, True),
+        ("toy", 10, 10, 0.1, True),  # both in 0.1 mm, in a set of BOP's
+        ("gso", 1, 1, None, False),  # depth in 0.1 mm, as ours
+        ("gso", 1, 10, None, False),  # both in 0.1 mm, as the original's
+        ("gso", 0.1, 1, 0.1, True),  # both in mm
+    ],
+)
+def test_the_unit_is_what_the_files_say(tmp_path, caplog, name, depth, poses, diameter, told):
+    write_templates(tmp_path / "usual", "toy")
+    expected = Templates(tmp_path / "usual", "toy", OBJ).read(56, [3])
+    rewrite(write_templates(tmp_path, name), depth=depth, poses=poses)
+    found = Templates(tmp_path, name, OBJ, diameter=diameter).read(56, [3])
+    torch.testing.assert_close(found.depth, expected.depth, atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(found.cam_from_obj, expected.cam_from_obj)
+    assert [("its templates' depth is read in" in record.message) for record in caplog.records] == [
+        True
+    ] * told
+
+
+def test_views_of_another_unit_than_the_first_are_refused(tmp_path):
+    rewrite(write_templates(tmp_path), depth=10, views=[7])
+    templates = Templates(tmp_path, "toy", OBJ)
+    templates.read(28, [6, 8])
+    with pytest.raises(
+        InputError, match=r"000007_depth\.png shows the object 2\.7 m away, its pose says 0\.27 m"
+    ):
+        templates.read(28)
+
+
+def test_templates_of_another_size_than_the_object_are_refused(tmp_path):
+    write_templates(tmp_path)
+    with pytest.raises(InputError, match=r"seen from 0\.2 m, .* twice its diameter of 2 m: run python"):
+        Templates(tmp_path, "toy", OBJ, diameter=2.0)
+
+
 def test_templates_of_an_earlier_version_are_not_used(tmp_path):
     folder = write_templates(tmp_path)
     record = layouts.template_digest(folder, OBJ)

@@ -99,7 +99,7 @@ class TrainDatasetConfig:
 
     @property
     def shape_share(self) -> float:
-        """Share of procedural shapes among the rendered objects; unless set, a half where there are meshes."""
+        """Share of procedural shapes among the rendered objects; unless set, half where there are meshes."""
         if self.shapes is None:
             return 0.5 if self.meshes else 1.0
         return self.shapes
