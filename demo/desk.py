@@ -106,12 +106,13 @@ class Desk:
         It is dropped when nobody asks for the next message any more.
         """
         with self._changed:
-            if self._closed:
-                job.drop()
-            before = len(self._line) + (self._running is not None)
+            closed, before = self._closed, len(self._line) + (self._running is not None)
             job.hear({"doing": f"Waiting for {before} before" if before else "Beginning"})
-            self._line.append(job)
-            self._changed.notify()
+            if not closed:
+                self._line.append(job)
+                self._changed.notify()
+        if closed:
+            job.close(ENDED)
         return self._listen(job)
 
     def _listen(self, job: Job) -> Iterator[dict]:

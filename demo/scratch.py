@@ -18,10 +18,7 @@ PREFIX = "picopose-page-"
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A folder of one's own, removed at the end of the block or, after a kill, by `remove_leftovers`."""
-    lock = None
-    while lock is None:  # another program that starts now may have taken a new folder for a leftover
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        lock = _lock(folder)
+    folder, lock = _make()
     try:
         yield folder
     finally:
@@ -36,6 +33,17 @@ def remove_leftovers() -> None:
         if lock is not None:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
+
+
+def _make() -> tuple[Path, int]:
+    """A new folder and its lock."""
+    for _ in range(3):  # another program that starts just now may take a new folder for a leftover
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        lock = _lock(folder)
+        if lock is not None:
+            return folder, lock
+        shutil.rmtree(folder, ignore_errors=True)
+    raise OSError(f"{tempfile.gettempdir()}: folders cannot be locked there, name another with TMPDIR")
 
 
 def _lock(folder: Path) -> int | None:

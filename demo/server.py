@@ -4,6 +4,7 @@
 """
 
 import base64
+import gc
 import ipaddress
 import json
 import logging
@@ -98,6 +99,9 @@ def make_app(estimator: PoseEstimator, host: str = "127.0.0.1") -> Flask:
             messages = _answer(estimator, desk)
         except Busy:
             raise ServiceUnavailable(BUSY, retry_after=60) from None
+        except OSError as error:  # the disk is full, most likely
+            LOG.error("what was sent cannot be kept: %s", error)
+            raise ServiceUnavailable(FAILED) from None
         return Response((_line(message) for message in messages), mimetype=LINES)
 
     @app.errorhandler(ClientDisconnected)
@@ -169,11 +173,12 @@ def find(estimator: PoseEstimator, upload: Upload, tell: Tell) -> dict:
         tell({"doing": "Finding the pose"})
         masks = [place.mask for place in shot.places]
         poses = estimator.estimate(shot.image, shot.K, masks=masks, objects=[name])
-        with Renderer() as renderer:  # its context belongs to this thread
-            results = results_of(renderer, estimator, shot, poses)
+        results = results_of(_renderer(), estimator, shot, poses)
         size = describe(estimator.objects[name].diameter, unit)
-    finally:
-        estimator.remove_object(name)  # a page may run for days
+    finally:  # a page may run for days
+        _renderer().forget(estimator.objects[name].mesh)
+        estimator.remove_object(name)
+        gc.collect()  # scenes refer to themselves
     return {
         "numbers": results.numbers,
         "size": size,
@@ -181,6 +186,16 @@ def find(estimator: PoseEstimator, upload: Upload, tell: Tell) -> dict:
         "matches": _jpeg(results.matches[0]),
         "scene": base64.b64encode(results.scene).decode(),
     }
+
+
+_OF_THREAD = threading.local()
+
+
+def _renderer() -> Renderer:
+    """This thread's renderer: every new one would leave a little memory behind when it is closed."""
+    if not hasattr(_OF_THREAD, "renderer"):
+        _OF_THREAD.renderer = Renderer()
+    return _OF_THREAD.renderer
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from utils.errors import InputError, exits_cleanly
-from utils.files import write_atomically
+from utils.files import make_folder, write_atomically
 
 LOG = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,13 +57,16 @@ class PreparedFiles:
             with suppress(OSError):  # of a folder that only others may write to
                 os.utime(path)  # used now
             return found
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             LOG.info("preparing %s, once: %s", what, path)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             LOG.warning("%s is damaged (%s) and is written again", path, error)
         except OSError as error:
-            raise self._unusable(error) from None
-        self._write(path, make())
+            raise InputError(f"{path} cannot be read ({error.strerror}): name another log_dir") from None
+        make_folder(self._folder)  # it is known before the work is done that there can be one
+        tensors = {name: values.contiguous() for name, values in make().items()}
+        with write_atomically(path) as temporary:
+            save_file(tensors, temporary)
         self.shrink(self._limit)
         return read(path)
 
@@ -94,20 +97,6 @@ class PreparedFiles:
                 elif path.suffix == SUFFIX and not path.name.startswith("."):
                     found[path] = stat.st_size, stat.st_mtime
         return found
-
-    def _write(self, path: Path, tensors: dict[str, Tensor]) -> None:
-        try:
-            with write_atomically(path) as temporary:
-                save_file({name: values.contiguous() for name, values in tensors.items()}, temporary)
-        except (OSError, SafetensorError) as error:
-            raise self._unusable(error) from None
-
-    def _unusable(self, error: Exception) -> InputError:
-        reason = error.strerror if isinstance(error, OSError) else str(error).rsplit(": ", 1)[-1]
-        return InputError(
-            f"{self._folder}: what is prepared of objects cannot be kept there ({reason}); "
-            "mend that, or name another folder with log_dir=DIR"
-        )
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}{SUFFIX}"
