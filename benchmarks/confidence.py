@@ -30,10 +30,10 @@ from evaluation.pose_measures import LINEMOD_SHARE, add_s_share
 from model.confidence import CALIBRATION, Calibration, Evidence, read_calibration
 from model.factory import make_confidence, make_render_match
 from utils.config import load_config
-from utils.crop import mask_boxes
 from utils.distributed import join
 from utils.errors import InputError, exits_cleanly
 from utils.files import write_atomically
+from utils.masks import boxes_of
 from utils.regions import box_mask
 from utils.structs import Observation, Poses
 from utils.verdict import GOOD, WRONG
@@ -115,29 +115,19 @@ def _variants(
     negatives: bool,
 ) -> Iterator[tuple[str, Observation]]:
     """The detections of an image as they are and changed, those without a box left out."""
-    observation = _some(observation, observation.masks.flatten(1).any(1))
-    boxes = mask_boxes(observation.masks).tolist()
-    size = observation.masks.shape[1:]
-    boxed = replace(observation, masks=_box_masks(boxes, size))
+    observation = observation.some([i for i, mask in enumerate(observation.masks) if mask.box.any()])
+    boxes = boxes_of(observation.masks).tolist()
+    size = observation.image.shape[1:]
+    boxed = replace(observation, masks=tuple(box_mask(box, *size) for box in boxes))
     kinds = {"mask": observation, "box": boxed}
     if negatives:
         others = torch.tensor([_other(rng, models, obj_id) for obj_id in observation.obj_ids.tolist()])
         kinds |= {f"swapped {kind}": replace(o, obj_ids=others) for kind, o in list(kinds.items())}
         empty = _empty_boxes(rng, boxes, truth, models, size)
-        found = torch.tensor([box is not None for box in empty], dtype=torch.bool)
-        away = _box_masks([box for box in empty if box is not None], size)
-        kinds["empty box"] = replace(_some(observation, found), masks=away)
+        found = [i for i, box in enumerate(empty) if box is not None]
+        away = tuple(box_mask(empty[i], *size) for i in found)
+        kinds["empty box"] = replace(observation.some(found), masks=away)
     return ((kind, o) for kind, o in kinds.items() if len(o.obj_ids))
-
-
-def _some(observation: Observation, chosen: torch.Tensor) -> Observation:
-    """The chosen (B,) bool of an observation's detections."""
-    names = ("obj_ids", "masks", "boxes", "scores")
-    return replace(observation, **{name: getattr(observation, name)[chosen] for name in names})
-
-
-def _box_masks(boxes: list[list[float]], size: tuple[int, int]) -> torch.Tensor:
-    return torch.stack([box_mask(b, *size) for b in boxes]) if boxes else torch.zeros(0, *size, dtype=bool)
 
 
 def _other(rng: np.random.Generator, models: dict[int, EvalModel], obj_id: int) -> int:

@@ -30,6 +30,7 @@ from utils.config import Config, load_config
 from utils.device import choose_device
 from utils.errors import exits_cleanly
 from utils.files import write_atomically
+from utils.masks import cut_out
 from utils.stopwatch import Stopwatch
 from utils.structs import Observation
 
@@ -129,12 +130,12 @@ def photo(renderer: Renderer, mesh: Mesh, detections: int) -> Observation:
         pose[:3, 3] = np.linalg.inv(K) @ centre * distance
         drawn = renderer.render([(mesh, pose)], K, WIDTH, HEIGHT)
         image = np.where(drawn.mask[..., None], drawn.rgb, image)
-        masks.append(torch.from_numpy(drawn.mask))
+        masks.append(cut_out(torch.from_numpy(drawn.mask)))
     return Observation(
         image=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
         K=torch.from_numpy(K).float(),
         obj_ids=torch.zeros(detections, dtype=torch.long),
-        masks=torch.stack(masks),
+        masks=tuple(masks),
         boxes=torch.zeros(detections, 4),
         scores=torch.ones(detections),
         scene_id=0,

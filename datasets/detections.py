@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from utils.errors import InputError
 from utils.files import finite_numbers, iterate_json
+from utils.masks import cut_out
 from utils.rle import compress, decode
+from utils.structs import Mask
 
 _REMEDY = "download or create the detections again"
 # A mask of so few pixels says less than the detection's box, which is used instead.
@@ -62,33 +63,31 @@ class Detections:
 
     def masks(
         self, chosen: Collection[Detection], *, scene_id: int, im_id: int, size: tuple[int, int]
-    ) -> Tensor:
-        """Masks (B, H, W) bool of detections of an image of `size` (height, width).
+    ) -> tuple[Mask, ...]:
+        """Masks of detections of an image of `size` (height, width).
 
         A mask of 8 pixels or fewer, and one that is not there, becomes the detection's box.
         """
-        masks = torch.zeros(len(chosen), *size, dtype=torch.bool)
-        for mask, detection in zip(masks, chosen, strict=True):
-            if detection.mask is not None:
-                code, (h, w) = detection.mask
-                if (h, w) != size:
-                    raise InputError(
-                        f"{self.path}: scene {scene_id}, image {im_id}: a mask of {w}x{h} px for an image of "
-                        f"{size[1]}x{size[0]} px: make the detections on these images"
-                    )
-                mask.copy_(torch.from_numpy(decode(code, size)))
-            if mask.sum() <= _TOO_FEW_PIXELS:
-                _set_box(mask, detection.box)
-        return masks
+        return tuple(self._mask(detection, scene_id, im_id, size) for detection in chosen)
+
+    def _mask(self, detection: Detection, scene_id: int, im_id: int, size: tuple[int, int]) -> Mask:
+        if detection.mask is None:
+            return _box_mask(detection.box, size)
+        code, (h, w) = detection.mask
+        if (h, w) != size:
+            raise InputError(
+                f"{self.path}: scene {scene_id}, image {im_id}: a mask of {w}x{h} px for an image of "
+                f"{size[1]}x{size[0]} px: make the detections on these images"
+            )
+        mask = torch.from_numpy(decode(code, size))
+        return cut_out(mask) if mask.sum() > _TOO_FEW_PIXELS else _box_mask(detection.box, size)
 
 
-def _set_box(mask: Tensor, box: tuple[float, float, float, float]) -> None:
-    """Makes a box of the mask (H, W): its part inside, and at least one pixel."""
-    height, width = mask.shape
-    mask[:] = False
-    left, right = _span(box[0], box[2], width)
-    top, bottom = _span(box[1], box[3], height)
-    mask[top:bottom, left:right] = True
+def _box_mask(box: tuple[float, float, float, float], size: tuple[int, int]) -> Mask:
+    """The part of a box that is inside an image of `size` (height, width), and at least one pixel of it."""
+    left, right = _span(box[0], box[2], size[1])
+    top, bottom = _span(box[1], box[3], size[0])
+    return Mask(torch.tensor([left, top, right, bottom]), None)
 
 
 def _span(start: float, end: float, size: int) -> tuple[int, int]:

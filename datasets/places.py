@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from utils.errors import InputError
 from utils.files import finite_numbers, iterate_json
+from utils.masks import cut_out
 from utils.regions import box_mask
 from utils.rle import compress, decode
+from utils.structs import Mask
 
 _REMEDY = "write a list of objects with bbox (x, y, width, height) or bbox_modal (left, top, right, bottom)"
 
@@ -21,7 +22,7 @@ _REMEDY = "write a list of objects with bbox (x, y, width, height) or bbox_modal
 class Place:
     """A part of a photo that an object may be in."""
 
-    mask: Tensor  # (H, W) bool
+    mask: Mask
     name: str | None = None  # of the object; None if it may be any
 
 
@@ -72,7 +73,7 @@ def _object(entry: dict, names: Collection[str], where: str) -> tuple[bool, str 
     return name is not None, name
 
 
-def _mask(entry: dict, size: tuple[int, int], where: str) -> Tensor:
+def _mask(entry: dict, size: tuple[int, int], where: str) -> Mask:
     if entry.get("segmentation"):
         code, found = compress(entry["segmentation"], f"{where}: segmentation")
         if found != size:
@@ -82,7 +83,7 @@ def _mask(entry: dict, size: tuple[int, int], where: str) -> Tensor:
             )
         mask = torch.from_numpy(decode(code, size))
         if mask.any():
-            return mask
+            return cut_out(mask)
     if "bbox_modal" in entry:
         box = finite_numbers(entry["bbox_modal"], 4, f"{where}: bbox_modal")
     elif "bbox" in entry:

@@ -34,7 +34,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--mesh", type=Path, nargs="+", help="PLY, OBJ, GLB or STL files")
     parser.add_argument("--image", type=Path, nargs="+", help="photos, or folders of them, in this order")
     camera = parser.add_mutually_exclusive_group()
-    camera.add_argument("--camera", help="JSON file with cam_K, K or fx, fy, cx, cy; or fx,fy,cx,cy in px")
+    camera.add_argument("--camera", help="fx,fy,cx,cy in px, or a file: JSON, YAML or text")
     camera.add_argument("--K", nargs=4, metavar=("FX", "FY", "CX", "CY"), help="px")
     camera.add_argument("--fov", type=float, metavar="DEG", help="width of the photo as an angle")
     box = ("LEFT", "TOP", "RIGHT", "BOTTOM")

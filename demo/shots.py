@@ -3,22 +3,28 @@
 The first step of the demo program and of its page.
 """
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
+import torch
 
 from datasets.places import Place, read_places
 from rendering.mesh import diameter, read_mesh
-from utils.cameras import camera_of_photo, camera_of_view, check_camera, pinhole, read_camera
-from utils.crop import mask_boxes
+from utils.camera_files import read_camera
+from utils.camera_tables import Camera
+from utils.cameras import camera_of_photo, camera_of_view, check_camera, pinhole
 from utils.errors import InputError
 from utils.images import read_image
+from utils.lens import UNDISTORT, Lens
+from utils.masks import cut_out
 from utils.regions import box_mask, read_mask
+from utils.structs import Mask
 from utils.units import apparent_distance, guess_unit
 
+LOG = logging.getLogger(__name__)
 SUFFIXES = (
     ".png",
     ".jpg",
@@ -39,7 +45,7 @@ SUFFIXES = (
 class CameraHint:
     """What is known of a camera, at most one of these; if nothing is, the photo's EXIF data may tell."""
 
-    file: str | None = None  # JSON, or fx,fy,cx,cy
+    file: str | None = None  # of any kind of `utils.camera_files`, or fx,fy,cx,cy
     K: Sequence[str] | None = None  # fx, fy, cx, cy in px
     fov: float | None = None  # degrees, horizontal
 
@@ -82,7 +88,7 @@ def find_photos(given: Sequence[Path]) -> list[Path]:
 
 
 def read_shot(path: Path, camera: CameraHint, where: PlaceHint, names: Sequence[str]) -> Shot:
-    """A photo in which objects of these names are looked for."""
+    """A photo in which objects of these names are looked for, undistorted if its camera file says how."""
     image = read_image(path, upright=True)
     height, width = image.shape[1:]
     places = [Place(read_mask(mask, height, width)) for mask in where.masks]
@@ -90,22 +96,42 @@ def read_shot(path: Path, camera: CameraHint, where: PlaceHint, names: Sequence[
     if where.detections:
         places += read_places(where.detections, path, (height, width), names, min_score=where.min_score)
     known = where.masks or where.boxes or where.detections
-    K = camera_of(path, camera, width, height)
-    return Shot(path, image.permute(1, 2, 0).numpy(), K.double().numpy(), places if known else None)
+    found = camera_of(path, camera, width, height)
+    pixels, K = image.permute(1, 2, 0).numpy(), found.K.double().numpy()
+    if found.lens is not None:
+        LOG.warning(
+            "%s is undistorted by the lens %s of %s, boxes and masks with it: poses and pictures are of that",
+            *(path, found.lens, camera.file),
+        )
+        places = [replace(place, mask=straight_mask(place.mask, found.lens, K, pixels)) for place in places]
+        pixels = found.lens.straighten(np.ascontiguousarray(pixels), K)
+    return Shot(path, pixels, K, places if known else None)
 
 
-def camera_of(path: Path, hint: CameraHint, width: int, height: int) -> Tensor:
-    """K (3, 3) as the hint or else the photo itself says."""
+def straight_mask(mask: Mask, lens: Lens, K: np.ndarray, photo: np.ndarray) -> Mask:
+    """A mask of a photo (H, W, 3) with camera K (3, 3), of the photo without the lens's distortion."""
+    height, width = photo.shape[:2]
+    if mask.inside is None:
+        return box_mask(lens.straight_box(mask.box.tolist(), K), height, width)
+    bent = mask.window(0, 0, width, height).numpy() * np.uint8(255)
+    straight = cut_out(torch.from_numpy(lens.straighten(bent, K) > 127))
+    if not straight.box.any():
+        raise InputError(f"{lens.where}: nothing is left of a mask without distortion: {UNDISTORT}")
+    return straight
+
+
+def camera_of(path: Path, hint: CameraHint, width: int, height: int) -> Camera:
+    """The camera as the hint or else the photo itself says."""
     if hint.file:
-        K, where = read_camera(hint.file, width, height), f"--camera {hint.file}"
+        camera, where = read_camera(hint.file, path, width, height), f"--camera {hint.file}"
     elif hint.K:
-        K, where = pinhole(hint.K, "--K"), f"--K {' '.join(hint.K)}"
+        camera, where = Camera(pinhole(hint.K, "--K")), f"--K {' '.join(hint.K)}"
     elif hint.fov is not None:
-        K, where = camera_of_view(hint.fov, width, height), f"--fov {hint.fov:g}"
+        camera, where = Camera(camera_of_view(hint.fov, width, height)), f"--fov {hint.fov:g}"
     else:
-        K, where = camera_of_photo(path, width, height), f"EXIF of {path}"
-    check_camera(K, width, height, where)
-    return K
+        camera, where = Camera(camera_of_photo(path, width, height)), f"EXIF of {path}"
+    check_camera(camera.K, width, height, where, states_size=camera.states_size)
+    return camera
 
 
 def unit_of(mesh: Path, name: str, shot: Shot) -> str:
@@ -114,4 +140,4 @@ def unit_of(mesh: Path, name: str, shot: Shot) -> str:
     place = next((place.mask for place in shot.places or () if place.name in (None, name)), None)
     if place is None:
         return guess_unit(size)
-    return guess_unit(size, apparent_distance(size, mask_boxes(place[None])[0].tolist(), shot.K))
+    return guess_unit(size, apparent_distance(size, place.box.tolist(), shot.K))

@@ -17,10 +17,10 @@ from model.rendermatch.matcher import SIZE, Matcher
 from model.rendermatch.matching import half_covered
 from model.rendermatch.views import ViewSource
 from model.rendermatch.xfeat import STRIDE
-from utils.crop import mask_boxes
 from utils.errors import InputError
 from utils.files import read_json
 from utils.geometry import project, transform
+from utils.masks import boxes_of
 from utils.stopwatch import Stopwatch
 from utils.structs import Correspondences, Observation, Poses, Record
 
@@ -143,7 +143,7 @@ class ConfidenceStage:
             matched=near.sum(1) / cells.clamp(min=1),
             log_error=torch.stack(errors).clamp(max=MAX_ERROR).log().float(),
             mask_iou=_iou(query.crop.mask, drawn.mask),
-            box_iou=_box_iou(mask_boxes(observation.masks), _outer_boxes(hulls, observation.K)),
+            box_iou=_box_iou(boxes_of(observation.masks), _outer_boxes(hulls, observation.K)),
         )
         return evidence, query.regions.is_box
 

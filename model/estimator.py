@@ -28,14 +28,15 @@ from rendering.mesh_views import MeshViews
 from utils.cameras import camera_matrix, check_camera
 from utils.checkpoint import read_checkpoint
 from utils.config import Config, load_config
-from utils.crop import crop_from_image, mask_boxes
+from utils.crop import crop_from_image
 from utils.device import choose_device
 from utils.errors import InputError
 from utils.geometry import transform
 from utils.images import photo_of, read_image
+from utils.masks import boxes_of, cut_out
 from utils.regions import box_mask
 from utils.stopwatch import Stopwatch
-from utils.structs import Observation, Poses
+from utils.structs import Mask, Observation, Poses
 from utils.symmetry import Symmetry, parse_symmetry
 from utils.units import check_plausible, describe, guess_unit
 
@@ -195,7 +196,7 @@ class PoseEstimator:
         image: Photo,
         K: ArrayLike,
         boxes: Sequence[Sequence[float]] | None = None,
-        masks: Sequence[ArrayLike] | None = None,
+        masks: Sequence[Mask | ArrayLike] | None = None,
         objects: Sequence[str] | None = None,
         *,
         last: Sequence[ObjectPose] = (),
@@ -214,26 +215,25 @@ class PoseEstimator:
         """
         pixels = _pixels(image)
         height, width = pixels.shape[1:]
-        camera = camera_matrix(np.asarray(K, dtype=np.float64).flatten().tolist(), "K")
+        camera = _camera(K)
         check_camera(camera, width, height, "K")
         places = _places(boxes, masks, height, width)
         tried = self._tried(objects, places)
         if places is None:
             LOG.warning("no box and no mask: looking at the whole photo, which the object should fill")
-            places = torch.ones(len(tried), height, width, dtype=torch.bool)
+            places = [box_mask((0, 0, width, height), height, width)] * len(tried)
             tried = [(place, obj) for place, (_, obj) in enumerate(tried)]
         if not tried:
             return []
-        boxes_px = mask_boxes(places).tolist()
+        boxes_px = boxes_of(places).tolist()
         for place, obj in tried:
             check_plausible(obj.name, obj.diameter, obj.unit, boxes_px[place], camera.tolist())
-        owners = torch.tensor([place for place, _ in tried])
         observation = Observation(
             image=pixels,
             K=camera,
             obj_ids=torch.tensor([obj.index for _, obj in tried]),
-            masks=places[owners],
-            boxes=torch.tensor(boxes_px)[owners],
+            masks=tuple(places[place] for place, _ in tried),
+            boxes=torch.tensor([boxes_px[place] for place, _ in tried]),
             scores=torch.ones(len(tried)),
             scene_id=0,
             im_id=0,
@@ -272,7 +272,9 @@ class PoseEstimator:
         points = transform(picture_from_photo, torch.from_numpy(pose.matches[:, 2:]))
         return _as_picture(drawn.rgb[0]), points.numpy()
 
-    def _tried(self, names: Sequence[str] | None, places: Tensor | None) -> list[tuple[int, PreparedObject]]:
+    def _tried(
+        self, names: Sequence[str] | None, places: list[Mask] | None
+    ) -> list[tuple[int, PreparedObject]]:
         """Which objects are looked for at which places."""
         if not self.objects:
             raise InputError("no object to look for: add one with add_object(mesh)")
@@ -347,24 +349,40 @@ def _pixels(image: Photo) -> Tensor:
 
 
 def _places(
-    boxes: Sequence[Sequence[float]] | None, masks: Sequence[ArrayLike] | None, height: int, width: int
-) -> Tensor | None:
-    """Masks (B, H, W) bool; None where nothing is given."""
+    boxes: Sequence[Sequence[float]] | None,
+    masks: Sequence[Mask | ArrayLike] | None,
+    height: int,
+    width: int,
+) -> list[Mask] | None:
+    """The places to look at; None where nothing is given."""
     if boxes is not None and masks is not None:
         raise InputError("boxes and masks given: pass one of them")
     if boxes is None and masks is None:
         return None
     if boxes is not None:
-        places = [box_mask(box, height, width) for box in boxes]
-    else:
-        places = [torch.as_tensor(np.asarray(mask) != 0) for mask in masks]
-    for place in places:
-        if place.shape != (height, width) or not place.any():
-            raise InputError(
-                f"a mask of shape {tuple(place.shape)}, {int(place.sum())} px set, for a photo of "
-                f"{height}x{width}: give one of the photo's shape that is true on the object"
-            )
-    return torch.stack(places) if places else torch.zeros(0, height, width, dtype=torch.bool)
+        return [box_mask(box, height, width) for box in boxes]
+    return [mask if isinstance(mask, Mask) else _mask(mask, height, width) for mask in masks]
+
+
+def _mask(given: ArrayLike, height: int, width: int) -> Mask:
+    pixels = torch.as_tensor(np.asarray(given) != 0)
+    if pixels.shape != (height, width) or not pixels.any():
+        raise InputError(
+            f"a mask of shape {tuple(pixels.shape)}, {int(pixels.sum())} px set, for a photo of "
+            f"{height}x{width}: give one of the photo's shape that is true on the object"
+        )
+    return cut_out(pixels)
+
+
+def _camera(K: ArrayLike) -> Tensor:
+    """(3, 3) of an array, a tensor or rows of numbers."""
+    try:
+        numbers = K.detach().cpu().double() if isinstance(K, Tensor) else np.array(K, dtype=np.float64)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"K of type {type(K).__name__} holds no numbers: give (3, 3)") from None
+    if numbers.shape not in ((3, 3), (9,)):
+        raise InputError(f"K of shape {tuple(numbers.shape)}: give (3, 3)")
+    return camera_matrix(numbers.flatten().tolist(), "K")
 
 
 def _pose(found: Poses, index: int, obj: PreparedObject, box: list[float]) -> ObjectPose:

@@ -17,7 +17,8 @@ from model.onboarding import TemplateBank
 from model.picopose import PicoPose
 from utils import layouts
 from utils.batches import Batches
-from utils.crop import crop_image, mask_boxes, square_boxes
+from utils.crop import crop_image, square_boxes
+from utils.masks import boxes_of
 from utils.pnp import solve_pnp
 from utils.stopwatch import Stopwatch
 from utils.structs import Correspondences, Crop, Observation, Poses, Record
@@ -106,7 +107,7 @@ class PicoPoseStage:
         return best_hypotheses(found, chosen.shape[1])
 
     def _crop(self, observation: Observation) -> Crop:
-        windows = square_boxes(mask_boxes(observation.masks), *observation.image.shape[-2:])
+        windows = square_boxes(boxes_of(observation.masks), *observation.image.shape[-2:])
         return crop_image(observation.image, observation.masks, windows, observation.K, self.network.size)
 
     def _features(self, rgb: Tensor) -> list[Tensor]:

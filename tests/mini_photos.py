@@ -14,6 +14,7 @@ from evaluation.errors import add, adds
 from evaluation.eval_models import EvalModel, load_models
 from rendering.mesh_files import MeshFiles
 from rendering.mesh_views import MeshViews
+from tests.masks import records
 from tests.shared import ROOT
 from utils import layouts
 from utils.structs import Observation
@@ -40,12 +41,6 @@ def detected(scene_id: int, im_id: int) -> Observation:
     return dataset[places.index((scene_id, im_id))]
 
 
-def some(observation: Observation, chosen: list[int]) -> Observation:
-    """An observation with some of its detections."""
-    names = ("obj_ids", "masks", "boxes", "scores")
-    return replace(observation, **{name: getattr(observation, name)[chosen] for name in names})
-
-
 def truths(scene_id: int, im_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Object ids (G,) and cam_from_obj (G, 4, 4) float64 m of the annotated instances of a photo."""
     entries = json.loads((_scene(scene_id) / "scene_gt.json").read_text())[str(im_id)]
@@ -62,7 +57,7 @@ def annotated(scene_id: int, im_id: int, *, visible: float = 0.5) -> tuple[Obser
     info = json.loads((_scene(scene_id) / "scene_gt_info.json").read_text())[str(im_id)]
     chosen = [i for i, entry in enumerate(info) if entry["visib_fract"] > visible]
     files = [_scene(scene_id) / "mask_visib" / f"{im_id:06d}_{i:06d}.png" for i in chosen]
-    masks = torch.from_numpy(np.stack([np.array(Image.open(file)) > 0 for file in files]))
+    masks = records(torch.from_numpy(np.stack([np.array(Image.open(file)) > 0 for file in files])))
     photo = detected(scene_id, im_id)
     scores = torch.linspace(0.5, 1, len(chosen))
     return replace(photo, obj_ids=obj_ids[chosen], masks=masks, boxes=photo.boxes[:0], scores=scores), poses[

@@ -29,6 +29,7 @@ from model.rendermatch.weights import load_xfeat
 from model.stage import no_poses
 from rendering.mesh import make_mesh
 from rendering.mesh_views import MeshViews
+from tests.masks import records, whole
 from tests.mini_photos import DATA, annotated, error, model, views
 from tests.raycast import cast_depth
 from utils.errors import InputError
@@ -71,7 +72,7 @@ def box_scene() -> tuple[ConfidenceStage, Observation, torch.Tensor, np.ndarray]
     none = torch.zeros(4, 4)
     observation = Observation(
         torch.full((3, HEIGHT, WIDTH), 128, dtype=torch.uint8),
-        *(K, torch.ones(4).long(), torch.from_numpy(masks), none, torch.ones(4)),
+        *(K, torch.ones(4).long(), records(torch.from_numpy(masks)), none, torch.ones(4)),
         **{"scene_id": 1, "im_id": 1, "seconds": 0.0},
     )
     source = MeshViews({1: make_mesh(box.vertices, box.faces)})
@@ -86,7 +87,7 @@ def test_overlaps_equal_those_counted_in_the_photo():
     rows, columns = np.nonzero(drawn)
     silhouette = np.zeros_like(drawn)
     silhouette[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
-    for i, mask in enumerate(observation.masks.numpy()):
+    for i, mask in enumerate(whole(observation.masks, HEIGHT, WIDTH).numpy()):
         rows, columns = np.nonzero(mask)
         box = np.zeros_like(mask)
         box[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
@@ -154,9 +155,7 @@ def test_the_expected_error_is_that_of_noisy_matches():
 def test_true_poses_are_surer_than_turned_and_moved_ones(judge, scene_id, im_id, boxed):
     observation, true = annotated(scene_id, im_id)
     if boxed:
-        rows, columns = (observation.masks.any(dim=axis) for axis in (2, 1))
-        spans = [(m.cumsum(1) > 0) & (m.flip(1).cumsum(1).flip(1) > 0) for m in (rows, columns)]
-        observation = replace(observation, masks=spans[0][:, :, None] & spans[1][:, None])
+        observation = replace(observation, masks=tuple(replace(m, inside=None) for m in observation.masks))
     moved, turned = true.clone(), true.clone()
     for i, obj_id in enumerate(observation.obj_ids.tolist()):
         moved[i, 0, 3] += 0.5 * model(obj_id).diameter / 1000
@@ -192,10 +191,7 @@ def test_confidences_do_not_depend_on_the_batch(judge):
 
 def test_no_detections(judge):
     observation, _ = annotated(1, 4)
-    none = replace(
-        observation, obj_ids=torch.zeros(0).long(), masks=observation.masks[:0], scores=torch.zeros(0)
-    )
-    judged = judge.predict(none, no_poses(torch.device("cpu")))
+    judged = judge.predict(observation.some([]), no_poses(torch.device("cpu")))
     assert judged.confidence.shape == judged.score.shape == (0,)
 
 

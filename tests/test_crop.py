@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from tests.masks import records
 from utils.crop import crop_from_image, crop_image, crop_views, mask_boxes, square_boxes
 from utils.geometry import invert, project, transform, unproject
 
@@ -41,7 +42,7 @@ def test_crops_equal_cv2_resize(size):
     image = torch.randint(0, 256, (3, HEIGHT, WIDTH), generator=generator, dtype=torch.uint8)
     masks = box_masks((10, 20, 67, 40), (0, 0, 160, 120), (140, 100, 160, 120))
     windows = square_boxes(mask_boxes(masks), HEIGHT, WIDTH)
-    crops = crop_image(image, masks, windows, torch.eye(3), size)
+    crops = crop_image(image, records(masks), windows, torch.eye(3), size)
     for rgb, mask, whole, (left, top, right, bottom) in zip(
         crops.rgb, crops.mask, masks, windows.tolist(), strict=True
     ):
@@ -59,7 +60,7 @@ def test_the_camera_of_a_crop_follows_its_pixels():
     image[:, 52:55, 81:84] = 255  # centre (82, 53)
     masks = box_masks((60, 30, 100, 70))
     K = torch.tensor([[200.0, 0, 80], [0, 200, 60], [0, 0, 1]])
-    crop = crop_image(image, masks, square_boxes(mask_boxes(masks), HEIGHT, WIDTH), K, 240)
+    crop = crop_image(image, records(masks), square_boxes(mask_boxes(masks), HEIGHT, WIDTH), K, 240)
     weight = crop.rgb[0, 0]
     y, x = torch.meshgrid(torch.arange(240.0), torch.arange(240.0), indexing="ij")
     centre = torch.stack([(weight * x).sum(), (weight * y).sum()]) / weight.sum()

@@ -7,6 +7,7 @@ from PIL import ExifTags, Image
 
 from datasets.places import read_places
 from demo.shots import CameraHint, camera_of
+from tests.masks import whole
 from tests.small_bop import dump, runs_of
 from utils.errors import InputError
 from utils.units import check_plausible, describe, guess_unit
@@ -38,19 +39,19 @@ def save_photo(path, **exif) -> Image.Image:
 def test_one_camera_in_many_forms(tmp_path, hint):
     if isinstance(hint.file, dict):
         hint = CameraHint(file=str(dump(tmp_path / "camera.json", hint.file)))
-    K = camera_of(tmp_path / "photo.png", hint, WIDTH, HEIGHT)
+    K = camera_of(tmp_path / "photo.png", hint, WIDTH, HEIGHT).K
     assert K.tolist() == [[600, 0, 320], [0, 610, 240], [0, 0, 1]]
 
 
 def test_a_camera_of_larger_photos_is_scaled(tmp_path):
     content = {"fx": 1200, "fy": 1200, "cx": 639.5, "cy": 479.5, "width": 1280, "height": 960}
     hint = CameraHint(file=str(dump(tmp_path / "camera.json", content)))
-    K = camera_of(tmp_path / "photo.png", hint, WIDTH, HEIGHT)
+    K = camera_of(tmp_path / "photo.png", hint, WIDTH, HEIGHT).K
     assert torch.allclose(K, torch.tensor([[600.0, 0, 319.5], [0, 600, 239.5], [0, 0, 1]]))
 
 
 def test_a_field_of_view():
-    K = camera_of("photo.png", CameraHint(fov=90), WIDTH, HEIGHT)
+    K = camera_of("photo.png", CameraHint(fov=90), WIDTH, HEIGHT).K
     assert torch.allclose(K, torch.tensor([[320.0, 0, 319.5], [0, 320, 239.5], [0, 0, 1]]))
 
 
@@ -75,7 +76,7 @@ def test_a_field_of_view():
 def test_the_focal_length_of_a_photo_is_used_and_said(tmp_path, caplog, exif, focal):
     caplog.set_level("INFO")
     photo = save_photo(tmp_path / "photo.jpg", **exif)
-    K = camera_of(photo, CameraHint(), WIDTH, HEIGHT)
+    K = camera_of(photo, CameraHint(), WIDTH, HEIGHT).K
     assert K[0, 0] == pytest.approx(focal, rel=1e-4) and K[0, 0] == K[1, 1]
     assert K[:2, 2].tolist() == [319.5, 239.5]
     assert f"focal length {focal:.0f} px" in caplog.text
@@ -95,7 +96,7 @@ MEGAPOSE = {"label": "obj_000002", "bbox_modal": [100, 20, 180, 70]}
 def test_detections_of_three_programs(tmp_path, entry):
     path = dump(tmp_path / "detections.json", [entry])
     (place,) = read_places(path, tmp_path / "000001/rgb/000004.png", (HEIGHT, WIDTH), NAMES)
-    assert place.name == "obj_000002" and torch.equal(place.mask, MUG_BOX)
+    assert place.name == "obj_000002" and torch.equal(whole([place.mask], HEIGHT, WIDTH)[0], MUG_BOX)
 
 
 def test_detections_of_others_are_left_out(tmp_path):

@@ -18,6 +18,7 @@ from rendering.mesh import Mesh, make_mesh
 from rendering.render_templates import render_view
 from rendering.renderer import Renderer
 from rendering.viewpoints import object_poses
+from tests.masks import records
 from tests.raycast import surface_points
 from utils import layouts
 from utils.crop import crop_image, crop_views, mask_boxes, square_boxes
@@ -97,7 +98,9 @@ def crop_photo(renderer: Renderer, mesh: Mesh, pose: np.ndarray, K: np.ndarray) 
     photo = renderer.render([(mesh, pose)], K, WIDTH, HEIGHT)
     mask = torch.from_numpy(photo.mask)[None]
     windows = square_boxes(mask_boxes(mask), HEIGHT, WIDTH)
-    return crop_image(torch.from_numpy(photo.rgb).permute(2, 0, 1), mask, windows, torch.from_numpy(K), SIZE)
+    return crop_image(
+        torch.from_numpy(photo.rgb).permute(2, 0, 1), records(mask), windows, torch.from_numpy(K), SIZE
+    )
 
 
 def true_flow(mesh: Mesh, template: View, real: Crop, pose: np.ndarray) -> Flow:

@@ -11,7 +11,8 @@ from model.rendermatch.matcher import SIZE, Matcher
 from model.rendermatch.stage import THRESHOLD, RenderMatchStage, best_of_each
 from model.rendermatch.views import ViewBank
 from model.rendermatch.weights import load_imagenet, load_xfeat
-from tests.mini_photos import detected, error, some, truths, views
+from tests.masks import records, whole
+from tests.mini_photos import detected, error, truths, views
 from utils.geometry import rotation_angle
 from utils.structs import Observation, Poses
 
@@ -83,7 +84,8 @@ def test_the_matches_shown_agree_with_the_pose(found):
     px_per_px = PADDING * regions_of(observation.masks).diameter / SIZE  # of the photo, per px of the crop
     assert (off[used] < 1.01 * (THRESHOLD * px_per_px)[:, None].expand_as(off)[used]).all()
     x, y = matches.photo.round().long().unbind(-1)
-    inside = observation.masks[torch.arange(len(y))[:, None], y.clamp(0, 479), x.clamp(0, 639)]
+    masks = whole(observation.masks, 480, 640)
+    inside = masks[torch.arange(len(y))[:, None], y.clamp(0, 479), x.clamp(0, 639)]
     assert inside[used].float().mean() > 0.95
 
 
@@ -91,8 +93,9 @@ def turned_clockwise(observation: Observation) -> Observation:
     """A quarter turn of the photo: what was at (x, y) is at (height - 1 - y, x) then."""
     height, old = observation.image.shape[1], observation.K
     K = torch.tensor([[old[1, 1], 0, height - 1 - old[1, 2]], [0, old[0, 0], old[0, 2]], [0, 0, 1]])
-    image, masks = (torch.rot90(values, -1, (1, 2)) for values in (observation.image, observation.masks))
-    return replace(observation, image=image.contiguous(), masks=masks.contiguous(), K=K)
+    upright = (observation.image, whole(observation.masks, *observation.image.shape[1:]))
+    image, masks = (torch.rot90(values, -1, (1, 2)) for values in upright)
+    return replace(observation, image=image.contiguous(), masks=records(masks), K=K)
 
 
 def test_a_turned_photo_has_the_same_poses_turned(make, found):
@@ -101,7 +104,7 @@ def test_a_turned_photo_has_the_same_poses_turned(make, found):
     # Those that are right, and whose angle is no matter of symmetry.
     chosen = [i for i, obj_id in enumerate(obj_ids) if off[i] < 0.1 and obj_id not in (4, 6, 10)]
     assert len(chosen) >= 3
-    turned = make().predict(turned_clockwise(some(observation, chosen))).cam_from_obj
+    turned = make().predict(turned_clockwise(observation.some(chosen))).cam_from_obj
     expected = QUARTER @ found.cam_from_obj[chosen, :3]
     angle = torch.rad2deg(rotation_angle(turned[:, :3, :3] @ expected[:, :, :3].mT))
     assert angle.max() < 5  # the networks see another picture, so the poses are not the very same
@@ -110,7 +113,7 @@ def test_a_turned_photo_has_the_same_poses_turned(make, found):
 
 def test_upright_objects_need_no_turns(make):
     """With one turn instead of eight two that stand are found, but not in the photo turned by 90 degrees."""
-    observation = some(detected(*PHOTO), [1, 4])
+    observation = detected(*PHOTO).some([1, 4])
     known, true = truths(*PHOTO)
     stage, off = make(turns=1), []
     for photo, turn in ((observation, torch.eye(3)), (turned_clockwise(observation), QUARTER)):
@@ -132,14 +135,14 @@ def test_neither_the_batch_nor_the_other_detections_change_a_pose(make, found):
     """But for rounding, which the network's convolutions do in another order."""
     observation = detected(*PHOTO)
     right = [i for i, off in enumerate(errors(PHOTO, found).tolist()) if off < 0.1][:3]
-    few = some(observation, right[::-1])
+    few = observation.some(right[::-1])
     alone = make(batch=3).predict(few)
     assert apart(few.obj_ids.tolist(), alone.cam_from_obj, found.cam_from_obj[right[::-1]]).max() < 0.01
     torch.testing.assert_close(alone.score, found.score[right[::-1]], atol=1e-4, rtol=0)
 
 
 def test_refining_brings_poses_nearer(make):
-    observation = some(detected(*PHOTO), [0, 1, 3, 4])
+    observation = detected(*PHOTO).some([0, 1, 3, 4])
     known, true = truths(*PHOTO)
     mean = []
     for count in (0, 2):
@@ -150,19 +153,19 @@ def test_refining_brings_poses_nearer(make):
 
 
 def test_no_detections(make):
-    poses = make().predict(some(detected(*PHOTO), []))
+    poses = make().predict(detected(*PHOTO).some([]))
     assert poses.cam_from_obj.shape == (0, 4, 4) and poses.score.shape == (0,)
 
 
 def test_where_nothing_can_be_matched_poses_are_numbers(make):
     """A photo of one colour, and masks of a single pixel and of a thin line."""
-    observation = some(detected(*PHOTO), [0, 1])
-    masks = torch.zeros_like(observation.masks)
+    observation = detected(*PHOTO).some([0, 1])
+    masks = torch.zeros(2, 480, 640, dtype=torch.bool)
     masks[0, 200, 300] = True
     masks[1, 50, 20:200] = True
     masks[1, 51, 20] = True
     grey = torch.full_like(observation.image, 90)
-    poses = make(hypotheses=2, turns=2).predict(replace(observation, image=grey, masks=masks))
+    poses = make(hypotheses=2, turns=2).predict(replace(observation, image=grey, masks=records(masks)))
     assert poses.cam_from_obj.isfinite().all() and poses.score.isfinite().all()
     assert (poses.cam_from_obj[:, 2, 3] > 0).all()
 

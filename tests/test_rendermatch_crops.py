@@ -9,7 +9,9 @@ import torch
 from scipy.ndimage import affine_transform
 
 from model.rendermatch.crops import PADDING, Regions, crop_regions, regions_of, turned
+from tests.masks import records
 from utils.geometry import project, sample
+from utils.structs import Mask
 
 WIDTH, HEIGHT, SIZE = 120, 100, 32
 K = torch.tensor([[150.0, 0, 61.0], [0, 140, 48], [0, 0, 1]])
@@ -34,8 +36,8 @@ def regions(centre: tuple[float, float], diameter: float) -> Regions:
     return Regions(torch.tensor([centre]), torch.tensor([diameter]), torch.tensor([False]))
 
 
-def everywhere() -> torch.Tensor:
-    return torch.ones(1, HEIGHT, WIDTH, dtype=torch.bool)
+def everywhere() -> tuple[Mask, ...]:
+    return records(torch.ones(1, HEIGHT, WIDTH, dtype=torch.bool))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -44,7 +46,7 @@ def test_a_masks_circle_is_the_smallest_that_holds_it(seed):
     mask = np.zeros((HEIGHT, WIDTH), bool)
     points = rng.integers([30, 20], [90, 70], (rng.integers(3, 9), 2))
     mask[points[:, 1], points[:, 0]] = True
-    found = regions_of(torch.from_numpy(mask)[None])
+    found = regions_of(records(torch.from_numpy(mask)[None]))
     centre, radius = smallest_circle(np.unique(points, axis=0).astype(float))
     np.testing.assert_allclose(found.centre[0], centre, atol=0.01)
     assert found.diameter.item() == pytest.approx(2 * radius + 1, abs=0.01)  # to the pixels' outer edges
@@ -55,16 +57,16 @@ def test_a_disc_is_its_own_circle_and_a_full_box_is_a_box():
     disc, box = np.zeros((2, HEIGHT, WIDTH), np.uint8)
     cv2.circle(disc, (50, 40), 20, 1, -1)
     box[10:30, 40:90] = 1
-    found = regions_of(torch.from_numpy(np.stack([disc, box]).astype(bool)))
+    found = regions_of(records(torch.from_numpy(np.stack([disc, box]).astype(bool))))
     np.testing.assert_allclose(found.centre, [[50, 40], [64.5, 19.5]], atol=0.1)
     np.testing.assert_allclose(found.diameter, [41, 50], atol=0.3)
     assert found.is_box.tolist() == [False, True]
     box[10, 40] = 0
-    assert not regions_of(torch.from_numpy(box.astype(bool))[None]).is_box.item()
+    assert not regions_of(records(torch.from_numpy(box.astype(bool))[None])).is_box.item()
 
 
 def test_no_regions():
-    none = regions_of(torch.zeros(0, HEIGHT, WIDTH, dtype=torch.bool))
+    none = regions_of(())
     assert none.centre.shape == (0, 2) and none.diameter.shape == none.is_box.shape == (0,)
 
 

@@ -19,6 +19,7 @@ from datasets.results import (
     write_csv,
     write_details,
 )
+from tests.masks import records
 from tests.shared import shared
 from utils.errors import InputError
 from utils.structs import Matches, Observation, Poses
@@ -51,7 +52,7 @@ def observation(count: int) -> Observation:
         image=torch.zeros(3, 4, 4, dtype=torch.uint8),
         K=torch.eye(3),
         obj_ids=torch.arange(count) + 5,
-        masks=torch.ones(count, 4, 4, dtype=torch.bool),
+        masks=records(torch.ones(count, 4, 4, dtype=torch.bool)),
         boxes=torch.zeros(count, 4),
         scores=torch.linspace(0.9, 0.5, count),
         scene_id=1,

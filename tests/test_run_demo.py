@@ -11,6 +11,7 @@ import trimesh
 from PIL import ExifTags, Image
 
 from demo import command
+from tests.masks import whole
 from tests.small_bop import dump, load
 from utils.regions import read_mask
 
@@ -249,4 +250,4 @@ def test_masks_with_and_without_alpha(tmp_path, mode):
         "opaque": [expected, black, black, opaque],
     }[mode]
     Image.fromarray(np.squeeze(np.dstack(layers))).save(tmp_path / "mask.png")
-    assert np.array_equal(read_mask(tmp_path / "mask.png", 40, 60).numpy(), expected > 0)
+    assert np.array_equal(whole([read_mask(tmp_path / "mask.png", 40, 60)], 40, 60)[0].numpy(), expected > 0)

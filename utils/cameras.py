@@ -11,21 +11,34 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from utils.errors import InputError
-from utils.files import finite_numbers, read_json
+from utils.files import finite_numbers
 
 LOG = logging.getLogger(__name__)
 FILM_DIAGONAL = 43.27  # mm, of 36 x 24 mm
+ROUNDING = 1e-6  # of a matrix's largest entry
+WIDEST, LONGEST = 0.2, 100.0  # focal lengths in sides of the image: fields of view of 136 and of 0.6 degrees
+UNLIKE = 0.05  # of the focal lengths; those of one camera differ by 2 % at most
+OFF_CENTRE = 0.15  # of the image's side; of cameras that people calibrate it is 0.05 or so
+COMMON_SIZES = (
+    *((320, 240), (640, 360), (640, 480), (720, 540), (800, 600), (848, 480), (960, 540), (1024, 768)),
+    *((1280, 720), (1280, 960), (1280, 1024), (1920, 1080), (1920, 1440), (2048, 1536), (2560, 1440)),
+    *((3840, 2160), (4000, 3000), (4032, 3024)),
+)
 
 
 def camera_matrix(values: Any, where: str) -> Tensor:
-    """K (3, 3) of nine numbers, row by row: fx s cx, 0 fy cy, 0 0 1.
+    """K (3, 3) of nine numbers, row by row: fx s cx, 0 fy cy, 0 0 1, or these times a number.
 
-    Raises an `InputError` that begins with `where`.
+    What is nothing but rounding is taken for 0. Raises an `InputError` that begins with `where`.
     """
-    K = torch.tensor(finite_numbers(values, 9, where), dtype=torch.float64).reshape(3, 3)
+    given = torch.tensor(finite_numbers(values, 9, where), dtype=torch.float64).reshape(3, 3)
+    K = given / given[2, 2] if given[2, 2] != 0 else given
+    for off_diagonal in ((0, 1), (1, 0), (2, 0), (2, 1)):
+        if abs(K[off_diagonal]) < ROUNDING * K.abs().max():
+            K[off_diagonal] = 0
     if K[1, 0] != 0 or K[2].tolist() != [0, 0, 1]:
         raise InputError(
-            f"{where} is no camera matrix {K.tolist()}: give fx 0 cx, 0 fy cy, 0 0 1, row by row"
+            f"{where} is no camera matrix {given.tolist()}: give fx 0 cx, 0 fy cy, 0 0 1, row by row"
         )
     if min(K[0, 0], K[1, 1]) <= 0:
         raise InputError(
@@ -34,61 +47,55 @@ def camera_matrix(values: Any, where: str) -> Tensor:
     return K.float()
 
 
-def check_camera(K: Tensor, width: int, height: int, where: str) -> None:
-    """Refuses a K (3, 3) that cannot belong to an image of this size: field of view or principal point."""
-    fx, fy, cx, cy = (float(K[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
-    # 0.05 widths is a field of view of 169 degrees, as a K in other units than pixels would give.
-    if not (0.05 * width < fx and 0.05 * height < fy and max(fx, fy) < 100 * max(width, height)):
-        raise InputError(
-            f"{where} has focal lengths {fx:g}, {fy:g} px, not those of {width}x{height} px: correct it"
-        )
-    if not (-width <= cx <= 2 * width and -height <= cy <= 2 * height):
-        raise InputError(
-            f"{where} has its principal point at {cx:g}, {cy:g}, far off {width}x{height} px: correct it"
-        )
+def check_camera(K: Tensor, width: int, height: int, where: str, *, states_size: bool = False) -> None:
+    """Refuses a K (3, 3) that cannot be of an image of this size, and names what it is likely of.
 
-
-def read_camera(given: str, width: int, height: int) -> Tensor:
-    """K (3, 3) for width x height px, of `fx,fy,cx,cy` or of a JSON file with these, `cam_K` or `K`.
-
-    A file that states the size of its images, by `width` and `height` or `resolution` (height, width), is
-    brought to this one's.
+    states_size: it was given for images of this very size, which may be cut out of larger ones.
     """
-    where = f"--camera {given}"
-    if not given.endswith(".json"):
-        return pinhole(given.split(","), where)
-    content = read_json(Path(given), remedy="write cam_K or fx, fy, cx, cy into it")
-    content = content if isinstance(content, dict) else {}
-    rows = content.get("cam_K", content.get("K"))
-    if rows is None:
-        K = pinhole([content.get(key) for key in ("fx", "fy", "cx", "cy")], where)
-    else:
-        nested = isinstance(rows, list) and all(isinstance(row, list) for row in rows)
-        K = camera_matrix([value for row in rows for value in row] if nested else rows, where)
-    size = content.get("resolution", [content.get("height"), content.get("width")])
-    if size == [None, None]:
-        return K
-    height_there, width_there = finite_numbers(size, 2, f"{where}: its images' size")
-    scale = width / max(width_there, 1.0)
-    if abs(height_there * scale - height) > 1:
+    fx, fy, cx, cy, skew = (float(K[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2), (0, 1)))
+    size = f"{width}x{height} px"
+    if not (fx > WIDEST * width and fy > WIDEST * height and max(fx, fy) < LONGEST * max(width, height)):
+        raise InputError(f"{where} has focal lengths {fx:g}, {fy:g} px, not those of {size}: correct it")
+    if not (-width <= cx <= 2 * width and -height <= cy <= 2 * height):
+        raise InputError(f"{where} has its principal point at {cx:g}, {cy:g}, far off {size}: correct it")
+    stretched = abs(fx - fy) > UNLIKE * min(fx, fy) or abs(skew) > UNLIKE * fx
+    off = max(abs(cx - (width - 1) / 2) / width, abs(cy - (height - 1) / 2) / height)
+    if states_size and (stretched or off > OFF_CENTRE):
+        LOG.warning("%s is unusual: taken as it is, for it states the photo's size", where)
+    elif stretched:
         raise InputError(
-            f"{where} is of images of {width_there:g}x{height_there:g} px, not {width}x{height} px: "
-            "pass this image's camera"
+            f"{where} has focal lengths {fx:g}, {fy:g} and skew {skew:g} px, so its pixels are not square: "
+            "give fx, fy, cx, cy in this order, of a photo that was not stretched"
         )
-    if scale != 1:
-        LOG.info("%s: scaled by %.3g to the photo's %dx%d px", given, scale, width, height)
-    return resized(K, scale)
+    elif off > OFF_CENTRE:
+        raise InputError(
+            f"{where} has its principal point at {cx:g}, {cy:g}, {off:.0%} of the side off the middle of "
+            f"{size}: {_likely_size(cx, cy, width, height)}; of a photo that is cut out of a larger one pass "
+            "a camera file that states its width and height"
+        )
 
 
-def pinhole(values: Sequence[Any], where: str) -> Tensor:
+def _likely_size(cx: float, cy: float, width: int, height: int) -> str:
+    """What images a principal point is likely of, for people."""
+    around = (2 * cx + 1, 2 * cy + 1)
+    sizes = ((height, width), *COMMON_SIZES, *(size[::-1] for size in COMMON_SIZES))
+
+    def distance(size: tuple[int, int]) -> float:
+        return max(abs(there / side - 1) for there, side in zip(around, size, strict=True))
+
+    nearest = min(sizes, key=distance)
+    if distance(nearest) < 0.1:
+        return f"it looks like that of {nearest[0]}x{nearest[1]} px, so pass this photo's"
+    return "pass this very photo's camera"
+
+
+def pinhole(values: Sequence[Any], where: str, *, skew: Any = 0) -> Tensor:
     """K (3, 3) of fx, fy, cx, cy in px, which may be text."""
     try:
-        fx, fy, cx, cy = map(float, values)
-    except (TypeError, ValueError):
-        raise InputError(
-            f"{where}: give four numbers fx,fy,cx,cy or a JSON file with them or cam_K"
-        ) from None
-    return camera_matrix([fx, 0, cx, 0, fy, cy, 0, 0, 1], where)
+        fx, fy, cx, cy, skew = map(float, (*values, skew))
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{where}: give four numbers fx,fy,cx,cy or a file with them or cam_K") from None
+    return camera_matrix([fx, skew, cx, 0, fy, cy, 0, 0, 1], where)
 
 
 def resized(K: Tensor, scale: float) -> Tensor:

@@ -3,11 +3,13 @@
 Resizing by a factor s moves a pixel from x to `s (x - left + 1/2) - 1/2`; every crop's K carries that map.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from utils.geometry import cell_centres, sample, sample_depth
-from utils.structs import Crop, View
+from utils.structs import Crop, Mask, View
 
 
 def mask_boxes(masks: Tensor) -> Tensor:
@@ -63,22 +65,20 @@ def resize_windows(maps: Tensor, windows: Tensor, size: int, mode: str) -> Tenso
     return sample(maps, xy, mode=mode).unflatten(-1, (size, size))
 
 
-def crop_image(image: Tensor, masks: Tensor, windows: Tensor, K: Tensor, size: int) -> Crop:
-    """Crops of the detections of one photo.
+def crop_image(image: Tensor, masks: Sequence[Mask], windows: Tensor, K: Tensor, size: int) -> Crop:
+    """Crops of the B detections of one photo.
 
-    image (3, H, W) uint8; masks (B, H, W) bool; windows (B, 4) px, square; K (3, 3) of the photo.
+    image (3, H, W) uint8; windows (B, 4) px, square; K (3, 3) of the photo.
     """
-    rgb = resize_windows(image[None].float() / 255, windows, size, "bilinear")
-    # One by one: of a large photo, all masks as numbers would take gigabytes.
+    rgb = resize_windows(image[None].float().div_(255), windows, size, "bilinear")
     parts = [_crop_mask(mask, window, size) for mask, window in zip(masks, windows, strict=True)]
     return Crop(rgb=rgb, mask=torch.stack(parts), K=crop_from_image(windows, size) @ K.float())
 
 
-def _crop_mask(mask: Tensor, window: Tensor, size: int) -> Tensor:
-    """The window (4,) of a mask (H, W), resized to (size, size)."""
-    left, top, right, bottom = window.tolist()
+def _crop_mask(mask: Mask, window: Tensor, size: int) -> Tensor:
+    """The window (4,) of a mask, resized to (size, size)."""
     inside = window - window[[0, 1, 0, 1]]
-    cut = mask[None, None, top:bottom, left:right].float()
+    cut = mask.window(*window.tolist())[None, None].float()
     return resize_windows(cut, inside[None], size, "nearest")[0, 0] > 0.5
 
 

@@ -4,16 +4,16 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from utils.errors import InputError
 from utils.images import read_pixels
+from utils.masks import cut_out
+from utils.structs import Mask
 
 
-def box_mask(box: Sequence[float], height: int, width: int) -> Tensor:
-    """Mask (H, W) bool of a box: left, top, right, bottom in px, the last two exclusive, cut at the rim.
+def box_mask(box: Sequence[float], height: int, width: int) -> Mask:
+    """The mask of a box: left, top, right, bottom in px, the last two exclusive, cut at the rim.
 
     Raises an `InputError` where that leaves nothing.
     """
@@ -21,25 +21,24 @@ def box_mask(box: Sequence[float], height: int, width: int) -> Tensor:
     if len(box) != 4 or not all(map(math.isfinite, box)):
         raise InputError(f"--box {given}: not four numbers; give left top right bottom in px")
     left, top, right, bottom = (round(float(value)) for value in box)
-    mask = torch.zeros(height, width, dtype=torch.bool)
-    mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
-    if not mask.any():
+    left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    if left >= right or top >= bottom:
         raise InputError(f"--box {given}: nothing of {width}x{height} px; give left top right bottom in px")
-    return mask
+    return Mask(torch.tensor([left, top, right, bottom]), None)
 
 
-def read_mask(path: Path, height: int, width: int) -> Tensor:
-    """Mask (H, W) bool of an image file that is not 0 on the object.
+def read_mask(path: Path, height: int, width: int) -> Mask:
+    """The mask of an image file that is not 0 on the object.
 
     Raises an `InputError` for one of another size than the photo, or empty.
     """
     pixels = read_pixels(path, upright=True)  # as its photo is
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     has_alpha = pixels.shape[-1] in (2, 4)
-    # Of a cut-out the alpha channel is the mask, unless it says nothing.
-    cut_out = has_alpha and pixels[..., -1].min() != pixels[..., -1].max()
-    colours = pixels[..., -1:] if cut_out else pixels[..., : pixels.shape[-1] - has_alpha]
-    mask = torch.from_numpy(colours.max(axis=-1).astype(np.int32))
+    # Of an object that was cut out the alpha channel is the mask, unless it says nothing.
+    by_alpha = has_alpha and pixels[..., -1].min() != pixels[..., -1].max()
+    colours = pixels[..., -1:] if by_alpha else pixels[..., : pixels.shape[-1] - has_alpha]
+    mask = torch.from_numpy(colours.any(axis=-1))
     if mask.shape != (height, width):
         size = f"{mask.shape[1]}x{mask.shape[0]}"
         raise InputError(
@@ -47,4 +46,4 @@ def read_mask(path: Path, height: int, width: int) -> Tensor:
         )
     if not mask.any():
         raise InputError(f"--mask {path}: empty; it must be other than 0 on the object")
-    return mask > 0
+    return cut_out(mask)

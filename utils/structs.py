@@ -6,7 +6,7 @@ Lengths are metres, pixels follow `utils.geometry`, and "..." stands for any bat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Self
 
 import torch
@@ -60,6 +60,29 @@ def _join(values: list, join: Callable):
     if isinstance(values[0], tuple):
         return tuple(_join(items, join) for items in zip(*values, strict=True))
     return values[0]._join(values, join) if isinstance(values[0], Record) else values[0]
+
+
+@dataclass(frozen=True)
+class Mask(Record):
+    """A mask of a photo, of which what its box holds is kept: whole ones of large photos would take GBs."""
+
+    box: Tensor  # (4,) long, px: left, top, right, bottom, the last two exclusive; all 0 if it is empty
+    inside: Tensor | None  # (h, w) bool, what is set in the box; None: all of it
+
+    @property
+    def is_box(self) -> bool:
+        return self.inside is None
+
+    def window(self, left: int, top: int, right: int, bottom: int) -> Tensor:
+        """The mask (bottom - top, right - left) bool in a window, which may reach beyond the photo."""
+        cut = torch.zeros(bottom - top, right - left, dtype=torch.bool, device=self.box.device)
+        x, y, x_end, y_end = self.box.tolist()
+        first_x, first_y = max(left, x), max(top, y)
+        end_x, end_y = max(min(right, x_end), first_x), max(min(bottom, y_end), first_y)
+        cut[first_y - top : end_y - top, first_x - left : end_x - left] = (
+            True if self.inside is None else self.inside[first_y - y : end_y - y, first_x - x : end_x - x]
+        )
+        return cut
 
 
 @dataclass(frozen=True)
@@ -137,9 +160,15 @@ class Observation(Record):
     image: Tensor  # (3, H, W) uint8, RGB
     K: Tensor  # (3, 3)
     obj_ids: Tensor  # (B,) long
-    masks: Tensor  # (B, H, W) bool
+    masks: tuple[Mask, ...]  # (B,)
     boxes: Tensor  # (B, 4) px: left, top, right, bottom, the last two exclusive
     scores: Tensor  # (B,) of the detector
     scene_id: int
     im_id: int
     seconds: float  # spent on detection
+
+    def some(self, chosen: Sequence[int]) -> Self:
+        """The observation with the chosen ones of its detections."""
+        index = torch.tensor(chosen, dtype=torch.long, device=self.obj_ids.device)
+        parts = {name: getattr(self, name)[index] for name in ("obj_ids", "boxes", "scores")}
+        return replace(self, masks=tuple(self.masks[i] for i in chosen), **parts)

@@ -1,5 +1,6 @@
 """Square crops about the circles of regions: an object that is turned in the image keeps its size in them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -8,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.crop import mask_boxes
 from utils.geometry import sample
-from utils.structs import Crop, Record
+from utils.masks import boxes_of
+from utils.structs import Crop, Mask, Record
 
 PADDING = 1.1  # side of a crop in diameters of the region's circle
+STRIP_PX = 500_000  # of a window that are averaged at once: as numbers, a large photo would take gigabytes
 
 
 @dataclass(frozen=True)
@@ -24,31 +26,36 @@ class Regions(Record):
     is_box: Tensor  # (B,) bool: the region is a box, so that it shows background too
 
 
-def regions_of(masks: Tensor) -> Regions:
-    """The regions of masks (B, H, W) bool, none of them empty.
+def regions_of(masks: Sequence[Mask]) -> Regions:
+    """The regions of B masks, none of them empty.
 
     A mask's circle is the smallest that holds it. A mask that is a whole box is taken for a box, whose circle
     is as wide as its longer side: the object reaches to its sides, but hardly into its corners.
     """
-    boxes = mask_boxes(masks)
-    circles, is_box = [], []
+    boxes = boxes_of(masks)
+    circles = []
     for mask, (left, top, right, bottom) in zip(masks, boxes.tolist(), strict=True):
-        inside = mask[top:bottom, left:right]
-        if inside.all():
+        if mask.inside is None:
             circles.append(((left + right - 1) / 2, (top + bottom - 1) / 2, max(right - left, bottom - top)))
         else:
-            points = np.argwhere(inside.cpu().numpy())[:, ::-1].astype(np.float32)
-            (x, y), radius = cv2.minEnclosingCircle(cv2.convexHull(points))
+            (x, y), radius = cv2.minEnclosingCircle(cv2.convexHull(_row_ends(mask.inside.cpu().numpy())))
             circles.append((x + left, y + top, 2 * radius + 1))
-        is_box.append(bool(inside.all()))
-    circles = torch.tensor(circles, device=masks.device).reshape(-1, 3)
-    return Regions(circles[:, :2], circles[:, 2], torch.tensor(is_box, device=masks.device, dtype=torch.bool))
+    circles = torch.tensor(circles, device=boxes.device).reshape(-1, 3)
+    is_box = torch.tensor([mask.inside is None for mask in masks], device=boxes.device, dtype=torch.bool)
+    return Regions(circles[:, :2], circles[:, 2], is_box)
 
 
-def crop_regions(image: Tensor, masks: Tensor, K: Tensor, regions: Regions, size: int) -> Crop:
+def _row_ends(mask: np.ndarray) -> np.ndarray:
+    """The first and the last pixel that is set in each row of a mask (H, W): (N, 2) float32, x and y."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    first, last = mask[rows].argmax(axis=1), mask.shape[1] - 1 - mask[rows, ::-1].argmax(axis=1)
+    return np.stack([np.concatenate([first, last]), np.tile(rows, 2)], axis=1).astype(np.float32)
+
+
+def crop_regions(image: Tensor, masks: Sequence[Mask], K: Tensor, regions: Regions, size: int) -> Crop:
     """Crops (B, ...) of `size` px about the regions of a photo; black and unmasked beyond its rim.
 
-    image (3, H, W) uint8; masks (B, H, W) bool; K (3, 3) of the photo.
+    image (3, H, W) uint8; K (3, 3) of the photo.
     """
     side = PADDING * regions.diameter
     scale, first = size / side, regions.centre - side[:, None] / 2  # px of the window's edge
@@ -63,24 +70,36 @@ def crop_regions(image: Tensor, masks: Tensor, K: Tensor, regions: Regions, size
     return Crop(rgb=maps[:, :3], mask=maps[:, 3] > 0.5, K=crop_from_photo @ K.float())
 
 
-def _window(image: Tensor, mask: Tensor, corner: list[float], side: float, size: int) -> Tensor:
+def _window(image: Tensor, mask: Mask, corner: list[float], side: float, size: int) -> Tensor:
     """Colours and mask (4, size, size) of the window from `corner` (px, its edge) on, `side` px wide."""
-    height, width = mask.shape
     shrink = max(1, int(side / size))  # a large window is averaged over blocks first, lest it flicker
     left, top = (int(np.floor(c + 0.5)) - 1 for c in corner)
     cells = int(np.ceil(side / shrink)) + 3
-    right, bottom = left + shrink * cells, top + shrink * cells
-    inside = (slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0)))
-    part = torch.cat([image[:, *inside].float() / 255, mask[None, *inside].float()])
-    padding = (max(-left, 0), right - max(width, left), max(-top, 0), bottom - max(height, top))
-    part = F.pad(part, [max(0, p) for p in padding])[..., : bottom - top, : right - left]
-    if shrink > 1:
-        part = F.avg_pool2d(part, shrink)
+    rows = max(1, STRIP_PX // (cells * shrink**2))  # of blocks at once
+    strips = [
+        _blocks(image, mask, left, top + shrink * row, shrink, (min(rows, cells - row), cells))
+        for row in range(0, cells, rows)
+    ]
+    part = torch.cat(strips, dim=1)
     step = (torch.arange(size, device=image.device) + 0.5) * (side / size)
     # Pixel i of `part` covers [left + shrink * i - 1/2, left + shrink * (i + 1) - 1/2) of the photo.
     x, y = ((step + c + 0.5 - first) / shrink - 0.5 for c, first in zip(corner, (left, top), strict=True))
     grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1).reshape(1, -1, 2)
     return sample(part[None], grid)[0].view(4, size, size)
+
+
+def _blocks(image: Tensor, mask: Mask, left: int, top: int, shrink: int, count: tuple[int, int]) -> Tensor:
+    """Colours and mask (4, *count) of blocks of `shrink` x `shrink` px, from left and top on; 0 outside."""
+    height, width = image.shape[1:]
+    right, bottom = left + shrink * count[1], top + shrink * count[0]
+    x, y = min(max(left, 0), right), min(max(top, 0), bottom)
+    x_end, y_end = max(min(right, width), x), max(min(bottom, height), y)
+    part = torch.zeros(4, bottom - top, right - left, device=image.device)
+    seen = part[:, y - top : y_end - top, x - left : x_end - left]
+    seen[:3] = image[:, y:y_end, x:x_end]
+    seen[:3] /= 255
+    seen[3] = mask.window(x, y, x_end, y_end)
+    return F.avg_pool2d(part, shrink) if shrink > 1 else part
 
 
 def turned(maps: Tensor, turns: int) -> Tensor:

@@ -1,0 +1,24 @@
+"""Masks of photos as records of what their boxes hold, made and read."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from utils.structs import Mask
+
+
+def cut_out(mask: Tensor) -> Mask:
+    """The mask (H, W) bool, of which a copy of what its box holds is kept."""
+    rows, columns = (mask.any(dim=axis).nonzero()[:, 0] for axis in (1, 0))
+    if len(rows) == 0:
+        return Mask(torch.zeros(4, dtype=torch.long, device=mask.device), None)
+    box = torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+    left, top, right, bottom = box.tolist()
+    inside = mask[top:bottom, left:right]
+    return Mask(box, None if inside.all() else inside.clone())
+
+
+def boxes_of(masks: Sequence[Mask]) -> Tensor:
+    """The boxes (B, 4) long of masks, in px."""
+    return torch.stack([mask.box for mask in masks]) if masks else torch.zeros(0, 4, dtype=torch.long)
