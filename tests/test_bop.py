@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import ExifTags, Image
 
 from datasets.bop import BopTestSet
 from datasets.objects import read_objects
@@ -48,6 +48,19 @@ def test_targets_get_their_best_detections_or_the_best_of_the_image(tmp_path):
     assert first.seconds == 0.75 and second.seconds == 0.25
     assert torch.equal(first.K, torch.tensor(K).reshape(3, 3))
     assert second.obj_ids.tolist() == [5]
+
+
+def test_the_stored_pixels_count_whatever_the_orientation_tag_says(tmp_path):
+    folder = write_set(tmp_path)
+    expected = BopTestSet(tmp_path, "toy")[0]
+    path = folder / "test/000001/rgb/000003.png"
+    with Image.open(path) as image:
+        image.load()
+    exif = image.getexif()
+    exif[ExifTags.Base.Orientation] = 6
+    image.save(path, exif=exif)
+    found = BopTestSet(tmp_path, "toy")[0]
+    assert torch.equal(found.image, expected.image) and found.masks[0].box.tolist() == [30, 20, 50, 28]
 
 
 def test_an_image_without_detections_is_an_empty_observation(tmp_path):

@@ -185,6 +185,30 @@ def test_pil_images_of_16_bits(estimator):
 
 
 @pytest.mark.parametrize(
+    "camera",
+    [np.array(K) + 1e-13 * (np.arange(9) == 3).reshape(3, 3), torch.tensor(K), 2 * np.array(K), np.ravel(K)],
+    ids=["rounding", "tensor", "times two", "flat"],
+)
+def test_cameras_of_every_kind(estimator, camera):
+    poses = [estimator.estimate(PHOTO, one, boxes=[BOX], objects=["box"])[0] for one in (K, camera)]
+    assert np.array_equal(poses[0].cam_from_obj, poses[1].cam_from_obj)
+
+
+@pytest.mark.parametrize(
+    ("camera", "message"),
+    [
+        (np.eye(4), r"K of shape \(4, 4\): give \(3, 3\)"),
+        ("camera.json", "K of type str holds no numbers"),
+        ([[300, 0, 80], [0, 300]], "K of type list holds no numbers"),
+        ([[600, 0, 160], [0, 600, 120], [0, 0, 1]], "looks like that of 320x240 px"),
+    ],
+)
+def test_cameras_that_cannot_be_used(estimator, camera, message):
+    with pytest.raises(InputError, match=message):
+        estimator.estimate(PHOTO, camera, boxes=[BOX], objects=["box"])
+
+
+@pytest.mark.parametrize(
     ("photo", "message"),
     [
         (PHOTO.astype(np.uint16), r"image of uint16 and shape \(120, 160, 3\): give \(H, W, 3\) uint8"),

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 
+from model.rendermatch import crops
 from model.rendermatch.crops import PADDING, Regions, crop_regions, regions_of, turned
 from tests.masks import records
 from utils.geometry import project, sample
@@ -108,6 +109,16 @@ def test_beyond_the_rim_a_window_is_black_and_unmasked(diameter, centre):
     for channel in (*crop.rgb[0].numpy(), crop.mask[0].numpy()):
         assert (channel[inside > margin] > 0.9999).all()
         assert not channel[inside < -margin].any()
+
+
+@pytest.mark.parametrize("strip_px", [1, 2000, 10**9])
+@pytest.mark.parametrize("centre", [(58.3, 49.6), (3.0, 95.0)])
+def test_windows_are_the_same_in_strips(monkeypatch, strip_px, centre):
+    photo = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, HEIGHT, WIDTH), dtype=np.uint8))
+    expected = crop_regions(photo, everywhere(), K, regions(centre, 70.0), 16)
+    monkeypatch.setattr(crops, "STRIP_PX", strip_px)
+    found = crop_regions(photo, everywhere(), K, regions(centre, 70.0), 16)
+    assert torch.equal(found.rgb, expected.rgb) and torch.equal(found.mask, expected.mask)
 
 
 def test_a_large_window_is_averaged():
