@@ -22,7 +22,6 @@ from pycocotools import mask as coco
 
 from benchmarks.stages import object_table
 from data.bop_files import segmentation, write_image, write_json
-from evaluation.report import average_recall
 from evaluation.scoring import Scores, score_csv
 from rendering.mesh import GREY
 from utils import layouts
@@ -183,7 +182,7 @@ def main() -> None:
     )
     for variant, (scores, seconds) in zip(made, results, strict=True):
         recalls = [scores.summary.get(f"bop19_average_recall_{error}") for error in ("vsd", "mssd", "mspd")]
-        cells = ["-" if value is None else f"{value:.3f}" for value in (average_recall(scores), *recalls)]
+        cells = ["-" if value is None else f"{value:.3f}" for value in (scores.mean, *recalls)]
         print(f"| {variant.name} | {' | '.join(cells)} | {seconds:.2f} |")
     for variant, (scores, _) in zip(made, results, strict=True):
         print(f"\n{variant.name}:\n\n{object_table(scores)}")

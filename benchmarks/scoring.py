@@ -22,6 +22,7 @@ import numpy as np
 import trimesh
 from scipy.spatial.transform import Rotation
 
+from datasets.objects import ContinuousSymmetry
 from evaluation.errors import mspd, mssd
 from evaluation.eval_models import EvalModel, symmetries
 from evaluation.ground_truth import ImageTruth
@@ -85,7 +86,7 @@ def per_estimate(n_vertices: int) -> str:
     estimates, cameras = estimates_of(rng, truths), np.repeat(K[None], ROUNDS, axis=0)
     image = ImageTruth(Path(), 0, 0, K, 1.0, np.ones(ROUNDS, int), truths, np.ones(ROUNDS))
     depth = np.full((HEIGHT, WIDTH), 2000, np.float32)
-    turns = symmetries([], [{"axis": [0, 0, 1], "offset": [0, 0, 0]}])
+    turns = symmetries(np.empty((0, 4, 4)), [ContinuousSymmetry(np.array([0.0, 0, 1]), np.zeros(3))])
     with VsdScorer([model], delta=15) as scorer:
 
         def vsd():

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from evaluation.bop_run import tested_set
-from evaluation.report import average_recall
 from evaluation.scoring import Scores, score_csv
 from utils import layouts
 from utils.config import Config, load_config
@@ -42,7 +41,8 @@ def run_stage(stage: int, name: str, config: Config, options: argparse.Namespace
     if ended.returncode:
         sys.exit(ended.returncode)  # it has said why
     tested = tested_set(name, config, run_dir)
-    return score_csv(tested.csv, tested.dataset_dir, targets=tested.targets, measures=True)
+    where = {"targets": tested.targets, "camera": tested.camera}
+    return score_csv(tested.csv, tested.dataset_dir, **where, measures=True)
 
 
 def stage_table(by_dataset: Iterable[Sequence[Scores]]) -> str:
@@ -56,7 +56,7 @@ def stage_table(by_dataset: Iterable[Sequence[Scores]]) -> str:
             rows.append(
                 [
                     *(scores.dataset, str(stage)),
-                    *(_number(value, ".3f") for value in (average_recall(scores), *recalls)),
+                    *(_number(value, ".3f") for value in (scores.mean, *recalls)),
                     _number(overall.median_translation_mm, ".1f", " mm"),
                     _number(overall.median_rotation_deg, ".1f", " deg"),
                     _number(100 * overall.translation_5cm, ".0f", " %"),

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 
 from data.bop_files import TARGET_VISIBILITY, segmentation, write_json
+from datasets.bop_scenes import Scene, open_scenes
+from datasets.bop_targets import find_targets, read_targets
 from datasets.objects import read_objects
 from utils import layouts
 from utils.errors import InputError, exits_cleanly
-from utils.files import finite_numbers, read_json
+from utils.files import finite_numbers
 from utils.images import read_pixels
 
 SCORE = 0.5  # of every false detection
@@ -52,9 +54,11 @@ class Truth:
         data_dir, name = dataset_dir.resolve().parent, dataset_dir.resolve().name
         self._split = dataset_dir / layouts.bop_test_split(data_dir, name)
         self.obj_ids = sorted(read_objects(layouts.models_dir(data_dir, name)))
-        images = _images(dataset_dir / "test_targets_bop19.json")
-        scenes = {scene_id: _scene(layouts.scene_dir(self._split, scene_id)) for scene_id, _ in images}
-        self.instances = {image: scenes[image[0]].get(image[1], []) for image in images}
+        images = list(read_targets(find_targets(dataset_dir)).images)
+        self._scenes = open_scenes(self._split, (scene_id for scene_id, _ in images))
+        self.instances = {
+            (scene_id, im_id): _visible(self._scenes[scene_id], im_id) for scene_id, im_id in images
+        }
         if not any(map(self.found, images)):
             raise InputError(f"{self._split} annotates nothing in the target images: {REMEDY}")
 
@@ -65,42 +69,23 @@ class Truth:
     def size(self, image: tuple[int, int]) -> tuple[int, int]:
         """Height and width (px) of an image (scene_id, im_id)."""
         scene_id, im_id = image
-        return read_pixels(layouts.image_path(layouts.scene_dir(self._split, scene_id), im_id)).shape[:2]
+        return read_pixels(self._scenes[scene_id].photo_path(im_id)).shape[:2]
 
 
-def _images(targets: Path) -> list[tuple[int, int]]:
-    """(scene_id, im_id) of the images that a list of targets names, in its order."""
-    entries = read_json(targets, remedy="download the targets of the data set")
-    try:
-        return list(dict.fromkeys((int(entry["scene_id"]), int(entry["im_id"])) for entry in entries))
-    except (KeyError, TypeError, ValueError):
-        raise InputError(f"{targets} is no list of targets: download it again") from None
-
-
-def _scene(folder: Path) -> dict[int, list[Instance]]:
-    """The instances of a scene's images that can be seen at all."""
-    gt_file, info_file = folder / "scene_gt.json", folder / "scene_gt_info.json"
-    known, infos = (read_json(path, remedy=REMEDY) for path in (gt_file, info_file))
-    scene: dict[int, list[Instance]] = {}
-    try:
-        for key, entries in known.items():
-            pairs = enumerate(zip(entries, infos[key], strict=True))
-            masks = folder / "mask_visib"
-            scene[int(key)] = [
-                _instance(gt, info, f"{info_file}: image {key}", masks / f"{int(key):06d}_{gt_id:06d}.png")
-                for gt_id, (gt, info) in pairs
-                if info["visib_fract"] > 0
-            ]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{gt_file} and {info_file} do not fit together ({error!r}): {REMEDY}") from None
-    return scene
-
-
-def _instance(gt: dict, info: dict, where: str, mask: Path) -> Instance:
-    whole, visible = (_box(info[key], f"{where}: {key}") for key in ("bbox_obj", "bbox_visib"))
-    return Instance(int(gt["obj_id"]), whole, visible, float(info["visib_fract"]), mask)
+def _visible(scene: Scene, im_id: int) -> list[Instance]:
+    """The instances of an image that can be seen at all."""
+    truths = zip(scene.instances(im_id), scene.annotations(im_id), strict=True)
+    where = f"{scene.table('gt_info')}: image {im_id}"
+    return [
+        Instance(
+            truth.obj_id,
+            *(_box(info.get(key), f"{where}: {key}") for key in ("bbox_obj", "bbox_visib")),
+            truth.visibility,
+            scene.visible_mask(im_id, gt_id),
+        )
+        for gt_id, (truth, (_, info)) in enumerate(truths)
+        if truth.visibility > 0
+    ]
 
 
 def _box(value: Any, where: str) -> Box:

@@ -1,38 +1,42 @@
-"""The objects of a BOP data set: size and symmetries from `models_info.json`, in metres."""
+"""The objects of a BOP data set, for runs and scores: size and symmetries in `models_info.json`'s mm."""
 
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+import numpy as np
 
+from datasets.bop_scenes import is_rotation
+from datasets.tables import read_table
 from utils.errors import InputError
-from utils.files import finite_numbers, read_json
-from utils.geometry import rigid
+from utils.files import finite_matrix, finite_numbers
+from utils.layouts import model_files
 from utils.symmetry import Symmetry
 
 _METRES_PER_MM = 1e-3
 _SMALLEST_MM, _LARGEST_MM = 1.0, 10_000.0
+_MOST_SYMMETRIES = 1000
+_AXIS_LENGTHS = 1e-6, 1e6  # of what still is a direction
+_REMEDY = "download the models of the data set again"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ContinuousSymmetry:
     """The object may turn about this axis by any angle."""
 
-    axis: Tensor  # (3,) unit vector, object frame
-    offset: Tensor  # (3,) m, a point on the axis
+    axis: np.ndarray  # (3,) unit vector, object frame
+    offset: np.ndarray  # (3,) mm, a point on the axis
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ObjectInfo:
-    """What is known of one object before any image is seen; tensors are float64."""
+    """What is known of one object before any image is seen; arrays are float64, as the file spells them."""
 
     obj_id: int
-    model_path: Path  # mesh in mm
-    diameter: float  # m, largest distance of two vertices
-    symmetries_discrete: Tensor  # (N, 4, 4) m, object from object, the identity left out
+    model_path: Path | None  # mesh; None where there is none
+    diameter: float  # mm, largest distance of two vertices
+    symmetries_discrete: np.ndarray  # (N, 4, 4) mm, object from object, the identity left out
     symmetries_continuous: tuple[ContinuousSymmetry, ...]
 
 
@@ -42,16 +46,17 @@ def read_objects(models: Path | str) -> dict[int, ObjectInfo]:
     Raises an `InputError` that names file and object for anything missing, not numeric or not in mm.
     """
     path = Path(models) / "models_info.json"
-    table = read_json(path, remedy="download the models of the data set again")
-    if not isinstance(table, dict) or not table or not all(key.isdecimal() for key in table):
-        raise InputError(f"{path} is no table of objects by id: download the models of the data set again")
-    return {int(key): _object(int(key), table[key], path) for key in sorted(table, key=int)}
+    table = read_table(path, of="object", remedy=_REMEDY)
+    if not table:
+        raise InputError(f"{path} lists no objects: {_REMEDY}")
+    files = model_files(path.parent)
+    return {obj_id: _object(obj_id, entry, path, files.get(obj_id)) for obj_id, entry in table.items()}
 
 
 def read_symmetry(mesh: Path) -> Symmetry | None:
-    """The symmetry of a mesh file, if a `models_info.json` beside it lists the number that ends its name.
+    """The symmetry of a mesh file if a `models_info.json` beside it lists the number that ends its name.
 
-    None where there is no such file, or none that lists the mesh.
+    In metres. None where there is no such file, or none that lists the mesh.
     """
     number = re.search(r"(\d+)$", mesh.stem)
     if number is None or not mesh.with_name("models_info.json").is_file():
@@ -59,14 +64,16 @@ def read_symmetry(mesh: Path) -> Symmetry | None:
     info = read_objects(mesh.parent).get(int(number[1]))
     if info is None or not (len(info.symmetries_discrete) or info.symmetries_continuous):
         return None
-    axes = tuple((turn.axis.numpy(), turn.offset.numpy()) for turn in info.symmetries_continuous)
-    return Symmetry(info.symmetries_discrete.numpy(), axes)
+    discrete = info.symmetries_discrete.copy()
+    discrete[:, :3, 3] *= _METRES_PER_MM
+    axes = tuple((turn.axis, turn.offset * _METRES_PER_MM) for turn in info.symmetries_continuous)
+    return Symmetry(discrete, axes)
 
 
-def _object(obj_id: int, entry: Any, path: Path) -> ObjectInfo:
+def _object(obj_id: int, entry: Any, path: Path, model: Path | None) -> ObjectInfo:
     where = f"{path}: object {obj_id}"
     if not isinstance(entry, dict) or "diameter" not in entry:
-        raise InputError(f"{where} has no diameter: download the models of the data set again")
+        raise InputError(f"{where} has no diameter: {_REMEDY}")
     (diameter,) = finite_numbers(entry["diameter"], 1, f"{where}: diameter")
     if not _SMALLEST_MM <= diameter <= _LARGEST_MM:
         raise InputError(
@@ -74,8 +81,8 @@ def _object(obj_id: int, entry: Any, path: Path) -> ObjectInfo:
         )
     return ObjectInfo(
         obj_id=obj_id,
-        model_path=path.parent / f"obj_{obj_id:06d}.ply",
-        diameter=diameter * _METRES_PER_MM,
+        model_path=model,
+        diameter=diameter,
         symmetries_discrete=_discrete(_list(entry, "symmetries_discrete", where), where),
         symmetries_continuous=_continuous(_list(entry, "symmetries_continuous", where), where),
     )
@@ -85,29 +92,34 @@ def _list(entry: dict, key: str, where: str) -> list:
     value = entry.get(key, [])
     if not isinstance(value, list):
         raise InputError(f"{where}: {key} must be a list: correct the file")
+    if len(value) > _MOST_SYMMETRIES:
+        raise InputError(f"{where}: {len(value)} {key}, more than {_MOST_SYMMETRIES}: correct the file")
     return value
 
 
-def _discrete(entries: list, where: str) -> Tensor:
+def _discrete(entries: list, where: str) -> np.ndarray:
     where = f"{where}: symmetries_discrete"
-    numbers = [finite_numbers(entry, 16, where) for entry in entries]
-    matrices = torch.tensor(numbers, dtype=torch.float64).reshape(-1, 4, 4)
-    rotations = matrices[:, :3, :3]
-    error = (rotations @ rotations.mT - torch.eye(3)).abs().amax() if len(entries) else torch.zeros(())
-    if error > 0.01 or (torch.linalg.det(rotations) <= 0).any():
+    numbers = [finite_matrix(entry, 4, 4, where) for entry in entries]
+    matrices = np.array(numbers, dtype=np.float64).reshape(-1, 4, 4)
+    if not is_rotation(matrices[:, :3, :3]).all():
         raise InputError(f"{where} holds a matrix that is no rotation: correct the file")
-    return rigid(rotations, matrices[:, :3, 3] * _METRES_PER_MM)
+    if (matrices[:, 3] != [0, 0, 0, 1]).any():
+        raise InputError(f"{where} holds a matrix whose last row is not 0 0 0 1: correct the file")
+    return matrices
 
 
 def _continuous(entries: list, where: str) -> tuple[ContinuousSymmetry, ...]:
     where = f"{where}: symmetries_continuous"
     symmetries = []
     for entry in entries:
-        if not isinstance(entry, dict) or not {"axis", "offset"} <= entry.keys():
+        if not isinstance(entry, dict) or "axis" not in entry:
             raise InputError(f"{where} needs axis and offset: correct the file")
-        axis = torch.tensor(finite_numbers(entry["axis"], 3, f"{where}: axis"), dtype=torch.float64)
-        offset = torch.tensor(finite_numbers(entry["offset"], 3, f"{where}: offset"), dtype=torch.float64)
-        if axis.norm() == 0:
-            raise InputError(f"{where}: the axis is zero: correct the file")
-        symmetries.append(ContinuousSymmetry(axis / axis.norm(), offset * _METRES_PER_MM))
+        axis = np.array(finite_numbers(entry["axis"], 3, f"{where}: axis"))
+        offset = np.array(finite_numbers(entry.get("offset", [0, 0, 0]), 3, f"{where}: offset"))
+        with np.errstate(over="ignore"):
+            length = float(np.linalg.norm(axis))
+        if not _AXIS_LENGTHS[0] <= length <= _AXIS_LENGTHS[1]:
+            problem = "is zero" if length == 0 else f"is {length:g} long, which is no direction"
+            raise InputError(f"{where}: the axis {problem}: correct the file")
+        symmetries.append(ContinuousSymmetry(axis / length, offset))
     return tuple(symmetries)

@@ -7,23 +7,24 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from datasets.bop_scenes import open_scenes
+from datasets.bop_targets import read_targets
 from evaluation.bop_scores import write_scores
 from evaluation.cases import TestedSet
-from evaluation.report import average_recall, write_report
-from evaluation.scoring import Scores, score_csv
+from evaluation.report import write_report
+from evaluation.scoring import ERRORS, Scores, score_csv
 from utils.errors import InputError
-from utils.files import read_json
 
 _LOG = logging.getLogger(__name__)
 SCORE_FILES = ("scores.json", "report.html")
-_ANNOTATIONS = ("scene_gt.json", "scene_gt_info.json", "scene_camera.json")
+_ANNOTATIONS = ("gt", "gt_info", "camera")
 
 
 def check_truth(tested: TestedSet) -> None:
     """Raises an `InputError` that names the first file which scoring would need and which is not there."""
-    targets = read_json(tested.targets, remedy="download the targets of the data set")
-    scenes = sorted({int(target["scene_id"]) for target in targets})
-    needed = [tested.split_dir / f"{scene_id:06d}" / name for scene_id in scenes for name in _ANNOTATIONS]
+    scene_ids = sorted({scene_id for scene_id, _ in read_targets(tested.targets).images})
+    scenes = open_scenes(tested.split_dir, scene_ids, tested.camera)
+    needed = [scenes[scene_id].table(name) for scene_id in scene_ids for name in _ANNOTATIONS]
     needed.append(tested.dataset_dir / "models_eval" / "models_info.json")
     for path in needed:
         if not path.exists():
@@ -48,7 +49,7 @@ def score_run(
     for tested in sets:
         try:
             check_truth(tested)
-            scores[tested.name] = score_csv(tested.csv, tested.dataset_dir, targets=tested.targets)
+            scores[tested.name] = score_set(tested)
         except InputError as error:
             if required:
                 raise
@@ -62,18 +63,30 @@ def score_run(
     return scores
 
 
+def score_set(tested: TestedSet) -> Scores:
+    """The scores of a run by the task that its targets are of."""
+    task = read_targets(tested.targets).task
+    return score_csv(tested.csv, tested.dataset_dir, targets=tested.targets, camera=tested.camera, task=task)
+
+
 def table(scores: dict[str, Scores]) -> str:
-    """All data sets' average recalls, one a line."""
+    """All data sets' average recalls, or precisions in detection, one a line."""
     width = max(map(len, (*scores, "data set")))
     heads = ("AR", "AR_VSD", "AR_MSSD", "AR_MSPD", "s/image")
     lines = [f"{'data set':<{width}}" + "".join(f"{head:>9}" for head in heads)]
     for name, found in scores.items():
-        values = [found.summary.get(f"bop19_average_recall_{error}") for error in ("vsd", "mssd", "mspd")]
-        seconds = found.summary["bop19_average_time_per_image"]
-        cells = [average_recall(found), *values, seconds if seconds >= 0 else None]
+        values = [found.average(error) if error in found.errors else None for error in ERRORS]
+        cells = [found.mean, *values, found.time_per_image if found.time_per_image >= 0 else None]
         line = "".join(f"{'-' if value is None else format(value, '.4f'):>9}" for value in cells)
-        lines.append(f"{name:<{width}}{line}" + ("" if "vsd" in found.errors else "  AR without VSD"))
+        lines.append(f"{name:<{width}}{line}" + _note(found))
     if len(scores) > 1 and all("vsd" in found.errors for found in scores.values()):
-        mean = sum(map(average_recall, scores.values())) / len(scores)
+        mean = sum(found.mean for found in scores.values()) / len(scores)
         lines.append(f"{'mean':<{width}}{mean:9.4f}")
     return "\n".join(lines)
+
+
+def _note(scores: Scores) -> str:
+    """What the numbers of a line are, where they are not the challenge's AR."""
+    if scores.task == "detection":
+        return "  mAP of detection"
+    return "" if "vsd" in scores.errors else "  AR without VSD"

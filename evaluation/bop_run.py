@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from datasets.bop import BopTestSet
+from datasets.bop_targets import find_targets
 from datasets.journal import Fingerprint, Journal, read_journals, write_journal
 from datasets.results import ImageResult, csv_name, write_csv, write_details
 from datasets.templates import Templates, TemplateSet
@@ -52,15 +53,20 @@ def tested_set(name: str, config: Config, run_dir: Path) -> TestedSet:
         csv=run_dir / csv_name(config.method, name, split),
         dataset_dir=folder,
         split_dir=folder / split,
-        targets=Path(data.targets or folder / "test_targets_bop19.json"),
+        targets=Path(data.targets) if data.targets else find_targets(folder),
         templates=templates_root(config, name) if config.method == "picopose" else None,
+        camera=data.camera,
     )
 
 
 def open_dataset(tested: TestedSet, config: Config) -> BopTestSet:
     detections = detections_of(config, tested.name)
     return BopTestSet(
-        config.test_dataset.data_dir, tested.name, detections=detections, targets=tested.targets
+        config.test_dataset.data_dir,
+        tested.name,
+        detections=detections,
+        targets=tested.targets,
+        camera=tested.camera,
     )
 
 

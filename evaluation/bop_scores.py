@@ -20,20 +20,18 @@ from utils.files import write_atomically
 def table(scores: Scores) -> str:
     """The scores as text: all, each object and, in localization, each scene."""
     localization = scores.task == "localization"
-    prefix = "bop19_average_recall" if localization else "bop24_mAP"
     names = [*scores.errors, "mean"]
     title = f"{scores.dataset}, {scores.task}: {'average recall' if localization else 'average precision'}"
     if localization and len(scores.errors) < 3:
         title += f" of {' and '.join(map(str.upper, scores.errors))} only, so not the challenge's AR"
-    overall = {name: scores.summary[f"{prefix}_{name}"] for name in scores.errors}
-    rows = {"all": overall | {"mean": sum(overall.values()) / len(overall)}}
+    rows = {"all": {name: scores.average(name) for name in scores.errors} | {"mean": scores.mean}}
     rows |= {f"object {key}": values for key, values in scores.objects.items()}
     rows |= {f"scene {key}": values for key, values in scores.scenes.items()}
     lines = [title, " " * 12 + "".join(f"{name.upper():>8}" for name in names)]
     lines += [f"{label:<12}" + "".join(f"{row[name]:8.4f}" for name in names) for label, row in rows.items()]
     if scores.measures is not None:
         lines += [f"{name:<24}{value:8.4g}" for name, value in asdict(scores.measures[0]).items()]
-    seconds = next(value for key, value in scores.summary.items() if key.endswith("time_per_image"))
+    seconds = scores.time_per_image
     lines.append(
         f"{'seconds per image':<24}{seconds:8.3f}" if seconds >= 0 else "seconds per image: not available"
     )
@@ -65,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--targets", type=Path, help="target list (default: the data set's test_targets_bop19.json or _bop24)"
     )
+    add("--camera", metavar="NAME", help="of a data set with several (default: the first, which is told)")
     add("--errors", type=lambda text: text.split(","), help="such as mssd,mspd (default: all that can be)")
     add("--task", choices=tuple(PROTOCOLS), default="localization")
     add("--vsd_delta", type=float, help="tolerance of VSD's visibility test, mm (default: 15, ITODD 5)")
@@ -87,6 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             options.csv,
             options.dataset_dir,
             targets=options.targets,
+            camera=options.camera,
             errors=options.errors,
             task=options.task,
             vsd_delta=options.vsd_delta,

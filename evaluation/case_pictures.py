@@ -24,7 +24,7 @@ from rendering.renderer import Renderer
 from utils.errors import InputError
 from utils.geometry import invert, sample_depth, transform, unproject
 from utils.images import read_image
-from utils.layouts import find_meshes, image_path
+from utils.layouts import find_meshes
 from utils.structs import View
 
 SIDE = 320  # px, longer side of a photo's picture
@@ -109,7 +109,7 @@ class CasePainter:
         self._renderer.close()
 
     def draw(self, case: Case) -> CasePictures:
-        rgb = read_image(image_path(case.image.scene_dir, case.image.im_id)).permute(1, 2, 0).numpy()
+        rgb = read_image(case.image.photo_path()).permute(1, 2, 0).numpy()
         mesh, estimate = self._meshes[case.obj_id], case.estimate
         poses = [case.truth] + ([estimate.cam_from_obj] if estimate else [])
         window = _window(mesh, poses, case.image.K, rgb.shape[:2])

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from datasets.results import Details, read_details
+from evaluation.detection import MIN_VISIBILITY
 from evaluation.errors import translation_error
 from evaluation.eval_models import EvalModel
 from evaluation.ground_truth import ImageTruth, load_ground_truth
-from evaluation.groups import Group, localization_groups
+from evaluation.groups import Group, groups_of
 from evaluation.pose_measures import LINEMOD_SHARE, add_s_share
 from evaluation.recall import match_groups
 from evaluation.results_csv import Results, read_results
@@ -33,6 +34,7 @@ class TestedSet:
     split_dir: Path  # of the test images
     targets: Path  # target list
     templates: Path | None  # data folder that `datasets.templates.Templates` reads from, if any is
+    camera: str | None = None  # of a data set with several; None: see `datasets.bop_scenes.open_scenes`
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -94,25 +96,28 @@ class Case:
 
 
 def find_cases(tested: TestedSet, scores: Scores, models: dict[int, EvalModel]) -> list[Case]:
-    """All targets of a data set that was scored for localization, in the order of the target list.
+    """All targets of a data set that was scored, in the order of the target list.
 
     Where an image has several instances of an object, estimates take the nearest free one, best score first.
+    In detection all instances that are visible enough to count are targets.
     """
     results = read_results(tested.csv)
-    truth = load_ground_truth(tested.split_dir, tested.targets, per_object=True)
-    groups = localization_groups(results, truth)
+    per_object = scores.task == "localization"
+    truth = load_ground_truth(tested.split_dir, tested.targets, per_object=per_object, camera=tested.camera)
+    groups = groups_of(scores.task, results, truth, scores.dataset)
     details = tested.details(len(results))
     pairs = zip(scores.pairs.row.tolist(), scores.pairs.gt_id.tolist(), strict=True)
     index = {pair: i for i, pair in enumerate(pairs)}
     cases = []
     for group, taken in zip(groups, _match(groups, results), strict=True):
-        for gt_id in group.gt_ids[group.valid].tolist():
+        counted = group.valid & (per_object | (group.image.visibility[group.gt_ids] >= MIN_VISIBILITY))
+        for gt_id in group.gt_ids[counted].tolist():
             row = taken.get(gt_id)
             estimate = None
             if row is not None:
-                truth, model = group.image.cam_from_obj[gt_id], models[group.obj_id]
+                pose, model = group.image.cam_from_obj[gt_id], models[group.obj_id]
                 shown = details[row] if details else None
-                estimate = _estimate(results, row, scores, index[row, gt_id], truth, model, shown)
+                estimate = _estimate(results, row, scores, index[row, gt_id], pose, model, shown)
             cases.append(Case(tested.name, group.image, group.obj_id, gt_id, estimate))
     return cases
 

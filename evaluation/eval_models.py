@@ -4,17 +4,20 @@ Everything comes from a data set's `models_eval`, also where other folders hold 
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from datasets.objects import ContinuousSymmetry, ObjectInfo, read_objects
 from rendering.mesh import read_triangles
 from utils.errors import InputError
-from utils.files import read_json
+from utils.layouts import bop_unit
 
 MAX_SYMMETRY_STEP = 0.01  # BOP's limit for sampling a continuous symmetry, as a share of the diameter
+_METRES_PER_MM = 1e-3
+_TOLERANCE = 5.0  # factor: less than another unit makes, more than another version of the mesh
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,44 +43,54 @@ def load_models(dataset_dir: Path | str, obj_ids: Iterable[int]) -> dict[int, Ev
     folder = Path(dataset_dir) / "models_eval"
     if not folder.is_dir():
         raise InputError(f"{folder} not found: download the data set's models (they hold models_eval)")
-    listing = folder / "models_info.json"
-    infos = read_json(listing, remedy="download the data set's models again")
+    infos = read_objects(folder)
     models = {}
     for obj_id in obj_ids:
-        try:
-            info = infos[str(obj_id)]
-            diameter = float(info["diameter"])
-            transforms = symmetries(
-                info.get("symmetries_discrete", []), info.get("symmetries_continuous", [])
-            )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        if obj_id not in infos:
             raise InputError(
-                f"{listing} has no sound entry of object {obj_id} ({error!r}): download the models again"
-            ) from None
-        if not diameter > 0:
-            raise InputError(f"{listing}: the diameter of object {obj_id} is not positive: correct it")
-        vertices, faces = read_triangles(folder / f"obj_{obj_id:06d}.ply")
-        models[obj_id] = EvalModel(obj_id, vertices, faces, diameter, transforms)
+                f"{folder / 'models_info.json'} lacks object {obj_id}: download the models again"
+            )
+        info = infos[obj_id]
+        vertices, faces = _geometry(info.model_path or folder / f"obj_{obj_id:06d}.ply")
+        _check_diameter(info, vertices, folder)
+        transforms = symmetries(info.symmetries_discrete, info.symmetries_continuous)
+        models[obj_id] = EvalModel(obj_id, vertices, faces, info.diameter, transforms)
     return models
 
 
-def symmetries(discrete: list, continuous: list) -> np.ndarray:
+def _geometry(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices (V, 3) float64 in mm and faces (F, 3)."""
+    vertices, faces = read_triangles(path)
+    unit = bop_unit(path)
+    return (vertices if unit == _METRES_PER_MM else vertices * (unit / _METRES_PER_MM)), faces
+
+
+def _check_diameter(info: ObjectInfo, vertices: np.ndarray, folder: Path) -> None:
+    """Refuses a diameter that cannot be the mesh's: that lies between its box's longest side and diagonal."""
+    sides = np.ptp(vertices, axis=0)
+    if not sides.max() / _TOLERANCE <= info.diameter <= np.linalg.norm(sides) * _TOLERANCE:
+        raise InputError(
+            f"{folder / 'models_info.json'}: object {info.obj_id} is {info.diameter:g} mm across, and "
+            f"its mesh is {np.linalg.norm(sides):g} mm from corner to corner: scale one of them"
+        )
+
+
+def symmetries(discrete: np.ndarray, continuous: Sequence[ContinuousSymmetry]) -> np.ndarray:
     """All symmetry transforms (S, 3, 4) of an object: the identity first, then in BOP's order.
 
-    discrete: 4x4 row-major lists; continuous: dicts with `axis` and `offset`, sampled in steps that move no
+    discrete: (N, 4, 4), lengths in the unit of the continuous ones, which are sampled in steps that move no
     point by more than 1 % of the diameter (315 rotations). Continuous ones act after discrete ones; they are
     not combined with each other, nor discrete ones among themselves.
     """
-    fixed = [np.eye(4), *(np.array(matrix, dtype=np.float64).reshape(4, 4) for matrix in discrete)]
-    turns = [turn for symmetry in continuous for turn in _turns(symmetry["axis"], symmetry["offset"])]
+    fixed = [np.eye(4), *discrete]
+    turns = [turn for symmetry in continuous for turn in _turns(symmetry)]
     combined = [turn @ matrix for matrix in fixed for turn in turns] if turns else fixed
     return np.stack(combined)[:, :3]
 
 
-def _turns(axis: list[float], offset: list[float]) -> list[np.ndarray]:
-    """(4, 4) rotations about an axis through `offset`."""
-    x, y, z = np.asarray(axis, dtype=np.float64) / np.linalg.norm(axis)
-    offset = np.asarray(offset, dtype=np.float64).reshape(3)
+def _turns(symmetry: ContinuousSymmetry) -> list[np.ndarray]:
+    """(4, 4) rotations about an axis."""
+    (x, y, z), offset = symmetry.axis, symmetry.offset
     count = math.ceil(math.pi / MAX_SYMMETRY_STEP)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     outer = np.outer([x, y, z], [x, y, z])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from datasets.bop_targets import max_detections
 from evaluation.ground_truth import GroundTruth, ImageTruth
 from evaluation.results_csv import Results
 
@@ -27,6 +28,13 @@ class Group:
     @property
     def n_valid(self) -> int:
         return int(self.valid.sum())
+
+
+def groups_of(task: str, results: Results, truth: GroundTruth, dataset: str) -> list[Group]:
+    """The groups of a task, "localization" or "detection"."""
+    if task == "localization":
+        return localization_groups(results, truth)
+    return detection_groups(results, truth, limit=max_detections(dataset))
 
 
 def localization_groups(results: Results, truth: GroundTruth) -> list[Group]:

@@ -4,10 +4,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from evaluation.after_run import check_truth
+from evaluation.after_run import check_truth, score_set
 from evaluation.bop_run import open_dataset, run_dataset, template_set, tested_set
-from evaluation.report import average_recall
-from evaluation.scoring import score_csv
 from model.factory import make_stage
 from model.picopose import PicoPose
 from utils.config import Config
@@ -48,8 +46,7 @@ class BopValidation:
                 *(tested, dataset, stages, self._config, self._folder), world=self._world, stopwatch=stopwatch
             )
             if self._world.rank == 0:
-                scores = score_csv(tested.csv, tested.dataset_dir, targets=tested.targets)
-                recalls[f"AR_{tested.name}"] = average_recall(scores)
+                recalls[f"AR_{tested.name}"] = score_set(tested).mean
         network.train()
         self._clear()
         return recalls

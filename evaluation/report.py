@@ -58,7 +58,6 @@ class SetPage:
 
     name: str
     scores: Scores
-    average_recall: float
     timing: Timing | None  # None where the result file gives no times
     reliability: list[Bin]  # empty where poses have no confidence
 
@@ -84,11 +83,6 @@ class Chart:
     curves: dict[str, list[float]]
 
 
-def average_recall(scores: Scores) -> float:
-    """The challenge's AR; without depth images the mean of MSSD's and MSPD's."""
-    return float(np.mean([scores.summary[f"bop19_average_recall_{name}"] for name in scores.errors]))
-
-
 def write_report(
     path: Path | str,
     scored: Sequence[tuple[TestedSet, Scores]],
@@ -97,7 +91,7 @@ def write_report(
     template_size: int,
     title: str | None = None,
 ) -> None:
-    """Writes the report on data sets scored for localization.
+    """Writes the report on scored data sets.
 
     config: the run's configuration, to be shown. template_size: px of the crops that the matches of the side
     files refer to, where it had templates. title: by default the name of the folder.
@@ -151,7 +145,7 @@ def _draw_cases(
 
 
 def _set_page(tested: TestedSet, scores: Scores, cases: Sequence[Case]) -> SetPage:
-    return SetPage(tested.name, scores, average_recall(scores), _timing(tested), reliability(cases))
+    return SetPage(tested.name, scores, _timing(tested), reliability(cases))
 
 
 def reliability(cases: Sequence[Case]) -> list[Bin]:

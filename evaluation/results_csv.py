@@ -3,11 +3,13 @@
 One line is one estimated pose: scene_id,im_id,obj_id,score,R,t,time with R row-major and t in mm.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from datasets.bop_scenes import is_rotation
 from utils.errors import InputError
 
 HEADER = "scene_id,im_id,obj_id,score,R,t,time"
@@ -48,7 +50,7 @@ def read_results(path: Path | str) -> Results:
     """
     path = Path(path)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             lines = file.readlines()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): check the path") from None
@@ -65,6 +67,19 @@ def read_results(path: Path | str) -> Results:
             raise InputError(f"{path}, line {number}: {error}") from None
         rows.append(row)
     return _table(rows)
+
+
+def doubts(results: Results) -> Iterator[str]:
+    """Tells what the challenge allows in a result file, but nobody means."""
+    poses = results.cam_from_obj
+    finite = np.isfinite(poses).all(axis=(1, 2)) & np.isfinite(results.score)
+    turned = is_rotation(poses[..., :3])
+    if len(results) == 0:
+        yield "it has no poses, so that every target counts as missed"
+    if broken := int((~finite).sum()):
+        yield f"{broken} of {len(results)} lines have numbers that are not finite, and count as wrong"
+    if skewed := int((finite & ~turned).sum()):
+        yield f"{skewed} of {len(results)} lines have an R that is no rotation; they are scored as they are"
 
 
 def _parse(line: str) -> tuple:

@@ -3,29 +3,32 @@
 `evaluation.bop_scores` is the command around it.
 """
 
+import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from datasets.bop_targets import TARGETS
 from evaluation.detection import object_average_precisions
 from evaluation.eval_models import EvalModel, load_models
 from evaluation.ground_truth import GroundTruth, load_ground_truth
-from evaluation.groups import Group, detection_groups, localization_groups
+from evaluation.groups import Group, groups_of
 from evaluation.pair_errors import PairErrors, pair_errors, split_by_group
 from evaluation.pose_measures import PoseMeasures, pose_measures
 from evaluation.recall import THRESHOLDS, match_groups, recalls
-from evaluation.results_csv import Results, read_results
+from evaluation.results_csv import Results, doubts, read_results
 from utils.errors import InputError
 from utils.layouts import bop_test_split
 
+_LOG = logging.getLogger(__name__)
 ERRORS = ("vsd", "mssd", "mspd")
 PROTOCOLS = {"localization": "bop19", "detection": "bop24"}  # by task
+_AVERAGES = {"localization": "bop19_average_recall", "detection": "bop24_mAP"}
 _VSD_DELTA_MM = {"itodd": 5.0}  # the others: 15
-_MAX_DETECTIONS = {"xyzibd": 200}  # per image; the others: 100
 _FOLDERS = {"hbs": "hb"}  # data sets that lie in another's folder
 _MM_THRESHOLDS = np.arange(2.0, 21.0, 2.0)  # of the detection task's MSSD in mm
 
@@ -44,6 +47,20 @@ class Scores:
     pairs: PairErrors
     measures: tuple[PoseMeasures, dict[int, PoseMeasures]] | None  # of all and of each object, if asked for
 
+    def average(self, error: str) -> float:
+        """Average recall or, in detection, mean average precision of one error."""
+        return self.summary[f"{_AVERAGES[self.task]}_{error}"]
+
+    @property
+    def mean(self) -> float:
+        """The challenge's AR or mAP; of localization without depth images the mean of MSSD's and MSPD's."""
+        return float(np.mean([self.average(error) for error in self.errors]))
+
+    @property
+    def time_per_image(self) -> float:
+        """s; -1 or NaN where it is not known."""
+        return self.summary[f"{PROTOCOLS[self.task]}_average_time_per_image"]
+
     def as_json(self) -> dict[str, Any]:
         """The content of scores.json."""
         content = {"dataset": self.dataset, "task": self.task, "errors": list(self.errors), **self.summary}
@@ -60,26 +77,30 @@ def score_csv(
     dataset_dir: Path | str,
     *,
     targets: Path | str | None = None,
+    camera: str | None = None,
     errors: Sequence[str] | None = None,
     task: str = "localization",
     vsd_delta: float | None = None,
     measures: bool = False,
 ) -> Scores:
-    """Scores a BOP result file.
+    """Scores a BOP result file; warns of what is doubtful in it.
 
     dataset_dir: folder with models_eval, the target list and the test images' annotations. targets: another
-    target list. errors: some of `ERRORS`; by default all that the task has and the data allow (VSD needs
-    depth images). vsd_delta: tolerance of VSD's visibility test in mm; by default the data set's. measures:
-    also ADD and its like. Raises `InputError` for files that are missing, damaged or against the rules.
+    target list. camera: of a data set with several, see `datasets.bop_scenes.open_scenes`. errors: some of
+    `ERRORS`; by default all that the task has and the data allow (VSD needs depth images). vsd_delta:
+    tolerance of VSD's visibility test in mm; by default the data set's. measures: also ADD and its like.
+    Raises `InputError` for files that are missing, damaged or against the rules.
     """
     csv, dataset_dir = Path(csv), Path(dataset_dir)
     results = read_results(csv)
     split_dir = dataset_dir / _split(csv, dataset_dir)
-    targets_file = Path(targets) if targets else dataset_dir / f"test_targets_{PROTOCOLS[task]}.json"
-    truth = load_ground_truth(split_dir, targets_file, per_object=task == "localization")
+    targets_file = Path(targets) if targets else _targets(dataset_dir, task)
+    truth = load_ground_truth(split_dir, targets_file, per_object=task == "localization", camera=camera)
     errors = _chosen_errors(errors, task, truth)
     dataset = dataset_dir.resolve().name
-    groups = _groups(task, results, truth, dataset)
+    groups = groups_of(task, results, truth, dataset)
+    for doubt in (*doubts(results), *_foreign(results, truth, task)):
+        _LOG.warning("%s: %s", csv, doubt)
     if not groups:
         raise InputError(f"{targets_file}: nothing is annotated in its images: pass another list")
     models = load_models(dataset_dir, sorted({group.obj_id for group in groups}))
@@ -99,10 +120,27 @@ def score_csv(
     )
 
 
-def _groups(task: str, results: Results, truth: GroundTruth, dataset: str) -> list[Group]:
+def _targets(dataset_dir: Path, task: str) -> Path:
+    """The data set's target list for a task; an `InputError` where it has only that of the other one."""
+    path = dataset_dir / TARGETS[task]
+    there = [(other, name) for other, name in TARGETS.items() if (dataset_dir / name).is_file()]
+    if not path.is_file() and there:
+        other, name = there[0]
+        raise InputError(f"{path} does not exist, but {name}: pass --task {other}, or a list with --targets")
+    return path
+
+
+def _foreign(results: Results, truth: GroundTruth, task: str) -> Iterator[str]:
+    """Tells lines that no target asks for."""
     if task == "localization":
-        return localization_groups(results, truth)
-    return detection_groups(results, truth, limit=_MAX_DETECTIONS.get(dataset, 100))
+        pairs = zip(truth.images, truth.targets, strict=True)
+        asked = {(image.scene_id, image.im_id, obj_id) for image, counts in pairs for obj_id in counts}
+        found = zip(results.scene_id.tolist(), results.im_id.tolist(), results.obj_id.tolist(), strict=True)
+    else:
+        asked = {(image.scene_id, image.im_id) for image in truth.images}
+        found = zip(results.scene_id.tolist(), results.im_id.tolist(), strict=True)
+    if foreign := sum(key not in asked for key in found):
+        yield f"{foreign} of {len(results)} lines are of nothing that the targets ask for, and do not count"
 
 
 def _split(csv: Path, dataset_dir: Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from datasets.objects import ContinuousSymmetry
 from evaluation.bop_scores import main, table
 from evaluation.detection import object_average_precisions
 from evaluation.errors import mspd, mssd
@@ -184,13 +185,16 @@ def test_duplicate_targets_and_foreign_lines(tmp_path):
     [
         (lambda d: shutil.rmtree(d / "models_eval"), "models_eval not found"),
         (lambda d: (d / "models_eval/models_info.json").unlink(), "models_info.json does not exist"),
-        (lambda d: (d / "models_eval/models_info.json").write_text("{}"), "no sound entry of object 1"),
+        (lambda d: (d / "models_eval/models_info.json").write_text("{}"), "lists no objects"),
         (lambda d: (d / "models_eval/obj_000004.ply").unlink(), "obj_000004.ply cannot be read"),
         (lambda d: (d / "models_eval/obj_000004.ply").write_bytes(b"ply\n"), "no PLY file of triangles"),
-        (lambda d: (d / "test_targets_bop19.json").write_text("[]"), "lists no targets"),
-        (lambda d: (d / "test_targets_bop19.json").write_text('[{"scene_id": 1}]'), "no list of targets"),
-        (lambda d: (d / "test/000001/scene_gt.json").write_text("{}"), "no sound annotation of image 2"),
-        (lambda d: (d / "test/000001/scene_camera.json").write_text("[1]"), "no sound annotation of image 2"),
+        (lambda d: (d / "test_targets_bop19.json").write_text("[]"), "holds no list of targets"),
+        (
+            lambda d: (d / "test_targets_bop19.json").write_text('[{"scene_id": 1}]'),
+            "target 0 needs scene_id, im_id",
+        ),
+        (lambda d: (d / "test/000001/scene_gt.json").write_text("{}"), "image 2 has no list of annotated"),
+        (lambda d: (d / "test/000001/scene_camera.json").write_text("[1]"), "is no table by image"),
         (lambda d: shutil.rmtree(d / "test"), "download the test images"),
         (lambda d: (d / "test/000001/depth/000002.png").write_bytes(b"x"), "000002.png is no"),
     ],
@@ -214,9 +218,8 @@ def test_result_of_another_data_set_is_refused(tmp_path):
 def test_pruning_of_symmetries_is_exact():
     rng = np.random.default_rng(3)
     vertices = rng.normal(0, 40, (400, 3))
-    transforms = symmetries(
-        [np.diag([1.0, -1, -1, 1]).ravel().tolist()], [{"axis": [1, 2, 3.0], "offset": [4.0, -5, 6]}]
-    )
+    axis = ContinuousSymmetry(np.array([1, 2, 3]) / np.sqrt(14), np.array([4.0, -5, 6]))
+    transforms = symmetries(np.diag([1.0, -1, -1, 1])[None], [axis])
     assert transforms.shape == (630, 3, 4)
     K = np.array([[500.0, 3.0, 320], [0, 510, 240], [0, 0, 1]])
     poses = np.concatenate(

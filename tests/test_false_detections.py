@@ -101,5 +101,5 @@ def test_what_is_impossible_is_told(tmp_path, capsys):
     dump(folder / "test/000001/scene_gt_info.json", {"3": []})
     with pytest.raises(SystemExit):
         make(folder, "empty", out)
-    assert "do not fit together" in capsys.readouterr().err
+    assert "2 objects, but 0 in gt_info" in capsys.readouterr().err
     assert not out.exists()

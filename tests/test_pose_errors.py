@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
+from datasets.objects import ContinuousSymmetry
 from evaluation.errors import (
     add,
     adds,
@@ -20,6 +21,7 @@ from evaluation.scoring import score_csv
 from tests import scored_set, slow_scores
 
 K = np.array([[500.0, 2.0, 320], [0, 510, 240], [0, 0, 1]])
+AXIS = ContinuousSymmetry(np.array([0.0, 0, 1]), np.zeros(3))
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def test_rotation_error_is_the_smallest_of_all_symmetries():
     turn = Rotation.from_euler("z", 40, degrees=True)
     tilt = Rotation.from_euler("x", 7, degrees=True)
     poses = [np.column_stack([r.as_matrix(), [0, 0, 0]])[None] for r in (tilt * turn, Rotation.identity())]
-    none, can = symmetries([], []), symmetries([], [{"axis": [0, 0, 1], "offset": [0, 0, 0]}])
+    none, can = (symmetries(np.empty((0, 4, 4)), axes) for axes in ([], [AXIS]))
     cosine = (np.trace((tilt * turn).as_matrix()) - 1) / 2
     assert rotation_error(*poses, none) == pytest.approx([np.degrees(np.arccos(cosine))], abs=1e-9)
     assert rotation_error(*poses, can) == pytest.approx([7], abs=0.05)  # the turns are 1.14 degrees apart

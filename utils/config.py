@@ -165,6 +165,7 @@ class TestDatasetConfig:
     data_dir: str = "data"
     detections: str | None = None  # file, or folder with one file per data set; None: beside the data set
     targets: str | None = None
+    camera: str | None = None  # of data sets with several, such as cam1; None: the first, which is told
 
 
 @dataclass

@@ -24,6 +24,8 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]*)?")  # the names that `
 _SAFETENSORS = re.compile(r"\.tmp[0-9A-Za-z]{6}")  # what that library writes before it takes the given name
 _NEARLY_NOTHING = 1 << 16  # bytes free on a disk that a writer has just filled
 _GAP = re.compile(r"[\s,]*")
+_DIGITS = re.compile(r"\s*[0-9]{1,16}\s*")
+LARGEST_ID = 2**53  # up to which all programs agree on whole numbers in JSON
 
 
 def read_json(path: Path | str, *, remedy: str = "download or create it again") -> Any:
@@ -64,7 +66,7 @@ def iterate_json(path: Path | str, *, remedy: str = "download or create it again
 
 def _open(path: Path | str, remedy: str) -> TextIO:
     try:
-        return open(path, encoding="utf-8", errors="replace")
+        return open(path, encoding="utf-8-sig", errors="replace")
     except FileNotFoundError:
         raise InputError(f"{path} does not exist: {remedy}") from None
     except OSError as error:
@@ -78,6 +80,25 @@ def finite_numbers(value: Any, count: int, where: str) -> list[float]:
         expected = f"{count} finite numbers" if count > 1 else "a finite number"
         raise InputError(f"{where} must be {expected}, not {reprlib.repr(value)}: correct the file")
     return [float(entry) for entry in entries]
+
+
+def finite_matrix(value: Any, rows: int, columns: int, where: str) -> list[float]:
+    """As `finite_numbers`, row by row, of a matrix that may also be a list of its rows."""
+    lists = isinstance(value, list) and all(isinstance(row, list) and len(row) == columns for row in value)
+    numbers = [number for row in value for number in row] if lists else value
+    return finite_numbers(numbers, rows * columns, where)
+
+
+def integer(value: Any, where: str) -> int:
+    """`value` of a JSON file as a whole number from 0 on, such as an id; it may be text that spells one."""
+    number = value
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        number = int(value)
+    if isinstance(value, float) and value.is_integer():
+        number = int(value)
+    if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= LARGEST_ID:
+        raise InputError(f"{where} must be an integer from 0 on, not {reprlib.repr(value)}: correct the file")
+    return number
 
 
 def _is_finite(value: Any) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from utils.errors import InputError
-from utils.files import read_json
+from utils.files import integer, read_json
 
 TEMPLATE_SIZE = (640, 480)  # width, height of a rendered template
 # Raised whenever templates come to look different or to be seen from elsewhere: older ones are not used then.
@@ -17,9 +17,9 @@ TEMPLATE_K = ((572.4114, 0.0, 320.0), (0.0, 573.57043, 240.0), (0.0, 0.0, 1.0))
 
 BOP_CORE = ("lmo", "tless", "tudl", "icbin", "itodd", "hb", "ycbv")
 
+_LONGEST_NAME = 255  # bytes that file systems allow
 _TEST_SPLIT = {"tless": "test_primesense", "hb": "test_primesense"}
 _MODELS = {"tless": "models_cad"}
-_IMAGE_KINDS = {"rgb": ("png", "jpg", "jpeg"), "gray": ("tif", "tiff", "png")}
 _MESH_SUFFIXES = {".ply", ".obj", ".glb", ".gltf", ".stl", ".off"}
 
 
@@ -65,7 +65,7 @@ _TRAINING_SETS = {
 _NORMALISED_UNIT = 0.1  # MegaPose's scenes show the normalised meshes at a tenth of a metre per unit
 
 
-def _names(folder: Path, limit: int = 12) -> str:
+def names_in(folder: Path, limit: int = 12) -> str:
     """What a folder holds, for error messages."""
     if not folder.is_dir():
         return "no such folder"
@@ -88,7 +88,7 @@ def dataset_name(given: str) -> str:
 
 
 def _check_name(name: str, given: str | None = None) -> None:
-    if name in ("", "..") or Path(name).name != name:
+    if name in ("", "..") or Path(name).name != name or len(name.encode()) > _LONGEST_NAME:
         shown = name if given is None else given
         raise InputError(
             f"data set {shown!r}: give a name, not a path; "
@@ -102,7 +102,7 @@ def dataset_dir(data_dir: Path | str, name: str) -> Path:
     folder = Path(data_dir) / name
     if not folder.is_dir():
         raise InputError(
-            f"{folder} not found: set data_dir or download {name} (in {data_dir}: {_names(folder.parent)})"
+            f"{folder} not found: set data_dir or download {name} (in {data_dir}: {names_in(folder.parent)})"
         )
     return folder
 
@@ -112,7 +112,9 @@ def models_dir(data_dir: Path | str, name: str) -> Path:
     folder = dataset_dir(data_dir, name)
     models = folder / _MODELS.get(name, "models")
     if not models.is_dir():
-        raise InputError(f"{models} not found: download the models of {name} (in {folder}: {_names(folder)})")
+        raise InputError(
+            f"{models} not found: download the models of {name} (in {folder}: {names_in(folder)})"
+        )
     return models
 
 
@@ -126,28 +128,9 @@ def bop_test_split(data_dir: Path | str, name: str) -> str:
     found = _first(folder / split for split in splits)
     if found is None:
         raise InputError(
-            f"{folder / splits[0]} not found: download the test images (in {folder}: {_names(folder)})"
+            f"{folder / splits[0]} not found: download the test images (in {folder}: {names_in(folder)})"
         )
     return found.name
-
-
-def scene_dir(split_dir: Path, scene_id: int) -> Path:
-    """Folder of one scene of a BOP split."""
-    folder = split_dir / f"{scene_id:06d}"
-    if not folder.is_dir():
-        raise InputError(
-            f"scene {folder} not found: download the images again (in {split_dir}: {_names(split_dir)})"
-        )
-    return folder
-
-
-def image_path(scene: Path, im_id: int) -> Path:
-    """The photo of one image of a scene: `rgb/*.png`, `rgb/*.jpg` or `gray/*.tif`."""
-    kinds = [(folder, suffix) for folder, suffixes in _IMAGE_KINDS.items() for suffix in suffixes]
-    found = _first(scene / folder / f"{im_id:06d}.{suffix}" for folder, suffix in kinds)
-    if found is None:
-        raise InputError(f"image {im_id} not found in {scene} (rgb/ or gray/): download the images again")
-    return found
 
 
 def find_detections(folder: Path | str, name: str) -> Path:
@@ -214,13 +197,30 @@ def find_meshes(data_dir: Path | str, name: str) -> dict[str, MeshFile]:
     return _plain_meshes(folder)
 
 
+def model_files(models: Path) -> dict[int, Path]:
+    """The meshes `obj_000001.ply`, ... of a BOP models folder by number; PLY before other formats."""
+    found: dict[int, Path] = {}
+    for path in sorted(models.glob("obj_*"), key=lambda path: (path.suffix.lower() != ".ply", path.name)):
+        number = path.stem.removeprefix("obj_")
+        if path.suffix.lower() in _MESH_SUFFIXES and number.isdecimal():
+            found.setdefault(int(number), path)
+    return dict(sorted(found.items()))
+
+
 def _bop_meshes(models: Path) -> dict[str, MeshFile]:
-    meshes = {
-        path.stem.removeprefix("obj_"): MeshFile(path, 1e-3) for path in sorted(models.glob("obj_*.ply"))
-    }
-    if not meshes:
-        raise InputError(f"no obj_*.ply in {models}: download the models (there: {_names(models)})")
-    return meshes
+    files = model_files(models)
+    if not files:
+        raise InputError(f"no obj_*.ply in {models}: download the models (there: {names_in(models)})")
+    return {f"{obj_id:06d}": MeshFile(path, bop_unit(path)) for obj_id, path in files.items()}
+
+
+def bop_unit(path: Path) -> float:
+    """Metres per unit of a BOP model: they are in mm, but glTF prescribes metres."""
+    if path.suffix.lower() not in (".glb", ".gltf"):
+        return 1e-3
+    from rendering.model_unit import listed_unit  # reads the mesh; what else is here reads names alone
+
+    return listed_unit(path)
 
 
 def _plain_meshes(folder: Path) -> dict[str, MeshFile]:
@@ -234,7 +234,7 @@ def _plain_meshes(folder: Path) -> dict[str, MeshFile]:
     if not meshes:
         kinds = " ".join(sorted(_MESH_SUFFIXES))
         raise InputError(
-            f"no meshes ({kinds}) and no models/ in {folder}: put some there (there: {_names(folder)})"
+            f"no meshes ({kinds}) and no models/ in {folder}: put some there (there: {names_in(folder)})"
         )
     return meshes
 
@@ -248,7 +248,7 @@ def training_dir(data_dir: Path | str, name: str) -> Path:
     if found is None:
         raise InputError(
             f"{kind.listing} not found in {data_dir / kind.folder} or {data_dir / name}: "
-            f"download it with the {kind.folder} shards (in {data_dir}: {_names(data_dir)})"
+            f"download it with the {kind.folder} shards (in {data_dir}: {names_in(data_dir)})"
         )
     return found.parent
 
@@ -265,14 +265,15 @@ def _training_meshes(data_dir: Path, name: str, kind: _TrainingSet) -> dict[str,
     models = root / kind.models
     if not models.is_dir():
         raise InputError(
-            f"{models} not found: download the meshes of {kind.folder} (in {root}: {_names(root)})"
+            f"{models} not found: download the meshes of {kind.folder} (in {root}: {names_in(root)})"
         )
     listing = root / kind.listing
     entries, meshes = read_json(listing), {}
     try:
         for entry in entries:
             path = models.joinpath(*(str(entry[key]) for key in kind.keys), kind.mesh)
-            meshes[f"{int(entry['obj_id']):06d}"] = MeshFile(path, _NORMALISED_UNIT, kind.aim)
+            number = integer(entry["obj_id"], f"{listing}: obj_id")
+            meshes[f"{number:06d}"] = MeshFile(path, _NORMALISED_UNIT, kind.aim)
     except (KeyError, TypeError, ValueError):
         meshes = {}
     if not meshes:
