@@ -1,21 +1,24 @@
-"""Where detectors say that objects are in photos of a user's own: JSON lists as of BOP, COCO and MegaPose."""
+"""Where detectors say that objects are in photos of a user's own.
 
+Whatever a file says that is not used is told: entries of other objects, photos without entries.
+"""
+
+import logging
 import re
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PureWindowsPath
+from typing import Self
 
-import torch
-
+from datasets.detection_files import REMEDY, Entry, ImageName, Region, read_entries
 from utils.errors import InputError
-from utils.files import finite_numbers, iterate_json
 from utils.masks import cut_out
 from utils.regions import box_mask
-from utils.rle import compress, decode
 from utils.structs import Mask
 
-_REMEDY = "write a list of objects with bbox (x, y, width, height) or bbox_modal (left, top, right, bottom)"
+_LOG = logging.getLogger(__name__)
+_SHOWN = 5  # names in a message
 
 
 @dataclass(frozen=True)
@@ -26,72 +29,161 @@ class Place:
     name: str | None = None  # of the object; None if it may be any
 
 
-def read_places(
-    path: Path, photo: Path, size: tuple[int, int], names: Collection[str], *, min_score: float = 0.0
-) -> list[Place]:
-    """The places of one photo of `size` (height, width) that hold one of the named objects.
+@dataclass(frozen=True)
+class Marked:
+    """What a detector marks in a photo, and the object that it means."""
 
-    Of each entry are read: `bbox` or `bbox_modal`; `segmentation` (run lengths); `score`; the object by
-    `label` (its name) or `category_id` (number that ends its name), any object without; the photo by `image`
-    (file name) or `image_id` and `scene_id` (numbers in a path such as `000001/rgb/000004.png`), all photos
-    without.
+    region: Region
+    name: str | None
+
+    def place(self, size: tuple[int, int]) -> Place:
+        """The place in a photo of `size` (height, width): the mask, or the box if it is missing or empty."""
+        pixels = self.region.mask(size)
+        if pixels is not None and pixels.any():
+            return Place(cut_out(pixels), self.name)
+        try:
+            return Place(box_mask(self.region.box, *size), self.name)
+        except InputError as error:
+            raise InputError(f"{self.region.where}: {str(error).removeprefix('--box ')}") from None
+
+
+def find_places(
+    path: Path, photos: Sequence[Path], names: Collection[str], *, min_score: float = 0.0
+) -> dict[Path, list[Marked]]:
+    """What a file of detections marks in each of some photos of the named objects.
+
+    An entry is of a photo by the name of its file (`image`, or of COCO's `images`), or by `image_id` and
+    `scene_id`, the numbers in `000001/rgb/000004.png`; of all photos if it says nothing. It is of an object
+    by its name (`label`, or of COCO's `categories`) or by the number that ends it (`category_id`); of any if
+    it says nothing. Entries of one image, or of one other object, are taken for the only photo or object that
+    there is, and that is said.
+
+    Raises an `InputError` where nothing of the file can be used.
     """
-    places = []
-    for index, entry in enumerate(iterate_json(path, remedy=_REMEDY)):
-        where = f"{path}: detection {index}"
-        if not _is_of_photo(entry, photo):
-            continue
-        wanted, name = _object(entry, names, where)
-        (score,) = finite_numbers(entry.get("score", 1.0), 1, f"{where}: score")
-        if wanted and score >= min_score:
-            places.append(Place(_mask(entry, size, where), name))
+    by_photo = _by_photo(path, [_Photo.of(photo) for photo in photos], min_score)
+    named = _named([entry for found in by_photo.values() for entry in found], names, path)
+    places = {
+        photo: [Marked(entry.region(), named[entry.where]) for entry in found if entry.where in named]
+        for photo, found in by_photo.items()
+    }
+    if empty := [photo.name for photo, found in places.items() if not found]:
+        _LOG.info("%s: nothing in %d of %d photos: %s", path, len(empty), len(photos), _some(empty))
     return places
 
 
-def _is_of_photo(entry: dict, photo: Path) -> bool:
-    if "image" in entry:
-        return Path(str(entry["image"])).name == photo.name
-    # BOP's SCENE/rgb/IMAGE.png
-    numbers = {"image_id": photo.stem, "scene_id": photo.resolve().parent.parent.name}
-    return all(
-        key not in entry or not number.isdecimal() or entry[key] == int(number)
-        for key, number in numbers.items()
+@dataclass(frozen=True)
+class _Photo:
+    """A photo, and what its path says of it: 000001/rgb/000004.png is image 4 of scene 1."""
+
+    path: Path
+    im_id: int | None
+    scene_id: int | None
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        kind, scene = path.resolve().parent.name, path.resolve().parent.parent.name
+        is_scene = kind.startswith(("rgb", "gray")) and scene.isdecimal()
+        im_id = int(path.stem) if path.stem.isdecimal() else None
+        return cls(path, im_id, int(scene) if is_scene else None)
+
+    def shows(self, image: ImageName) -> bool:
+        """Whether an entry of this image is of the photo; one that says nothing is of all."""
+        if image.file is not None:
+            file = PureWindowsPath(image.file)  # which knows both kinds of slashes
+            return file.name in (self.path.name, self.path.stem)
+        if image.im_id not in (None, self.im_id):
+            return False
+        return image.scene_id is None or self.scene_id in (None, image.scene_id)
+
+
+def _by_photo(path: Path, photos: Sequence[_Photo], min_score: float) -> dict[Path, list[Entry]]:
+    """The entries of each photo that have at least this score."""
+    by_photo: dict[Path, list[Entry]] = {photo.path: [] for photo in photos}
+    images: Counter[ImageName] = Counter()
+    of_first: list[Entry] = []  # a file may be large, so that no more is kept than may be used
+    too_low = 0
+    for entry in read_entries(path):
+        if (1.0 if entry.score is None else entry.score) < min_score:
+            too_low += 1
+            continue
+        images[entry.image] += 1
+        if len(images) == 1:
+            of_first.append(entry)
+        for photo in photos:
+            if photo.shows(entry.image):
+                by_photo[photo.path].append(entry)
+    if not images:
+        problem = f"none of its {too_low} scores reaches --min_score {min_score:g}: lower it"
+        raise InputError(f"{path}: {problem if too_low else f'it holds no detections: {REMEDY}'}")
+    if not any(by_photo.values()):
+        _check_meant(path, list(images), photos)
+        return {photos[0].path: of_first}
+    for photo in photos:
+        scenes = {entry.image.scene_id for entry in by_photo[photo.path]}
+        if photo.scene_id is None and len(scenes) > 1:
+            raise InputError(
+                f"{path} has entries of {photo.path.name} in several scenes ({_some(map(str, scenes))}): "
+                "keep the photo in SCENE/rgb/"
+            )
+    return by_photo
+
+
+def _check_meant(path: Path, images: list[ImageName], photos: Sequence[_Photo]) -> None:
+    """Refuses all but the only image of a file beside the only photo, whose name is no number; says it."""
+    if len(images) == len(photos) == 1 and images[0].file is None and photos[0].im_id is None:
+        _LOG.info("%s: its detections are of %s; taken for %s", path, images[0], photos[0].path.name)
+        return
+    raise InputError(
+        f"{path}: none of its detections is of {_some(photo.path.name for photo in photos)}, they are of "
+        f"{_some(map(str, images))}: name photos by the numbers of their images, or give the entries the "
+        "photo's name as image"
     )
 
 
-def _object(entry: dict, names: Collection[str], where: str) -> tuple[bool, str | None]:
-    """Whether an entry is of one of the objects, and its name if the entry tells."""
-    alone = next(iter(names)) if len(names) == 1 else None
-    if "label" in entry:
-        if entry["label"] not in names and alone is None:
-            raise InputError(f"{where} is of {entry['label']!r}: no mesh has this name; pass --mesh for it")
-        return True, alone or entry["label"]
+def _named(entries: list[Entry], names: Collection[str], path: Path) -> dict[str, str | None]:
+    """By an entry's `where`, the object that it is of, None for any; entries of none of them are left out."""
     numbers = {int(found[1]): name for name in names if (found := re.search(r"(\d+)$", name))}
-    if "category_id" not in entry or not numbers:
-        return True, alone
-    name: Any = numbers.get(entry["category_id"])
-    return name is not None, name
+    named: dict[str, str | None] = {}
+    others: Counter[str] = Counter()
+    unknown = 0
+    for entry in entries:
+        if entry.label in names:
+            named[entry.where] = entry.label
+        elif entry.obj_id in numbers:
+            named[entry.where] = numbers[entry.obj_id]
+        elif entry.label is None and entry.obj_id is None:
+            named[entry.where] = next(iter(names)) if len(names) == 1 else None
+        elif entry.label is None and not numbers and len(names) > 1:
+            named[entry.where] = None
+            unknown += 1
+        else:
+            others[_object(entry)] += 1
+    exact = any(entry.label in names or entry.obj_id in numbers for entry in entries)
+    if len(others) == 1 and len(names) == 1 and not exact:
+        (alone,) = names
+        _LOG.info(
+            "%s: its detections are of %s; taken for %s, the only mesh", path, next(iter(others)), alone
+        )
+        return dict.fromkeys((entry.where for entry in entries), alone)
+    if others and not named:
+        raise InputError(
+            f"{path}: its detections are of {_some(others)}: no mesh has this name or number "
+            f"({', '.join(names)}); pass --mesh for it, named so"
+        )
+    if unknown:
+        _LOG.info("%s: no mesh's name ends in a number, so all are tried in %d entries", path, unknown)
+    if others:
+        counts = _some(f"{count} of {name}" for name, count in others.items())
+        _LOG.warning("%s: left out, as no mesh has this name or number: %s", path, counts)
+    return named
 
 
-def _mask(entry: dict, size: tuple[int, int], where: str) -> Mask:
-    if entry.get("segmentation"):
-        code, found = compress(entry["segmentation"], f"{where}: segmentation")
-        if found != size:
-            raise InputError(
-                f"{where}: a mask of {found[1]}x{found[0]} px for a photo of {size[1]}x{size[0]} px: "
-                "make the detections on this photo"
-            )
-        mask = torch.from_numpy(decode(code, size))
-        if mask.any():
-            return cut_out(mask)
-    if "bbox_modal" in entry:
-        box = finite_numbers(entry["bbox_modal"], 4, f"{where}: bbox_modal")
-    elif "bbox" in entry:
-        left, top, width, height = finite_numbers(entry["bbox"], 4, f"{where}: bbox")
-        box = [left, top, left + width, top + height]
-    else:
-        raise InputError(f"{where} has no bbox: {_REMEDY}")
-    try:
-        return box_mask(box, *size)
-    except InputError as error:
-        raise InputError(f"{where}: {str(error).removeprefix('--box ')}") from None
+def _object(entry: Entry) -> str:
+    if entry.label is None:
+        return f"object {entry.obj_id}"
+    return repr(entry.label) if entry.obj_id is None else f"{entry.label!r} ({entry.obj_id})"
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

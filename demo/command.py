@@ -14,6 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from datasets.places import Marked, find_places
 from demo.results import Results, results_of
 from demo.shots import CameraHint, PlaceHint, Shot, find_photos, read_shot, unit_of
 from model.estimator import ObjectPose, PoseEstimator
@@ -39,11 +40,12 @@ def parse_arguments() -> argparse.Namespace:
     camera.add_argument("--fov", type=float, metavar="DEG", help="width of the photo as an angle")
     box = ("LEFT", "TOP", "RIGHT", "BOTTOM")
     places = parser.add_argument_group("where the objects are; everywhere in the photo if nothing is given")
+    in_order = {"action": "append", "dest": "places"}
     places.add_argument(
-        "--box", nargs=4, type=float, action="append", metavar=box, help="px; once for each instance"
+        "--box", nargs=4, type=float, metavar=box, help="px; once for each instance", **in_order
     )
     places.add_argument(
-        "--mask", type=Path, action="append", help="image, not 0 on the object; once for each instance"
+        "--mask", type=Path, help="image, not 0 on the object; once for each instance", **in_order
     )
     places.add_argument("--detections", type=Path, metavar="JSON", help="list as BOP, COCO or MegaPose have")
     places.add_argument("--min_score", type=float, default=0.0, help="of detections that are used")
@@ -110,9 +112,7 @@ def run(arguments: argparse.Namespace) -> None:
     remove_leftovers(arguments.out)
     names, photos = object_names(arguments.mesh), find_photos(arguments.image)
     camera = CameraHint(arguments.camera, arguments.K, arguments.fov)
-    where = PlaceHint(
-        arguments.box or [], arguments.mask or [], arguments.detections, min_score=arguments.min_score
-    )
+    where = PlaceHint(arguments.places or (), detections_of(arguments, photos, names))
     shots = (read_shot(path, camera, where, names) for path in photos)
     first = next(shots)
     estimator = make_estimator(arguments)
@@ -122,7 +122,6 @@ def run(arguments: argparse.Namespace) -> None:
         unit = unit_of(mesh, name, first) if unit in (None, "auto") else unit
         estimator.add_object(mesh, name=name, unit=unit, symmetry=symmetry, progress=show_progress)
     last: dict[str, list[ObjectPose]] = {}  # by object: an object may be missing in some photos
-    found = 0
     with Renderer() as renderer:
         for shot in itertools.chain([first], shots):
             poses = estimate(estimator, shot, last=list(itertools.chain.from_iterable(last.values())))
@@ -130,13 +129,17 @@ def run(arguments: argparse.Namespace) -> None:
             folder = arguments.out / shot.path.stem if len(photos) > 1 else arguments.out
             write(folder, results_of(renderer, estimator, shot, poses))
             tell(shot, poses)
-            found += len(poses)
-    if not found:
-        raise InputError(
-            f"--detections {arguments.detections}: none in these photos of {', '.join(names)}; pass --box"
-        )
     if arguments.profile:
         LOG.info("%s", estimator.stopwatch.table())
+
+
+def detections_of(
+    arguments: argparse.Namespace, photos: Sequence[Path], names: Sequence[str]
+) -> dict[Path, list[Marked]] | None:
+    """What the file of detections, if one is given, marks in each photo."""
+    if arguments.detections is None:
+        return None
+    return find_places(arguments.detections, photos, names, min_score=arguments.min_score)
 
 
 def one_for_each(option: str, values: Sequence[str] | None, meshes: Sequence[Path]) -> list[str | None]:

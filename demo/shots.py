@@ -4,14 +4,14 @@ The first step of the demo program and of its page.
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from datasets.places import Place, read_places
+from datasets.places import Marked, Place
 from rendering.mesh import diameter, read_mesh
 from utils.camera_files import read_camera
 from utils.camera_tables import Camera
@@ -54,10 +54,8 @@ class CameraHint:
 class PlaceHint:
     """What is known of where the objects are; nothing: they may be anywhere."""
 
-    boxes: Sequence[Sequence[float]] = ()  # left, top, right, bottom in px
-    masks: Sequence[Path] = ()
-    detections: Path | None = None
-    min_score: float = 0.0  # of detections that are used
+    given: Sequence[Sequence[float] | Path] = ()  # boxes (left, top, right, bottom in px) and images of masks
+    detections: Mapping[Path, Sequence[Marked]] | None = None  # by photo, see `find_places`
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,11 +89,17 @@ def read_shot(path: Path, camera: CameraHint, where: PlaceHint, names: Sequence[
     """A photo in which objects of these names are looked for, undistorted if its camera file says how."""
     image = read_image(path, upright=True)
     height, width = image.shape[1:]
-    places = [Place(read_mask(mask, height, width)) for mask in where.masks]
-    places += [Place(box_mask(box, height, width)) for box in where.boxes]
-    if where.detections:
-        places += read_places(where.detections, path, (height, width), names, min_score=where.min_score)
-    known = where.masks or where.boxes or where.detections
+    # As many boxes as meshes belong together in their order.
+    paired = (
+        names if len(where.given) == len(names) and where.detections is None else [None] * len(where.given)
+    )
+    places = [
+        Place(read_mask(one, height, width) if isinstance(one, Path) else box_mask(one, height, width), name)
+        for one, name in zip(where.given, paired, strict=True)
+    ]
+    if where.detections is not None:
+        places += [marked.place((height, width)) for marked in where.detections[path]]
+    known = where.given or where.detections is not None
     found = camera_of(path, camera, width, height)
     pixels, K = image.permute(1, 2, 0).numpy(), found.K.double().numpy()
     if found.lens is not None:

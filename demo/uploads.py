@@ -67,7 +67,7 @@ def receive(
         photo=path,
         mesh=models[0],
         camera=_camera(form),
-        place=PlaceHint(boxes=[sides]),
+        place=PlaceHint([sides]),
         unit=_text(form, "unit") or "auto",
         symmetry=_text(form, "symmetry") or None,
     )

@@ -86,14 +86,14 @@ def test_folders_of_the_data_sets(tmp_path, name, split, models):
     assert test_set.objects[5].model_path == tmp_path / name / models / "obj_000005.ply"
 
 
-def test_objects_are_in_metres(tmp_path):
+def test_objects_are_in_millimetres(tmp_path):
     write_set(tmp_path)
     test_set = BopTestSet(tmp_path, "toy")
     assert list(test_set.objects) == [2, 5]
-    assert test_set.objects[5].diameter == pytest.approx(0.08)
+    assert test_set.objects[5].diameter == 80
     (symmetry,) = test_set.objects[5].symmetries_continuous
     assert symmetry.axis.tolist() == [0, 0, 1]
-    assert symmetry.offset.tolist() == pytest.approx([0.001, 0.002, 0.003])
+    assert symmetry.offset.tolist() == [1, 2, 3]
 
 
 def test_discrete_symmetries_map_the_object_onto_itself(tmp_path):
@@ -101,9 +101,7 @@ def test_discrete_symmetries_map_the_object_onto_itself(tmp_path):
     turned = [-1, 0, 0, 4, 0, -1, 0, 6, 0, 0, 1, 0, 0, 0, 0, 1]
     dump(folder / "models/models_info.json", {"2": {"diameter": 50, "symmetries_discrete": [turned]}})
     (matrix,) = read_objects(folder / "models")[2].symmetries_discrete
-    assert (matrix @ torch.tensor([0.002, 0.003, 0, 1], dtype=torch.float64))[:3].tolist() == pytest.approx(
-        [0.002, 0.003, 0]
-    )
+    assert (matrix @ [2, 3, 0, 1]).tolist() == [2, 3, 0, 1]
 
 
 def camera(scene, cam_K):
@@ -148,9 +146,11 @@ DAMAGES = {
     r"targets_bop19\.json is truncated": lambda f: cut(f / "test_targets_bop19.json"),
     r"targets_bop19\.json holds no list": lambda f: dump(f / "test_targets_bop19.json", {}),
     r"target 0 needs scene_id, im_id, obj_id": lambda f: dump(
-        f / "test_targets_bop19.json", [{"scene_id": 1, "im_id": 3}]
+        f / "test_targets_bop19.json", [{"scene_id": 1, "im_id": 3, "obj_id": 2}]
     ),
-    r"target 1 needs": lambda f: edit(f / "test_targets_bop19.json", lambda t: t[1].update(inst_count=0)),
+    r"target 1: inst_count must be 1": lambda f: edit(
+        f / "test_targets_bop19.json", lambda t: t[1].update(inst_count=0)
+    ),
     r"scene .*000001 not found": lambda f: (f / "test/000001").rename(f / "test/000009"),
     r"scene_camera\.json does not exist": lambda f: (f / "test/000001/scene_camera.json").unlink(),
     r"scene_camera\.json: image 7 has no cam_K": lambda f: edit(
@@ -184,7 +184,7 @@ DAMAGES = {
     ),
     r"model .*obj_000002\.ply not found": lambda f: (f / "models/obj_000002.ply").unlink(),
     r"no detections for toy: put cnos-fastsam_toy": lambda f: (f / "detections.json").unlink(),
-    r"scene 1, image 3: a mask of 64x48 px": lambda f: Image.new("RGB", (60, 48)).save(
+    r"detection 1: a mask of 64x48 px": lambda f: Image.new("RGB", (60, 48)).save(
         f / "test/000001/rgb/000003.png"
     ),
 }

@@ -246,9 +246,9 @@ def test_photos_and_places_are_undistorted(tmp_path, caplog, coefficients, kind)
     cv2.imwrite(str(tmp_path / "photo.png"), picture)
     cv2.imwrite(str(tmp_path / "mask.png"), picture)
     x, y = bent
-    places = PlaceHint(boxes=[(x - 12, y - 12, x + 13, y + 13)])
+    places = PlaceHint([(x - 12, y - 12, x + 13, y + 13)])
     if kind == "mask":
-        places = PlaceHint(masks=[tmp_path / "mask.png"])
+        places = PlaceHint([tmp_path / "mask.png"])
     hint = CameraHint(file=str(dump(tmp_path / "camera.json", PINHOLE | {"D": coefficients})))
     shot = read_shot(tmp_path / "photo.png", hint, places, ["disc"])
     rows, columns = np.nonzero(shot.image[..., 0] > 127)
@@ -265,7 +265,7 @@ def test_a_distortion_that_folds_the_photo(tmp_path):
     cv2.imwrite(str(tmp_path / "photo.png"), disc_at(600, 440))
     hint = CameraHint(file=str(dump(tmp_path / "camera.json", PINHOLE | {"D": [-1.5, 0, 0, 0]})))
     with pytest.raises(InputError, match="cannot be undone at a box: undistort the photo first"):
-        read_shot(tmp_path / "photo.png", hint, PlaceHint(boxes=[(580, 420, 620, 460)]), ["disc"])
+        read_shot(tmp_path / "photo.png", hint, PlaceHint([(580, 420, 620, 460)]), ["disc"])
 
 
 def test_K_up_to_rounding_and_scale():

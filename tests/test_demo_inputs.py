@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from datasets.places import read_places
+from datasets.places import find_places
 from demo.shots import CameraHint, camera_of
 from tests.masks import whole
 from tests.small_bop import dump, runs_of
@@ -16,6 +16,10 @@ WIDTH, HEIGHT = 640, 480
 NAMES = ["obj_000002", "obj_000007"]
 MUG_BOX = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
 MUG_BOX[20:70, 100:180] = True
+
+
+def read_places(path, photo, size, names, **options):
+    return [marked.place(size) for marked in find_places(path, [photo], names, **options)[photo]]
 
 
 def save_photo(path, **exif) -> Image.Image:

@@ -31,7 +31,7 @@ def found_pose(folder, variant: Variant, image: np.ndarray, mask: np.ndarray) ->
     cv2.imwrite(str(folder / "photo.png"), image[..., ::-1])
     cv2.imwrite(str(folder / "mask.png"), 255 * mask.astype(np.uint8))
     camera = CameraHint(K=[str(K[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2))])
-    shot = read_shot(folder / "photo.png", camera, PlaceHint(masks=[folder / "mask.png"]), ["object"])
+    shot = read_shot(folder / "photo.png", camera, PlaceHint([folder / "mask.png"]), ["object"])
     mesh = mesh_variants.write(folder, variant)
     unit = unit_of(mesh, "object", shot)
     assert unit == variant.unit

@@ -228,7 +228,8 @@ def test_detections_of_nothing_that_is_looked_for(monkeypatch, capsys, inputs):
     path = dump(inputs / "detections.json", [{"label": "box", "bbox": [1, 1, 9, 9], "image": "other.png"}])
     with pytest.raises(SystemExit):
         run(monkeypatch, inputs, *CAMERA, "--detections", str(path))
-    assert "none in these photos of box; pass --box" in capsys.readouterr().err
+    assert "none of its detections is of photo.png, they are of other.png" in capsys.readouterr().err
+    assert list((inputs / "out").iterdir()) == []
 
 
 def test_results_that_cannot_be_written(monkeypatch, capsys, inputs):

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from pycocotools.mask import frPyObjects
 
 from utils.errors import InputError
+from utils.files import integer
+
+MOST_PIXELS = 1 << 28
 
 
 def compress(segmentation: Any, where: str) -> tuple[bytes, tuple[int, int]]:
@@ -18,18 +21,33 @@ def compress(segmentation: Any, where: str) -> tuple[bytes, tuple[int, int]]:
 
     `where` begins the `InputError` of a mask whose runs are malformed or do not fill its size.
     """
+    if not isinstance(segmentation, dict) or not {"counts", "size"} <= segmentation.keys():
+        raise InputError(f"{where} is no run-length mask with counts and size: make the file again")
+    height, width = mask_size(segmentation["size"], where)
+    counts = segmentation["counts"]
     try:
-        height, width = (int(side) for side in segmentation["size"])
-        counts = segmentation["counts"]
         runs = _expand(counts) if isinstance(counts, str | bytes) else np.asarray(counts)
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{where} is no run-length mask ({error!r}): make the file again") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{where}: its counts are no run lengths: make the file again") from None
     whole = runs.ndim == 1 and runs.dtype.kind in "iu" and runs.size > 0
-    if not whole or runs.min() < 0 or min(height, width) < 1 or int(runs.sum()) != height * width:
+    # Each run is compared first: a sum of such as 2**62 would wrap around.
+    fits = whole and runs.min() >= 0 and runs.max() <= height * width and int(runs.sum()) == height * width
+    if not fits:
         raise InputError(f"{where}: the runs do not fill its size {width}x{height}: make the file again")
     if isinstance(counts, str | bytes):
         return counts.encode() if isinstance(counts, str) else counts, (height, width)
     return frPyObjects({"counts": counts, "size": [height, width]}, height, width)["counts"], (height, width)
+
+
+def mask_size(value: Any, where: str) -> tuple[int, int]:
+    """The height and width in px that a file gives for a mask; an `InputError` where no photo is so large."""
+    sides = value if isinstance(value, list | tuple) else [value]
+    if len(sides) != 2:
+        raise InputError(f"{where}: its size must be height and width: make the file again")
+    height, width = (integer(side, f"{where}: its size") for side in sides)
+    if not 0 < height * width <= MOST_PIXELS:
+        raise InputError(f"{where} claims {width}x{height} px: make the file again")
+    return height, width
 
 
 def decode(code: bytes, size: tuple[int, int]) -> NDArray[np.bool_]:

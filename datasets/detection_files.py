@@ -1,0 +1,202 @@
+"""The files of detectors and labelling tools, entry by entry, for photos of a user's own and for data sets.
+
+Two forms: a JSON list of detections (BOP, CNOS, SAM-6D, COCO's results, MegaPose), and COCO's annotations,
+an object with `annotations` and tables of its `images` and `categories`.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pycocotools.mask import toBbox
+from torch import Tensor
+
+from datasets.tables import by_id
+from utils.errors import InputError
+from utils.files import finite_numbers, integer, iterate_json, read_json
+from utils.polygons import Polygons, extent, fill, read_polygons
+from utils.rle import compress, decode, mask_size
+
+REMEDY = "write a list of objects with bbox (x, y, width, height), or a file of COCO annotations"
+_PLACES = ("bbox", "bbox_modal", "segmentation")
+_TABLES = ("annotations", "images", "categories")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageName:
+    """Which image an entry says that it is of; None for what it does not say."""
+
+    scene_id: int | None = None
+    im_id: int | None = None
+    file: str | None = None  # with or without folders and suffix
+
+    def __str__(self) -> str:
+        if self.file is not None:
+            return self.file
+        return f"image {self.im_id}" + ("" if self.scene_id is None else f" of scene {self.scene_id}")
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """What an entry marks: a box, and perhaps a mask, which becomes pixels when its photo is at hand."""
+
+    where: str  # begins messages
+    box: tuple[float, float, float, float]  # px: left, top, right, bottom, the last two exclusive
+    runs: tuple[bytes, tuple[int, int]] | None  # of `utils.rle`: code, (height, width)
+    polygons: Polygons | None
+    size: tuple[int, int] | None  # height, width of the image, where the file says it
+
+    def mask(self, size: tuple[int, int]) -> Tensor | None:
+        """The mask (height, width) bool of a photo of this size; None where there is only the box.
+
+        Raises an `InputError` where it was made on an image of another size.
+        """
+        made_on = self.runs[1] if self.runs else self.size
+        if made_on not in (None, size):
+            kind = "a mask" if self.runs else "an entry"
+            raise InputError(
+                f"{self.where}: {kind} of {made_on[1]}x{made_on[0]} px for a photo of "
+                f"{size[1]}x{size[0]} px: make the detections on this photo"
+            )
+        if self.runs:
+            return torch.from_numpy(decode(*self.runs))
+        return torch.from_numpy(fill(self.polygons, size, self.where)) if self.polygons else None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One detection; what only chosen entries are asked for is read when it is."""
+
+    where: str  # begins messages
+    image: ImageName
+    label: str | None  # name of the object
+    content: dict[str, Any]
+    size: tuple[int, int] | None  # height, width of the image, where the file says it
+
+    @property
+    def obj_id(self) -> int | None:
+        """Number of the object."""
+        number = self.content.get("category_id")
+        return None if number is None else integer(number, f"{self.where}: category_id")
+
+    @property
+    def score(self) -> float | None:
+        """None where there is none, as in annotations."""
+        return self._number("score") if "score" in self.content else None
+
+    @property
+    def seconds(self) -> float:
+        """The detector's for the whole image; 0 if unknown."""
+        return max(self._number("time"), 0.0) if "time" in self.content else 0.0
+
+    def _number(self, key: str) -> float:
+        (number,) = finite_numbers(self.content[key], 1, f"{self.where}: {key}")
+        return number
+
+    def region(self) -> Region:
+        runs, polygons = self._segmentation()
+        return Region(self.where, self._box(runs, polygons), runs, polygons, self.size)
+
+    def lacking(self, keys: Sequence[str]) -> InputError:
+        """The error of an entry that has none of some keys."""
+        there = ", ".join(sorted(self.content)[:8]) or "nothing"
+        return InputError(f"{self.where} has no {', '.join(keys)} (it has {there}): {REMEDY}")
+
+    def _segmentation(self) -> tuple[tuple[bytes, tuple[int, int]] | None, Polygons | None]:
+        segmentation, where = self.content.get("segmentation"), f"{self.where}: segmentation"
+        if not segmentation:
+            return None, None
+        if isinstance(segmentation, list):
+            return None, read_polygons(segmentation, where)
+        return compress(segmentation, where), None
+
+    def _box(
+        self, runs: tuple[bytes, tuple[int, int]] | None, polygons: Polygons | None
+    ) -> tuple[float, ...]:
+        if "bbox_modal" in self.content:
+            return tuple(finite_numbers(self.content["bbox_modal"], 4, f"{self.where}: bbox_modal"))
+        if "bbox" in self.content:
+            left, top, width, height = finite_numbers(self.content["bbox"], 4, f"{self.where}: bbox")
+        elif runs:
+            left, top, width, height = toBbox({"counts": runs[0], "size": runs[1]}).tolist()
+        elif polygons:
+            return extent(polygons)
+        else:
+            raise self.lacking(_PLACES)
+        if min(width, height) < 0:
+            given = self.content["bbox"]
+            raise InputError(
+                f"{self.where}: bbox (x, y, width, height) {given} has a negative side: {REMEDY}"
+            )
+        return left, top, left + width, top + height
+
+
+def read_entries(path: Path) -> Iterator[Entry]:
+    """The detections of a file, in its order; a list is read piece by piece, however long it is.
+
+    Raises an `InputError` that names the file and the entry for what cannot be read as meant.
+    """
+    if _is_object(path):
+        yield from _annotations(path)
+        return
+    for index, content in enumerate(iterate_json(path, remedy=REMEDY)):
+        where, label = f"{path}: detection {index}", content.get("label")
+        if label is not None and not isinstance(label, str):
+            raise InputError(f"{where}: label must be the name of an object, not {label!r}: {REMEDY}")
+        yield Entry(where, _image_name(content, where), label, content, None)
+
+
+def _is_object(path: Path) -> bool:
+    try:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            return file.read(1 << 16).lstrip().startswith("{")
+    except OSError:
+        return False  # the reader of lists tells what is wrong
+
+
+def _annotations(path: Path) -> Iterator[Entry]:
+    """The entries of COCO's annotation file, each joined with its image and its category."""
+    content = read_json(path, remedy=REMEDY)
+    if not all(isinstance(content.get(name, []), list) for name in _TABLES) or "annotations" not in content:
+        raise InputError(f"{path} is not a JSON list and has no annotations as of COCO: {REMEDY}")
+    images, categories = (by_id(content.get(name, []), f"{path}: {name}") for name in _TABLES[1:])
+    for index, entry in enumerate(content["annotations"]):
+        where = f"{path}: annotation {index}"
+        if not isinstance(entry, dict):
+            raise InputError(f"{where} is no object: {REMEDY}")
+        category = _joined(entry, "category_id", categories, where)
+        name, image = category.get("name"), _joined(entry, "image_id", images, where)
+        size = (
+            mask_size([image["height"], image["width"]], where)
+            if {"height", "width"} <= image.keys()
+            else None
+        )
+        yield Entry(
+            where, _image_name(entry | image, where), name if isinstance(name, str) else None, entry, size
+        )
+
+
+def _joined(entry: dict, key: str, table: dict[int, dict], where: str) -> dict:
+    """What a table says of the number that an entry has under a key; nothing where there is no table."""
+    if not table:
+        return {}
+    number = integer(entry.get(key), f"{where}: {key}")
+    if number not in table:
+        raise InputError(f"{where}: {key} {number} is not in the file's table: {REMEDY}")
+    return table[number]
+
+
+def _image_name(entry: dict, where: str) -> ImageName:
+    file, number = entry.get("image", entry.get("file_name")), entry.get("image_id")
+    if file is None and isinstance(number, str) and not number.strip().isdecimal():
+        file, number = number, None  # as of programs that name images so
+    if file is not None and not isinstance(file, str):
+        raise InputError(f"{where}: image must be the name of a file, not {file!r}: {REMEDY}")
+    scene = entry.get("scene_id")
+    return ImageName(
+        scene_id=None if scene is None else integer(scene, f"{where}: scene_id"),
+        im_id=None if number is None or file is not None else integer(number, f"{where}: image_id"),
+        file=file,
+    )
