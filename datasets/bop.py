@@ -155,7 +155,7 @@ def _target_images(listed: Targets, split_dir: Path, camera: str | None) -> tupl
     """The images that a list of targets names, in its order, each with its K and its objects."""
     scenes = open_scenes(split_dir, (scene_id for scene_id, _ in listed.images), camera)
     if camera is None:
-        tell_cameras(scenes.values(), "test_dataset.camera=")
+        tell_cameras(scenes.values())
     images = []
     for (scene_id, im_id), instances in listed.images.items():
         scene = scenes[scene_id]

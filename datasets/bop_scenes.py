@@ -158,8 +158,8 @@ def open_scenes(split_dir: Path, scene_ids: Iterable[int], camera: str | None = 
     return scenes
 
 
-def tell_cameras(scenes: Iterable[Scene], option: str) -> None:
-    """Says which of several cameras is taken where none was asked for; `option` is the one to ask with."""
+def tell_cameras(scenes: Iterable[Scene]) -> None:
+    """Says which of several cameras is taken where none was asked for."""
     taken = defaultdict(list)
     for scene in scenes:
         if len(cameras_in(scene.folder)) > 1:
@@ -167,8 +167,8 @@ def tell_cameras(scenes: Iterable[Scene], option: str) -> None:
     for camera, chosen in taken.items():
         others = ", ".join(cameras_in(chosen[0].folder))
         _LOG.warning(
-            "%s: of the cameras %s, %s is taken in %d scenes; %sNAME takes another",
-            *(chosen[0].folder.parent, others, camera, len(chosen), option),
+            "%s: of the cameras %s, %s is taken in %d scenes; choose with test_dataset.camera or --camera",
+            *(chosen[0].folder.parent, others, camera, len(chosen)),
         )
 
 

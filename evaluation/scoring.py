@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets.bop_scenes import open_scenes, tell_cameras
 from datasets.bop_targets import TARGETS
 from evaluation.detection import object_average_precisions
 from evaluation.eval_models import EvalModel, load_models
@@ -96,6 +97,8 @@ def score_csv(
     split_dir = dataset_dir / _split(csv, dataset_dir)
     targets_file = Path(targets) if targets else _targets(dataset_dir, task)
     truth = load_ground_truth(split_dir, targets_file, per_object=task == "localization", camera=camera)
+    if camera is None:
+        tell_cameras(open_scenes(split_dir, (image.scene_id for image in truth.images)).values())
     errors = _chosen_errors(errors, task, truth)
     dataset = dataset_dir.resolve().name
     groups = groups_of(task, results, truth, dataset)
