@@ -11,6 +11,7 @@ import trimesh
 from PIL import ExifTags, Image
 
 from demo import command
+from demo.shots import CameraHint, PlaceHint, read_shot, unit_of
 from tests.masks import whole
 from tests.small_bop import dump, load
 from utils.regions import read_mask
@@ -222,6 +223,37 @@ def test_a_symmetric_object_that_one_photo_does_not_show_keeps_its_pose(monkeypa
     assert told == [[], ["cone"], ["cone", "box"]]
     first, third = (load(inputs / "output" / name / "pose.json")["poses"][0] for name in "02")
     assert np.allclose(first["cam_from_obj"], third["cam_from_obj"], atol=1e-5)
+
+
+def test_boxes_and_masks_keep_the_order_that_they_are_given_in(monkeypatch, inputs):
+    cv2.imwrite(str(inputs / "mask.png"), np.full((120, 160), 255, np.uint8))
+    given = ["--box", "1", "2", "30", "40", "--mask", str(inputs / "mask.png"), "--box", "5", "6", "70", "80"]
+    photo = ["--image", str(inputs / "photo.png")]
+    monkeypatch.setattr(sys, "argv", ["run_demo.py", "--mesh", "a.ply", "b.ply", "c.ply", *photo, *given])
+    places = command.parse_arguments().places
+    assert places == [[1, 2, 30, 40], inputs / "mask.png", [5, 6, 70, 80]]
+    camera = CameraHint(file="300,300,80,60")
+    shot = read_shot(inputs / "photo.png", camera, PlaceHint(places), ["a", "b", "c"])
+    assert [place.name for place in shot.places] == ["a", "b", "c"]  # as many as meshes: in their order
+    areas = [int(place.mask.sum()) for place in shot.places]
+    assert areas == [29 * 38, 120 * 160, 65 * 74]
+    shot = read_shot(inputs / "photo.png", camera, PlaceHint(places), ["a", "b"])
+    assert [place.name for place in shot.places] == [None, None, None]
+
+
+def test_the_unit_of_a_mesh_is_guessed_by_its_own_box(inputs):
+    trimesh.creation.box((5, 5, 5)).export(inputs / "b.ply")  # in mm or cm: its box tells
+    small, large = [10, 10, 16, 16], [20, 10, 150, 110]
+    camera = CameraHint(file="300,300,80,60")
+    units = {}
+    for name, places in (("small", [large, small]), ("large", [small, large])):
+        shot = read_shot(inputs / "photo.png", camera, PlaceHint(places), ["a", "b"])
+        units[name] = unit_of(inputs / "b.ply", "b", shot)
+    alone = {
+        name: unit_of(inputs / "b.ply", "b", read_shot(inputs / "photo.png", camera, PlaceHint([box]), ["b"]))
+        for name, box in (("small", small), ("large", large))
+    }
+    assert units == alone == {"small": "mm", "large": "cm"}
 
 
 def test_detections_of_nothing_that_is_looked_for(monkeypatch, capsys, inputs):
