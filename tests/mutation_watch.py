@@ -8,12 +8,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Self
 
-from tests.mutation_cases import MEMORY, READERS, Case
+from tests.mutation_cases import READERS, Case
 from tests.shared import ROOT
 
-SECONDS = 10.0  # of the processor, that reading one file may take
+SECONDS, MEMORY = (
+    10.0,
+    2 << 30,
+)  # of the processor, and bytes more than before, that reading one file may take
 _START = 60.0  # to import what the readers need and to write their good files
 _PATIENCE = 6  # times as long by the clock, since other programs may have the processors
 _LOOK = 0.1  # s
@@ -23,8 +27,8 @@ _TICKS, _PAGE = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 class Watch:
     """Runs cases one by one; a process that does not end its case is ended, and the next one gets another."""
 
-    def __init__(self, readers: str = READERS, *, seconds: float = SECONDS):
-        self._readers, self._seconds = readers, seconds
+    def __init__(self, readers: str = READERS, *, seconds: float = SECONDS, memory: int = MEMORY):
+        self._readers, self._seconds, self._memory = readers, seconds, memory
         self._process: subprocess.Popen | None = None
         self._begun: set[str] = set()
         self._folder = tempfile.TemporaryDirectory(prefix="mutations-")
@@ -37,7 +41,7 @@ class Watch:
         if self._process is None or reader not in self._begun:
             begun = self._ask(reader, None, _START)
             if begun.fault:
-                return Case(**vars(begun) | {"seed": seed})
+                return replace(begun, seed=seed)
             self._begun.add(reader)
         return self._ask(reader, seed, self._seconds)
 
@@ -54,8 +58,9 @@ class Watch:
             self._end()
             return Case(seed, "", (), fault, "")
         case = Case(**json.loads(line))
-        slow = not case.fault and case.seconds > seconds
-        return Case(**vars(case) | {"fault": f"took {case.seconds:.1f} s"}) if slow else case
+        if case.seconds > seconds or case.grown > self._memory:
+            return replace(case, fault=f"took {case.seconds:.1f} s and {case.grown / 1e9:.1f} GB")
+        return case
 
     def _wait(self, process: subprocess.Popen, seconds: float) -> str:
         """Waits for an answer; why there will be none, or nothing."""
@@ -64,8 +69,8 @@ class Watch:
             now, resident = _usage(process.pid)
             if now - used > seconds or time.monotonic() - start > _PATIENCE * seconds:
                 return f"took over {seconds:g} s"
-            if resident - held > 2 * MEMORY:
-                return f"took over {2 * MEMORY >> 30} GB"
+            if resident - held > 2 * self._memory:
+                return f"took over {2 * self._memory / 1e9:.1f} GB"
         return ""
 
     def _started(self) -> subprocess.Popen:

@@ -47,7 +47,7 @@ def test_a_damaged_file_is_read_right_or_refused_in_a_line(reader, watch):
     ],
 )
 def test_each_fault_is_seen(toy, fault):
-    with Watch("tests.mutation_toys", seconds=1) as watch:
+    with Watch("tests.mutation_toys", seconds=1, memory=100_000_000) as watch:
         found = (case.fault for case in watch.run(toy, range(20)))
         assert not any(found) if not fault else any(fault in one for one in found)
 
