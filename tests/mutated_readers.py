@@ -392,20 +392,27 @@ def camera(kind: str) -> Reader:
     def write(folder: Path) -> None:
         write_photo(folder, "photo.png")
         as_yaml = name.endswith("yaml")
-        text = (
-            content
-            if isinstance(content, str)
-            else yaml.safe_dump(content)
-            if as_yaml
-            else json.dumps(content)
-        )
-        (folder / name).write_text(text)
+        text = yaml.safe_dump(content) if as_yaml else json.dumps(content)
+        (folder / name).write_text(content if isinstance(content, str) else text)
 
     def read(folder: Path) -> Shot:
-        place = PlaceHint(boxes=[(5, 6, 15, 18)])
-        return read_shot(folder / "photo.png", CameraHint(file=str(folder / name)), place, ["mug"])
+        return shot(folder / "photo.png", CameraHint(file=str(folder / name)))
 
     return Reader(write, read, check_shot, [(name, "json" if name.endswith("json") else "text")])
+
+
+KNOWN = CameraHint(K=[str(value) for value in (FX, FY, CX, CY)])
+
+
+def shot(
+    photo: Path, camera: CameraHint = KNOWN, *, mask: Path | None = None, found: Path | None = None
+) -> Shot:
+    """A photo as `run_demo.py` reads it, with a box where neither a mask nor detections are given."""
+    if found is not None:
+        places = PlaceHint(detections=found)
+    else:
+        places = PlaceHint(masks=[mask]) if mask is not None else PlaceHint(boxes=[(5, 6, 15, 18)])
+    return read_shot(photo, camera, places, ["obj_000002"])
 
 
 def check_shot(shot: Shot) -> None:
@@ -419,7 +426,7 @@ def check_shot(shot: Shot) -> None:
 
 
 def read_with_exif(folder: Path) -> Shot:
-    return read_shot(folder / "photo.jpg", CameraHint(), PlaceHint(boxes=[(5, 6, 15, 18)]), ["mug"])
+    return shot(folder / "photo.jpg", CameraHint())
 
 
 def write_masked(folder: Path) -> None:
@@ -428,8 +435,7 @@ def write_masked(folder: Path) -> None:
 
 
 def read_masked(folder: Path) -> Shot:
-    hint = PlaceHint(masks=[folder / "mask.png"])
-    return read_shot(folder / "photo.png", CameraHint(K=[str(v) for v in (FX, FY, CX, CY)]), hint, ["mug"])
+    return shot(folder / "photo.png", mask=folder / "mask.png")
 
 
 MASKS = [box_mask(5, 6, 10, 12), box_mask(30, 20, 20, 8)]
@@ -451,9 +457,7 @@ def places(content: Any) -> Reader:
         dump(folder / "found.json", content)
 
     def read(folder: Path) -> Shot:
-        hint = PlaceHint(detections=folder / "found.json")
-        given = CameraHint(K=[str(value) for value in (FX, FY, CX, CY)])
-        return read_shot(folder / "000003.png", given, hint, ["obj_000002"])
+        return shot(folder / "000003.png", found=folder / "found.json")
 
     return Reader(write, read, check_shot, [("found.json", "json")])
 
