@@ -511,7 +511,7 @@ def check_objects(objects: dict) -> None:
             "no rotations",
         )
         for turn in info.symmetries_continuous:
-            sound(finite(turn.axis, turn.offset) and abs(turn.axis.norm() - 1) < 1e-6, "no axis")
+            sound(finite(turn.axis, turn.offset) and abs(np.linalg.norm(turn.axis) - 1) < 1e-6, "no axis")
 
 
 def read_truth(folder: Path) -> GroundTruth:
@@ -667,7 +667,11 @@ def read_network(folder: Path) -> list:
     network = SmallNetwork()
     load_network(network, path)
     written = read_checkpoint(path).get("config")
-    config = None if written is None else load_config("config/base.yaml", trained_with=written)
+    config = (
+        None
+        if written is None
+        else load_config("config/base.yaml", flags={"checkpoint": str(path)}, trained_with=written)
+    )
     return [network.state_dict(), config]
 
 
