@@ -108,7 +108,7 @@ def serve(arguments: argparse.Namespace) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Writes the poses in the photos, and the pictures."""
-    make_folder(arguments.out)  # now, not after the work is done
+    make_folder(arguments.out, "--out ")  # now, not after the work is done
     remove_leftovers(arguments.out)
     names, photos = object_names(arguments.mesh), find_photos(arguments.image)
     camera = CameraHint(arguments.camera, arguments.K, arguments.fov)

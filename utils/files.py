@@ -164,12 +164,12 @@ def write_error(path: Path, error: Exception) -> InputError | None:
     return None
 
 
-def make_folder(folder: Path) -> None:
-    """Makes a folder and those above it; an `InputError` where that cannot be."""
+def make_folder(folder: Path, option: str = "") -> None:
+    """Makes a folder and those above it; an `InputError`, which names the option, where that cannot be."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"{folder} cannot be made ({error.strerror}): name another folder") from None
+        raise InputError(f"{option}{folder} cannot be made ({error.strerror}): name another folder") from None
 
 
 @contextmanager
