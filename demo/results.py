@@ -3,18 +3,24 @@
 The last step of the demo program and of its page.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
+import torch
 
 from demo.shots import Shot
 from model.estimator import ObjectPose, PoseEstimator
 from rendering.overlay import GREEN, ORANGE, RED, draw_matches, draw_pose
 from rendering.renderer import Renderer
 from rendering.scene import scene_file
+from utils.cameras import resized
 from utils.verdict import verdict
 
+LOG = logging.getLogger(__name__)
+LARGEST_OVERLAY = 25_000_000  # px; a drawing of so many takes half a gigabyte
 COLOURS = {"good": GREEN, "doubtful": ORANGE, "wrong": RED}  # of outlines
 
 
@@ -23,7 +29,7 @@ class Results:
     """What there is to show of a photo."""
 
     numbers: dict  # as JSON has them
-    overlay: np.ndarray  # (H, W, 3) uint8, the poses drawn onto the photo
+    overlay: np.ndarray  # (H, W, 3) uint8, the poses drawn onto the photo, or onto a smaller copy
     matches: list[np.ndarray]  # (h, w, 3) uint8, for each pose: the template beside the photo
     scene: bytes  # GLB
 
@@ -31,12 +37,12 @@ class Results:
 def results_of(
     renderer: Renderer, estimator: PoseEstimator, shot: Shot, poses: Sequence[ObjectPose]
 ) -> Results:
-    overlay, objects = shot.image, estimator.objects
+    (overlay, K), objects = _shown(shot), estimator.objects
     for pose in poses:
         word = verdict(pose.confidence)
         label = f"{pose.name}: {word} ({100 * pose.confidence:.0f} %)"
         mesh, colour = objects[pose.name].mesh, COLOURS[word]
-        overlay = draw_pose(renderer, overlay, mesh, pose.cam_from_obj, shot.K, label, colour)
+        overlay = draw_pose(renderer, overlay, mesh, pose.cam_from_obj, K, label, colour)
     instances = [(pose.name, objects[pose.name].mesh, pose.cam_from_obj) for pose in poses]
     return Results(
         numbers={
@@ -52,6 +58,17 @@ def results_of(
         ],
         scene=scene_file(instances, shot.image, shot.K),
     )
+
+
+def _shown(shot: Shot) -> tuple[np.ndarray, np.ndarray]:
+    """The photo (H, W, 3) that poses are drawn onto, and its K (3, 3): a smaller copy of a very large one."""
+    height, width = shot.image.shape[:2]
+    if height * width <= LARGEST_OVERLAY:
+        return shot.image, shot.K
+    scale = (LARGEST_OVERLAY / (height * width)) ** 0.5
+    small = cv2.resize(shot.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    LOG.info("the overlay is %dx%d px, as the photo is very large", small.shape[1], small.shape[0])
+    return small, resized(torch.from_numpy(shot.K), scale).numpy()
 
 
 def _as_json(pose: ObjectPose) -> dict:

@@ -73,6 +73,18 @@ def test_a_pose_is_outlined_and_told_as_it_is_judged(estimator, monkeypatch, con
     assert len(found.matches) == 1
 
 
+def test_poses_are_drawn_onto_a_smaller_copy_of_a_very_large_photo(estimator, monkeypatch):
+    image, mask = mesh_variants.photo(True)
+    height, width = mask.shape
+    monkeypatch.setattr(results, "LARGEST_OVERLAY", height * width // 4)
+    shot = Shot(Path("photo.png"), image, K, None)
+    found = results.results_of(renderer(), estimator, shot, [true_pose(confidence=0.9)])
+    assert found.overlay.shape == (height // 2, width // 2, 3)
+    mask = cv2.resize(mask.astype(np.uint8), (width // 2, height // 2), interpolation=cv2.INTER_NEAREST)
+    rim = (mask > 0) & ~cv2.erode(mask, np.ones((3, 3))).astype(bool)
+    assert (np.abs(found.overlay[rim] - np.float64(COLOURS["good"])).max(axis=1) < 60).mean() > 0.6
+
+
 def test_points_are_joined_where_they_are_in_both_pictures():
     """Black pictures: what is not black are the lines, which end at the points."""
     image, beside = np.zeros((300, 400, 3), np.uint8), np.zeros((50, 50, 3), np.uint8)
