@@ -6,6 +6,7 @@ refused by its name, never left out.
 
 import logging
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -154,7 +155,7 @@ def _lens(entry: Entry, where: str) -> Lens | None:
     model = _model(entry)
     values = _coefficients(entry, where)
     if any(part in model for part in WIDE) or (any(values) and model not in MODELS):
-        raise InputError(f"{where} has the distortion model {model!r}: {UNDISTORT}")
+        raise InputError(f"{where} has the distortion model {reprlib.repr(model)}: {UNDISTORT}")
     if not any(values):
         return None
     if len(values) not in COUNTS:

@@ -90,11 +90,11 @@ def _turned_pixels(image: Image.Image, where: str, *, upright: bool) -> np.ndarr
     """The pixels as `pixels_of` has them, turned as the EXIF data say, or just not."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
-        animated = getattr(image, "is_animated", False) and image.format not in SEVERAL_OF_ONE
+        count = 1 if image.format in SEVERAL_OF_ONE else getattr(image, "n_frames", 1)
     except Exception as error:  # as in `pixels_of`
         raise damaged(where, error) from None
-    if animated:
-        LOG.warning("%s holds %d pictures: the first is taken", where, image.n_frames)
+    if count > 1:
+        LOG.warning("%s holds %d pictures: the first is taken", where, count)
     pixels = pixels_of(image, where)
     turned_by_pillow = isinstance(image, TiffImagePlugin.TiffImageFile)
     if turned_by_pillow and not upright:
