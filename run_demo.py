@@ -4,6 +4,11 @@ python run_demo.py --mesh mug.ply --image photo.jpg --camera camera.json --box 3
 python run_demo.py --serve
 """
 
+from utils import interrupts
+
+if __name__ == "__main__":
+    interrupts.leave_at_once()
+
 import gc
 
 

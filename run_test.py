@@ -3,6 +3,11 @@
 python run_test.py --dataset lmo --checkpoint_path picopose.ckpt test_dataset.data_dir=/data/bop
 """
 
+from utils import interrupts
+
+if __name__ == "__main__":
+    interrupts.leave_at_once()
+
 import argparse
 import logging
 from collections.abc import Sequence

@@ -4,6 +4,11 @@ On several GPUs or machines: torchrun --nproc_per_node=8 run_train.py ...; `trai
 processes together. A run that has ended goes on with --ckpt_path last exactly as if it had not.
 """
 
+from utils import interrupts
+
+if __name__ == "__main__":
+    interrupts.leave_at_once()
+
 import argparse
 import functools
 import logging

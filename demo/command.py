@@ -26,6 +26,11 @@ from utils.files import make_folder, remove_leftovers, write_atomically
 from utils.verdict import verdict
 
 LOG = logging.getLogger(__name__)
+RESULTS = (
+    "overlay.png",
+    "scene.glb",
+    "pose.json",
+)  # the last one says that all are there
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -207,9 +212,9 @@ def tell(shot: Shot, poses: Sequence[ObjectPose]) -> None:
 
 
 def write(folder: Path, results: Results) -> None:
-    """Writes what there is to show of one photo."""
-    for stale in folder.glob("matches_*.png"):  # of a run that found more
-        stale.unlink()
+    """Writes what there is to show of one photo; nothing of an earlier run stays beside it."""
+    for stale in (*folder.glob("matches_*.png"), *(folder / name for name in RESULTS)):
+        stale.unlink(missing_ok=True)
     write_picture(folder / "overlay.png", results.overlay)
     for index, matches in enumerate(results.matches):
         write_picture(folder / f"matches_{index}.png", matches)

@@ -4,17 +4,21 @@ An object's images are written into a temporary folder that is renamed when it i
 after that; so an interrupted run goes on with the objects that have no poses yet.
 """
 
+from utils import interrupts
+
+if __name__ == "__main__":
+    interrupts.leave_at_once()
+
 import argparse
 import logging
 import multiprocessing
 import os
 import re
 import shutil
-import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +34,7 @@ from utils import layouts
 from utils.errors import InputError, exits_cleanly
 from utils.files import locked, make_folder, remove_leftovers, write_atomically, write_error
 from utils.processes import end_with_parent, stay_on_one_core
+from utils.signals import without_interrupts
 
 LOG = logging.getLogger(__name__)
 
@@ -202,7 +207,7 @@ def _attempts(jobs: Sequence[Job], processes: int) -> Iterator[InputError | None
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare_process)
     try:
-        with _without_interrupts():  # of the processes, which end with the one that Ctrl-C ends
+        with without_interrupts():  # of the processes, which end with the one that Ctrl-C ends
             futures = [pool.submit(_attempt, job) for job in jobs]
         for future in as_completed(futures):
             yield future.result()
@@ -212,16 +217,6 @@ def _attempts(jobs: Sequence[Job], processes: int) -> Iterator[InputError | None
         ) from None
     finally:  # after Ctrl-C the objects that wait are not begun
         pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Holds SIGINT back; processes that are begun meanwhile never get it."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _prepare_process() -> None:

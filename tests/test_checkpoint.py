@@ -2,11 +2,13 @@
 
 import io
 import pickle
+import zipfile
 
 import numpy as np
 import pytest
 import torch
 
+from model.estimator import PoseEstimator
 from model.factory import build_network, load_network, prepare_network
 from model.picopose import PicoPose
 from tests.golden import rule_weights
@@ -105,3 +107,77 @@ def test_keys_that_do_not_fit_are_named(tmp_path, kind):
     torch.save({"model": weights}, path)
     with pytest.raises(InputError, match=key.replace(".", r"\.")):
         load_network(network, path)
+
+
+def saved(path, **changes):
+    """A checkpoint of the small network with some of its weights replaced."""
+    weights = small_network().state_dict() | changes
+    torch.save({"model": weights}, path)
+    return path
+
+
+WEIGHT = "affine.features.0.weight"
+
+
+def of_weight(change):
+    """The network's weight `WEIGHT`, changed."""
+    return {WEIGHT: change(small_network().state_dict()[WEIGHT].contiguous())}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda w: w * float("nan"), f"holds weights that are NaN or infinite: {WEIGHT}; pass an earlier"),
+        (lambda w: w + float("inf"), "holds weights that are NaN or infinite"),
+        (lambda w: w.to_sparse(), f"{WEIGHT} holds a sparse tensor"),
+        (lambda w: torch.quantize_per_tensor(w, 0.1, 0, torch.qint8), f"{WEIGHT} holds quantised numbers"),
+        (lambda w: w.to("meta"), f"{WEIGHT} holds no numbers, only a shape"),
+        (lambda w: w.to(torch.complex64), f"{WEIGHT} holds complex numbers"),
+        (lambda w: w.to(torch.int8), f"{WEIGHT} holds integers"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch's, of kinds of tensors that it gives up
+def test_weights_that_nothing_can_be_computed_with(tmp_path, change, reason):
+    path = saved(tmp_path / "odd.pt", **of_weight(change))
+    with pytest.raises(InputError) as raised:
+        load_network(small_network(), path)
+    assert str(raised.value).startswith(f"{path}: ") and reason in str(raised.value)
+
+
+def test_half_precision_is_no_other_kind(tmp_path):
+    load_network(small_network(), saved(tmp_path / "half.pt", **of_weight(torch.Tensor.half)))
+
+
+def test_bytes_that_have_changed_are_found(tmp_path):
+    path = saved(tmp_path / "a.pt")
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for _ in range(12):
+        content = bytearray(whole)
+        for place in rng.integers(0, len(content), 30):
+            content[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"a\.pt: "):
+            load_network(small_network(), path)
+
+
+def test_a_file_that_would_grow_is_refused(tmp_path):
+    path = saved(tmp_path / "a.pt")
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("archive/more", bytes(1 << 20))
+    with pytest.raises(InputError, match="no file of torch's, which are not compressed"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "content", [{"state_dict": [1]}, {"model": None}, {"model": {1: torch.zeros(1)}}, {}]
+)
+def test_what_holds_no_weights(tmp_path, content):
+    torch.save(content, tmp_path / "a.pt")
+    with pytest.raises(InputError, match=r"a\.pt: holds no weights"):
+        load_network(small_network(), tmp_path / "a.pt")
+
+
+def test_a_checkpoint_that_does_not_say_its_network(tmp_path):
+    with pytest.raises(InputError, match=r"a\.pt: does not say of which network it is; pass --config"):
+        PoseEstimator(saved(tmp_path / "a.pt"))

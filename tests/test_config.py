@@ -73,3 +73,65 @@ def test_the_default_is_render_and_match():
     config = load_config(ROOT / "config/default.yaml", ["rendermatch.turns=1", "test.views=642"])
     assert (config.method, config.rendermatch.turns, config.test.views) == ("rendermatch", 1, 642)
     assert load_config(ROOT / "config/base.yaml").method == "picopose"
+
+
+BOMB = "a: &a [1, 2]\nb: &b [*a, *a]\nlog_dir: log\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("log_dir: ${oc.env:HOME}\n", "log_dir: ${oc.env:HOME} would be looked up elsewhere"),
+        ("train_dataset: {meshes: [a, '${log_dir}/b']}\n", "train_dataset.meshes: ${log_dir}/b would be"),
+        ("log_dir: ${\n", "not a YAML file"),
+        (BOMB, "has aliases (*name), which are not read"),
+        ("[" * 3000, "not a YAML file"),
+        ("# " + "x" * 100_001, "longer than 100000 characters"),
+        ("model: {features: 3000000}\n", "model.features is 3000000; it must lie in 1 to 2048"),
+        ("model: {features: .inf}\n", "could not be converted to Integer"),
+        ("hello\n", "hello"),
+        ("5\n", "not a YAML file"),
+    ],
+)
+def test_values_stand_for_themselves_and_are_bounded(tmp_path, monkeypatch, text, reason):
+    monkeypatch.setenv("HOME", "/a/secret")
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as raised:
+        load_config(path)
+    assert str(raised.value).startswith(f"{path}: ") and reason in str(raised.value)
+    assert "\n" not in str(raised.value) and "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "override", ["log_dir=${oc.env:HOME}", "test_dataset={data_dir: '${log_dir}'}", "log_dir=${"]
+)
+def test_options_look_nothing_up(override):
+    with pytest.raises(InputError, match="option "):
+        load_config(ROOT / "config/base.yaml", [override])
+    with pytest.raises(InputError, match="would be looked up elsewhere"):
+        load_config(ROOT / "config/base.yaml", flags={"checkpoint": "${log_dir}/a.pt"})
+
+
+@pytest.mark.parametrize(
+    "carried",
+    [
+        5,
+        b"abc",
+        {"model": {}},
+        "a: [",
+        "5",
+        "[1]",
+        "hello",
+        "model: 5",
+        "model: {backbone: '${oc.env:HOME}'}",
+        BOMB,
+        "model: {unknown: 1}",
+        "model: {size: 1e999}",
+        "a: !!python/object/apply:os.getcwd []",
+    ],
+)
+def test_what_a_checkpoint_carries_in_place_of_a_configuration(carried):
+    with pytest.raises(InputError) as raised:
+        load_config(ROOT / "config/base.yaml", flags={"checkpoint": "a.pt"}, trained_with=carried)
+    assert str(raised.value).startswith("a.pt: its own configuration: ") and "\n" not in str(raised.value)

@@ -197,3 +197,15 @@ def test_a_lock_ends_with_its_holder(tmp_path):
         holder.kill()
     with locked(folder, "busy"):
         assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("program", [["run_test.py"], ["run_train.py"], ["run_demo.py", "--serve"]])
+def test_an_interrupt_while_libraries_are_loaded_is_polite(program):
+    command = [sys.executable, "-X", "importtime", *program]  # tells when the first of them is there
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if line.endswith(" numpy\n"):
+                process.send_signal(signal.SIGINT)
+                break
+        told = process.stderr.read()
+    assert process.returncode == 130 and told.splitlines()[-1] == "stopped" and "Traceback" not in told

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -311,3 +312,45 @@ def test_the_form_of_lines_is_that_of_valid_result_files(tmp_path):
     for row in (reference[0], *rows(tmp_path / "a.csv")):
         assert len(row) == 7 and [len(row[4].split()), len(row[5].split())] == [9, 3]
         assert all(field.isdecimal() for field in row[:3])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"[" * 100_000,
+        b'{"scene_id": 1e999}',
+        b'{"scene_id": ' + b"9" * 5000 + b"}",
+        json.dumps(to_json(result(3)) | {"scene_id": "1"}).encode(),
+        json.dumps(to_json(result(3)) | {"seconds": float("nan")}).encode(),
+        json.dumps(to_json(result(3)) | {"phases": [1]}).encode(),
+        json.dumps(to_json(result(3)) | {"estimates": [{"obj_id": 1}]}).encode(),
+    ],
+    ids=range(7),
+)
+def test_damaged_lines_of_journals_are_named(tmp_path, line):
+    with Journal(tmp_path, FINGERPRINT) as journal:
+        journal.append(result(2))
+    with (tmp_path / "rank0.jsonl").open("ab") as file:
+        file.write(line + b"\n")
+    with pytest.raises(InputError, match=r"rank0\.jsonl, line 3 is damaged .*: delete the file") as raised:
+        read_journals(tmp_path, FINGERPRINT)
+    assert len(str(raised.value)) < 400
+
+
+@pytest.mark.parametrize("number", ["1e999", "9" * 400, "NaN", "[1]", "true"])
+def test_numbers_of_side_files_that_cannot_be(tmp_path, number):
+    write_details(tmp_path / "a.json", [result(3)])
+    text = (tmp_path / "a.json").read_text()
+    (tmp_path / "a.json").write_text(re.sub(r'"inlier_ratio": [^,]*', f'"inlier_ratio": {number}', text))
+    with pytest.raises(InputError, match=r"a\.json is no side file"):
+        read_details(tmp_path / "a.json")
+
+
+def test_a_journal_that_is_deleted_meanwhile_is_written_again(tmp_path):
+    with Journal(tmp_path / "log", FINGERPRINT) as journal:
+        journal.append(result(2))
+        shutil.rmtree(tmp_path / "log")
+        journal.append(result(3))
+        shutil.rmtree(tmp_path / "log")
+    found = read_journals(tmp_path / "log", FINGERPRINT)
+    assert found == {(1, 2): result(2), (1, 3): result(3)}

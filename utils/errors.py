@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from utils import interrupts
+
 # What Python raises where data from outside are not as they should be; one tuple for all who convert them.
 MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 _OUT_OF_MEMORY = ("OutOfMemory", "can't allocate memory", "Insufficient memory")  # of torch and of OpenCV
@@ -65,6 +67,7 @@ def _mendable(error: Exception) -> str | None:
 @contextmanager
 def _terminated() -> Iterator[None]:
     """SIGTERM becomes `Terminated`; not in a process of torchrun's, which may be waiting for the others."""
+    interrupts.may_raise()
     alone = os.environ.get("WORLD_SIZE", "1") == "1"
     if not alone or threading.current_thread() is not threading.main_thread():
         yield

@@ -1,6 +1,18 @@
 """Ending a run when the system asks for it: the request is noted, and the run ends when it is ready."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Holds SIGINT back; processes that are begun meanwhile never get it, only the one that began them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 class StopRequest:
