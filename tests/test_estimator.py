@@ -1,9 +1,11 @@
 """The estimator as a library: a mesh and a photo in, poses out; through torch.hub and the example too."""
 
+import gc
 import json
 import re
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 
 import cv2
@@ -229,6 +231,42 @@ def test_nothing_known_is_said_and_no_box_is_no_pose(estimator, caplog):
     assert all(pose.box.tolist() == [0, 0, 160, 120] for pose in poses)
     assert "whole photo" in caplog.text
     assert estimator.estimate(PHOTO, K, boxes=[]) == []
+
+
+@pytest.mark.parametrize(("config", "options"), [("small", TINY), ("default", TINY[1:])])
+def test_a_removed_object_leaves_nothing_in_memory(meshes, tmp_path, config, options):
+    config = ROOT / "config" / f"{config}.yaml"
+    estimator = PoseEstimator(None, config=config, device="cpu", log_dir=tmp_path, overrides=options)
+    estimator.add_object(meshes / "cone.stl").add_object(meshes / "box.ply")
+    estimator.estimate(PHOTO, K, boxes=[BOX], objects=["box"])
+    (cone,) = estimator.estimate(PHOTO, K, boxes=[BOX], objects=["cone"])
+    kept = estimator.objects["box"]
+    left = [weakref.ref(mesh) for mesh in (kept.mesh, estimator._centred[kept.index])]
+    left.append(weakref.ref(estimator._views.hull(kept.index)))
+    del kept
+    estimator.remove_object("box")
+    gc.collect()
+    assert [ref() for ref in left] == [None, None, None]
+    (again,) = estimator.estimate(PHOTO, K, boxes=[BOX])  # the other is as it was
+    assert again.name == "cone" and np.array_equal(again.cam_from_obj, cone.cam_from_obj)
+    estimator.remove_object("cone")
+    assert len(estimator._bank._kept) == 0
+    with pytest.raises(InputError, match="no object named box: there are none"):
+        estimator.remove_object("box")
+
+
+def test_what_failed_to_be_prepared_is_not_taken_for_the_next(meshes, tmp_path):
+    def stop(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    estimator = PoseEstimator(device="cpu", log_dir=tmp_path, overrides=TINY[1:])
+    with pytest.raises(KeyboardInterrupt):
+        estimator.add_object(meshes / "box.ply", progress=stop)
+    assert estimator.objects == {} and estimator._centred == {}
+    estimator.add_object(meshes / "cone.stl")
+    cone = estimator.objects["cone"]
+    corners = estimator._views.hull(cone.index).numpy() + cone.centre
+    assert np.allclose(corners.max(axis=0), cone.mesh.vertices.max(axis=0), atol=1e-6)
 
 
 def test_the_hub_loads_it_from_a_folder(meshes, tmp_path):

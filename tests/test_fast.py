@@ -4,6 +4,8 @@ import platform
 import resource
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -69,6 +71,29 @@ def test_the_cache_forgets_what_was_used_longest_ago():
         assert cache.get(key, make) == key
     assert made == ["aa", "bb", "cc", "bb"]
     assert cache.get("longer than all", make) == "longer than all" and len(cache) == 1
+
+
+def test_the_cache_forgets_what_it_is_told_to():
+    cache = Lru(5, len)
+    for key in ("aa", "bb"):
+        cache.get(key, str)
+    cache.forget(lambda key: key == "aa")
+    assert "aa" not in cache and "bb" in cache
+    cache.get("ccc", str)  # the size of what was forgotten counts no longer
+    assert "bb" in cache and len(cache) == 2
+
+
+def test_a_value_is_made_once_whoever_asks():
+    made, cache = [], Lru(5)
+
+    def make(key: str) -> object:
+        made.append(key)
+        time.sleep(0.05)
+        return object()
+
+    with ThreadPoolExecutor(4) as pool:
+        values = list(pool.map(lambda _: cache.get("a", make), range(4)))
+    assert made == ["a"] and len(set(map(id, values))) == 1
 
 
 def test_the_stopwatch_counts_only_while_it_runs():

@@ -1,0 +1,88 @@
+"""Prepared files: within a bound, those used longest ago go first, and wrong folders are told in a line."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from model import prepared_files
+from model.prepared_files import GIGABYTE, PreparedFiles
+from utils.errors import InputError
+
+SIZE = 1000 + 72  # bytes of a file: what it holds, and a head
+
+
+def make() -> dict[str, torch.Tensor]:
+    return {"numbers": torch.zeros(1000, dtype=torch.uint8)}
+
+
+def opened(files: PreparedFiles, *keys: str) -> None:
+    for key in keys:
+        files.open(key, load_file, make, what=key)
+
+
+def names(folder: Path) -> set[str]:
+    return {path.stem for path in folder.glob("*.safetensors")}
+
+
+def used(folder: Path, key: str, seconds_ago: float) -> None:
+    path = folder / f"{key}.safetensors"
+    when = path.stat().st_mtime - seconds_ago
+    os.utime(path, (when, when))
+
+
+def test_what_was_used_longest_ago_makes_room(tmp_path):
+    earlier = PreparedFiles(tmp_path)
+    opened(earlier, "a", "b", "c")
+    for ago, key in enumerate("cba", start=1):
+        used(tmp_path, key, 100 * ago)
+    files = PreparedFiles(tmp_path, limit=3.5 * SIZE / GIGABYTE)
+    opened(files, "a")  # used again now
+    opened(files, "d")
+    assert names(tmp_path) == {"a", "c", "d"}
+
+
+def test_what_is_in_use_stays_until_it_is_released(tmp_path):
+    files = PreparedFiles(tmp_path, limit=0)
+    opened(files, "a", "b", "c")
+    assert names(tmp_path) == {"a", "b", "c"}
+    files.release("a")
+    files.release("b")
+    opened(files, "d")
+    assert names(tmp_path) == {"c", "d"}
+
+
+def test_what_killed_processes_began_goes_when_it_is_old(tmp_path):
+    files = PreparedFiles(tmp_path)
+    opened(files, "a")
+    old, new = tmp_path / ".a.0a1b2c3d.tmp.safetensors", tmp_path / ".tmpXyZ"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    assert list(files.files()) == [tmp_path / "a.safetensors"]
+    assert not old.exists() and new.exists()
+
+
+@pytest.mark.parametrize("below", ["file/features", "file"])
+def test_a_folder_that_cannot_be_is_told_before_anything_is_prepared(tmp_path, below):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(InputError, match=f"{tmp_path}/{below} cannot be made"):
+        PreparedFiles(tmp_path / below).open("a", load_file, pytest.fail, what="a")
+
+
+def test_the_command_lists_shrinks_and_clears(tmp_path, monkeypatch, capsys):
+    def run(*options: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["prepared_files", "--folder", str(tmp_path / "features"), *options])
+        prepared_files.main()
+        return capsys.readouterr().out
+
+    with pytest.raises(SystemExit, match="2"):
+        run()
+    assert "features: no such folder" in capsys.readouterr().err
+    opened(PreparedFiles(tmp_path / "features"), "a", "b")
+    assert run() == f"{tmp_path}/features: 2 files, 0.00 GB\n"
+    assert run("--shrink", str(1.5 * SIZE / GIGABYTE)).startswith("1 files removed")
+    assert run("--clear") == f"1 files removed\n{tmp_path}/features: 0 files, 0.00 GB\n"
