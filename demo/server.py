@@ -176,8 +176,9 @@ def find(estimator: PoseEstimator, upload: Upload, tell: Tell) -> dict:
         results = results_of(_renderer(), estimator, shot, poses)
         size = describe(estimator.objects[name].diameter, unit)
     finally:  # a page may run for days
-        _renderer().forget(estimator.objects[name].mesh)
+        mesh = estimator.objects[name].mesh
         estimator.remove_object(name)
+        _renderer().forget(mesh)
         gc.collect()  # scenes refer to themselves
     return {
         "numbers": results.numbers,
