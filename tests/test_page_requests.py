@@ -113,13 +113,15 @@ def wait_for(condition) -> None:
 
 
 def test_they_come_in_their_order_and_are_told_how_many_are_before(port, work):
-    with asked(port, "first") as first, asked(port, "second") as second:
+    with asked(port, "first") as first:
         work.began.acquire()
-        with asked(port, "third") as third:
-            time.sleep(0.2)
-            work.may_end.set()
-            results = [answer(connection)[1] for connection in (first, second, third)]
-    assert work.names == ["first", "second", "third"] or work.names == ["second", "first", "third"]
+        with asked(port, "second") as second:
+            second.recv(1)  # it has its place
+            with asked(port, "third") as third:
+                third.recv(1)
+                work.may_end.set()
+                results = [answer(connection)[1] for connection in (first, second, third)]
+    assert work.names == ["first", "second", "third"]
     assert results[2][0] == {"doing": "Waiting for 2 before"}
     assert [lines[-1] for lines in results] == 3 * [{"result": {}}]
 
