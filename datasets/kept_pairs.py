@@ -117,7 +117,7 @@ class KeptPairs:
         if not len(self._ends) or self._ends[-1] == 0:
             raise InputError(f"{folder} holds no pairs yet: python -m tools.keep_pairs makes them")
         for number, count in enumerate(record["shards"]):
-            if _count(shard_path(folder, number)) != count:
+            if _count(shard_path(folder, number), record["made_with"]["size"]) != count:
                 raise InputError(
                     f"{shard_path(folder, number)} is missing or damaged: remove it and make the pairs again"
                 )
@@ -182,14 +182,24 @@ def begin_record(folder: Path, made_with: Mapping[str, Any], seed: int) -> None:
 def end_record(folder: Path, shards: int) -> int:
     """Notes that all shards are there; returns the number of pairs."""
     record = read_record(folder)
-    counts = [_count(shard_path(folder, number)) for number in range(shards)]
+    size = record["made_with"]["size"]
+    counts = [_count(shard_path(folder, number), size) for number in range(shards)]
     _write(folder, record | {"shards": counts})
     return sum(counts)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    path = folder / RECORD
-    return read_json(path, remedy="remove the folder and make the pairs again") if path.is_file() else None
+    path, remedy = folder / RECORD, "remove the folder and make the pairs again"
+    if not path.is_file():
+        return None
+    record = read_json(path, remedy=remedy)
+    made_with, shards = (
+        record.get(key) if isinstance(record, dict) else None for key in ("made_with", "shards")
+    )
+    whole = isinstance(made_with, dict) and isinstance(shards, list) and {"version", "seed"} <= record.keys()
+    if not whole or not all(isinstance(count, int) and 0 <= count < 10**9 for count in shards):
+        raise InputError(f"{path} is no record of kept pairs: {remedy}")
+    return record
 
 
 def check_record(folder: Path, record: Mapping[str, Any], made_with: Mapping[str, Any]) -> None:
@@ -209,9 +219,10 @@ def _write(folder: Path, record: Mapping[str, Any]) -> None:
         temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
-def _count(path: Path) -> int:
-    """Pairs of a shard; -1 if it cannot be read."""
+def _count(path: Path, size: int) -> int:
+    """Pairs of a shard with crops of `size` px; -1 if it cannot be read."""
     try:
-        return len(np.load(path, mmap_mode="r"))
+        pairs = np.load(path, mmap_mode="r")
     except (OSError, ValueError, EOFError):
         return -1
+    return len(pairs) if pairs.dtype == record_type(size) and pairs.ndim == 1 else -1

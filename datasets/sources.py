@@ -62,7 +62,7 @@ def idle_options(data: TrainDatasetConfig) -> dict[str, str]:
     renders = data.synthetic > 0 or bool(data.validation_meshes)
     nothing = "train_dataset.synthetic is 0, so nothing is rendered"
     if data.synthetic == 0:
-        reasons |= dict.fromkeys(("meshes", "kept"), nothing)
+        reasons |= dict.fromkeys(("meshes", "shapes", "kept"), nothing)
     if not renders:
         reasons |= dict.fromkeys(("resting", "backgrounds"), nothing)
     if not (renders and (data.meshes or data.validation_meshes)):

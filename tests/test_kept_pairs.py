@@ -126,6 +126,19 @@ def test_missing_and_damaged_pairs_are_named(tmp_path):
         KeptPairs(tmp_path, MADE_WITH, seed=0)
     folder_of(tmp_path)
     damaged = shard_path(tmp_path, 1)
+    whole = damaged.read_bytes()
+    np.save(damaged, np.zeros(4))
+    with pytest.raises(InputError, match=r"pairs-000001\.npy is missing or damaged"):
+        KeptPairs(tmp_path, MADE_WITH, seed=0)
+    damaged.write_bytes(whole)
     damaged.write_bytes(damaged.read_bytes()[:300])
     with pytest.raises(InputError, match=r"pairs-000001\.npy is missing or damaged"):
+        KeptPairs(tmp_path, MADE_WITH, seed=0)
+
+
+@pytest.mark.parametrize("record", ["[1]", "{}", '{"made_with": {"size": 16}, "shards": [1e999]}', "{"])
+def test_a_damaged_record_is_named(tmp_path, record):
+    folder_of(tmp_path)
+    (tmp_path / RECORD).write_text(record)
+    with pytest.raises(InputError, match=r"pairs\.json is .*: remove the folder and make the pairs again"):
         KeptPairs(tmp_path, MADE_WITH, seed=0)

@@ -110,11 +110,11 @@ def test_options_without_effect_are_told(data, caplog):
         "train_dataset.varied",
         "train_dataset.max_faces",
     ]
-    options = {"kept": "k", "backgrounds": "b", "resting": 0.5, "max_faces": 9}
+    options = {"shapes": 0.5, "kept": "k", "backgrounds": "b", "resting": 0.5, "max_faces": 9}
     idle = idle_options(TrainDatasetConfig(meshes=data.meshes, **mega, **options))
     assert set(idle) == {f"train_dataset.{name}" for name in ("meshes", *options)}
     validated = TrainDatasetConfig(validation_meshes=data.meshes, **mega, **options)
-    assert list(idle_options(validated)) == ["train_dataset.kept"]
+    assert list(idle_options(validated)) == ["train_dataset.shapes", "train_dataset.kept"]
     with caplog.at_level("INFO"):
         run_train.tell_pairs(small("train_dataset.resting=0.2", "train_dataset.data_dir=elsewhere"))
     assert [record.message for record in caplog.records] == [

@@ -32,7 +32,7 @@ from utils.config import Config, ModelConfig, TrainConfig, load_config
 from utils.distributed import World, join, leave
 from utils.errors import InputError
 from utils.schedule import rate_at
-from utils.snapshots import Snapshots
+from utils.snapshots import Snapshots, read_snapshot
 from utils.structs import Pair
 
 CPU = torch.device("cpu")
@@ -297,6 +297,16 @@ def test_rate_warms_up_and_falls_to_zero():
 def test_a_batch_that_processes_cannot_share_is_refused(tmp_path: Path):
     with pytest.raises(InputError, match=r"train.batch_size=4.*multiple of the 3 processes"):
         make_run(config_of(), tmp_path, world=World(rank=0, size=3))
+
+
+@pytest.mark.parametrize(("key", "value"), [("best", None), ("step", "7"), ("config", 3), ("optimizer", [])])
+def test_a_checkpoint_of_something_else_is_not_gone_on_with(tmp_path: Path, key: str, value):
+    whole = {"model": {}, "optimizer": {}, "step": 7, "best": math.inf, "config": ""}
+    torch.save(whole, tmp_path / "whole.pt")
+    assert read_snapshot(tmp_path / "whole.pt") == whole
+    torch.save(whole | {key: value}, tmp_path / "other.pt")
+    with pytest.raises(InputError, match=f"holds no {key} to go on from; pass checkpoint="):
+        read_snapshot(tmp_path / "other.pt")
 
 
 BEGINNINGS = [

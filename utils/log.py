@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from utils.files import write_atomically
+
 LOG = logging.getLogger("run_train")
 
 
@@ -89,13 +91,21 @@ class TrainingLog:
 def _without_later(path: Path, step: int) -> Path:
     """The file of logged lines, cut after a step: a run that is taken up again logs the later ones anew."""
     if path.is_file():
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
-        path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        logged = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        with write_atomically(path) as temporary:
+            kept = "".join(f"{line}\n" for line in logged if _step(line) <= step)
+            temporary.write_text(kept, encoding="utf-8")
     return path
 
 
 def _step(line: str) -> float:
     try:
-        return json.loads(line)["step"]
-    except ValueError:  # the last line of a run that was killed
+        return float(json.loads(line)["step"])
+    except (
+        ValueError,
+        TypeError,
+        LookupError,
+        RecursionError,
+        OverflowError,
+    ):  # a kill, or a disk, has cut it
         return float("inf")
