@@ -81,7 +81,7 @@ def test_four_pairs_are_learnt_by_heart():
     )
     forward, pair = TrainingPass(network.train()), rendered.batch(4, size=224)
     optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.98), weight_decay=0)
-    no_noise, steps = StartNoise(torch.zeros(4), torch.zeros(4), torch.zeros(4, 2)), 200
+    no_noise, steps = StartNoise(torch.zeros(4), torch.zeros(4), torch.zeros(4, 2)), 240
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 4e-3 * min(1, step / 20) * (1 - step / steps)
