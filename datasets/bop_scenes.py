@@ -72,7 +72,7 @@ class Scene:
         return path
 
     def K(self, im_id: int) -> np.ndarray:
-        """(3, 3) float64 as the file spells it."""
+        """(3, 3) float64, as exact as the file spells it."""
         where, entry = self._entry("camera", self._cameras, im_id)
         if not isinstance(entry, dict) or "cam_K" not in entry:
             lens = isinstance(entry, dict) and "cam_model" in entry
@@ -80,7 +80,7 @@ class Scene:
             raise InputError(f"{where} has no cam_K: {remedy}")
         numbers = finite_matrix(entry["cam_K"], 3, 3, f"{where}: cam_K")
         camera_matrix(numbers, f"{where}: cam_K")  # refuses what is none
-        return np.array(numbers).reshape(3, 3)
+        return np.array(numbers).reshape(3, 3) / numbers[-1]
 
     def depth_scale(self, im_id: int) -> float:
         """mm per count of the depth image."""

@@ -52,7 +52,9 @@ def parse_arguments() -> argparse.Namespace:
     places.add_argument(
         "--mask", type=Path, help="image, not 0 on the object; once for each instance", **in_order
     )
-    places.add_argument("--detections", type=Path, metavar="JSON", help="list as BOP, COCO or MegaPose have")
+    places.add_argument(
+        "--detections", type=Path, metavar="JSON", help="of BOP, COCO or MegaPose, or COCO annotations"
+    )
     places.add_argument("--min_score", type=float, default=0.0, help="of detections that are used")
     parser.add_argument("--unit", choices=["auto", "m", "cm", "mm"], nargs="+", help="of each mesh")
     parser.add_argument(

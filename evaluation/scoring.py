@@ -4,6 +4,7 @@
 """
 
 import logging
+import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -93,6 +94,8 @@ def score_csv(
     Raises `InputError` for files that are missing, damaged or against the rules.
     """
     csv, dataset_dir = Path(csv), Path(dataset_dir)
+    if vsd_delta is not None and not 0 < vsd_delta < math.inf:
+        raise InputError(f"--vsd_delta {vsd_delta:g}: give a positive number of mm")
     results = read_results(csv)
     split_dir = dataset_dir / _split(csv, dataset_dir)
     targets_file = Path(targets) if targets else _targets(dataset_dir, task)

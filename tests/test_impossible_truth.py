@@ -89,6 +89,12 @@ def test_targets_with_numbers_too_large_are_refused(tmp_path, number):
         score_csv(toy.csv, toy.folder, task="detection")
 
 
+@pytest.mark.parametrize("delta", [NAN, np.inf, 0, -15])
+def test_a_tolerance_that_cannot_be_is_refused(tmp_path, delta):
+    with pytest.raises(InputError, match="--vsd_delta"):
+        score_csv(tmp_path / "any.csv", tmp_path, vsd_delta=delta)
+
+
 def test_an_empty_result_file_is_told(tmp_path, caplog):
     toy = scored_set.write(tmp_path, depth=False)
     toy.csv.write_text(HEADER + "\n")

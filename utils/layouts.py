@@ -3,6 +3,7 @@
 Rendering, reading and the entry scripts ask here, so that no other module knows a folder's name.
 """
 
+import glob
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +139,7 @@ def find_detections(folder: Path | str, name: str) -> Path:
 
     `folder` is that of the data sets, or one that holds BOP's default detections as they come.
     """
-    folder, shipped = Path(folder), f"cnos-fastsam_{name}-test_*.json"
+    folder, shipped = Path(folder), f"cnos-fastsam_{glob.escape(name)}-test_*.json"
     own = folder / name / "detections.json"
     if own.is_file():
         return own
