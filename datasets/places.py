@@ -142,40 +142,52 @@ def _check_meant(path: Path, images: list[ImageName], photos: Sequence[_Photo]) 
 
 def _named(entries: list[Entry], names: Collection[str], path: Path) -> dict[str, str | None]:
     """By an entry's `where`, the object that it is of, None for any; entries of none of them are left out."""
-    numbers = {int(found[1]): name for name in names if (found := re.search(r"(\d+)$", name))}
+    numbers = _numbers(names)
     named: dict[str, str | None] = {}
     others: Counter[str] = Counter()
-    unknown = 0
+    exact = untold = 0
     for entry in entries:
-        if entry.label in names:
-            named[entry.where] = entry.label
-        elif entry.obj_id in numbers:
-            named[entry.where] = numbers[entry.obj_id]
-        elif entry.label is None and entry.obj_id is None:
+        if entry.label in names or entry.obj_id in numbers:
+            named[entry.where] = entry.label if entry.label in names else _only(numbers, entry)
+            exact += 1
+        elif entry.label is None and (entry.obj_id is None or (not numbers and len(names) > 1)):
             named[entry.where] = next(iter(names)) if len(names) == 1 else None
-        elif entry.label is None and not numbers and len(names) > 1:
-            named[entry.where] = None
-            unknown += 1
+            untold += entry.obj_id is not None
         else:
             others[_object(entry)] += 1
-    exact = any(entry.label in names or entry.obj_id in numbers for entry in entries)
-    if len(others) == 1 and len(names) == 1 and not exact:
-        (alone,) = names
-        _LOG.info(
-            "%s: its detections are of %s; taken for %s, the only mesh", path, next(iter(others)), alone
-        )
+    if len(others) == len(names) == 1 and not exact:
+        (other,), (alone,) = others, names
+        _LOG.info("%s: its detections are of %s; taken for %s, the only mesh", path, other, alone)
         return dict.fromkeys((entry.where for entry in entries), alone)
     if others and not named:
         raise InputError(
             f"{path}: its detections are of {_some(others)}: no mesh has this name or number "
             f"({', '.join(names)}); pass --mesh for it, named so"
         )
-    if unknown:
-        _LOG.info("%s: no mesh's name ends in a number, so all are tried in %d entries", path, unknown)
+    if untold:
+        _LOG.info("%s: no mesh's name ends in a number, so all are tried in %d entries", path, untold)
     if others:
         counts = _some(f"{count} of {name}" for name, count in others.items())
         _LOG.warning("%s: left out, as no mesh has this name or number: %s", path, counts)
     return named
+
+
+def _numbers(names: Collection[str]) -> dict[int, list[str]]:
+    """The objects by the number that ends their names."""
+    numbers: dict[int, list[str]] = {}
+    for name in names:
+        if found := re.search(r"(\d+)$", name):
+            numbers.setdefault(int(found[1]), []).append(name)
+    return numbers
+
+
+def _only(numbers: dict[int, list[str]], entry: Entry) -> str:
+    name, *others = numbers[entry.obj_id]
+    if others:
+        raise InputError(
+            f"{entry.where} is of object {entry.obj_id}, which {name} and {others[0]} could be: rename a mesh"
+        )
+    return name
 
 
 def _object(entry: Entry) -> str:

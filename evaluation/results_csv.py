@@ -11,9 +11,9 @@ import numpy as np
 
 from datasets.bop_scenes import is_rotation
 from utils.errors import InputError
+from utils.files import LARGEST_ID
 
 HEADER = "scene_id,im_id,obj_id,score,R,t,time"
-MAX_ID = 2**62
 MAX_TIME_DIFFERENCE = 1e-3  # s, between the lines of one image
 
 
@@ -101,7 +101,7 @@ def _number(kind: type, name: str, text: str) -> float:
     except ValueError:
         expected = "an integer" if kind is int else "a number"
         raise ValueError(f"{name} is '{text.strip()[:40]}' instead of {expected}") from None
-    if kind is int and abs(value) > MAX_ID:
+    if kind is int and abs(value) > LARGEST_ID:
         raise ValueError(f"{name} is {text.strip()[:40]}, which is too large")
     return value
 

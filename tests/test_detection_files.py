@@ -100,6 +100,16 @@ def test_detections_of_other_objects_are_counted(tmp_path, caplog):
             places_of(tmp_path, others, names=names)
 
 
+def test_a_number_that_two_meshes_end_in_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"0 is of object 2, which a/obj_2 and b/obj_2 could be: rename"):
+        places_of(tmp_path, [ENTRY], names=["a/obj_2", "b/obj_2"])
+
+
+def test_times_in_nanoseconds_serve_as_ids(tmp_path):
+    entry = ENTRY | {"image_id": 1403636579763555584}
+    assert places_of(tmp_path, [entry], ["1403636579763555584.png"])["1403636579763555584.png"]
+
+
 def test_meshes_without_numbers_are_all_tried(tmp_path, caplog):
     caplog.set_level("INFO")
     assert places_of(tmp_path, [ENTRY], names=["mug", "cup"]) == {"000017.jpg": [None]}

@@ -24,8 +24,8 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]*)?")  # the names that `
 _SAFETENSORS = re.compile(r"\.tmp[0-9A-Za-z]{6}")  # what that library writes before it takes the given name
 _NEARLY_NOTHING = 1 << 16  # bytes free on a disk that a writer has just filled
 _GAP = re.compile(r"[\s,]*")
-_DIGITS = re.compile(r"\s*[0-9]{1,16}\s*")
-LARGEST_ID = 2**53  # up to which all programs agree on whole numbers in JSON
+_DIGITS = re.compile(r"\s*[0-9]{1,19}\s*")
+LARGEST_ID = 2**62  # times in nanoseconds serve as ids
 
 
 def read_json(path: Path | str, *, remedy: str = "download or create it again") -> Any:
@@ -94,7 +94,7 @@ def integer(value: Any, where: str) -> int:
     number = value
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         number = int(value)
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:  # beyond, it is rounded
         number = int(value)
     if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= LARGEST_ID:
         raise InputError(f"{where} must be an integer from 0 on, not {reprlib.repr(value)}: correct the file")
