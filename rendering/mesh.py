@@ -17,7 +17,7 @@ from scipy.spatial.distance import cdist
 
 from rendering.mesh_formats import gltf, mtl, obj, off, ply, stl
 from rendering.mesh_formats.files_beside import FilesBeside
-from rendering.mesh_formats.part import GREY, Part, check_faces
+from rendering.mesh_formats.part import GREY, Part, check_faces, without_strays
 from rendering.mesh_formats.text import shown
 from utils.errors import MALFORMED, InputError
 from utils.units import NAMES, UNITS
@@ -29,6 +29,7 @@ DAMAGE = (*MALFORMED, OSError, struct.error)
 MIN_DIAMETER, MAX_DIAMETER = 1e-3, 10.0  # m; a model outside was read in the wrong unit
 MAX_TEXELS = 1 << 26  # of a mesh's textures together, as they are kept: 8192 x 8192 px
 LARGEST = 1e15  # of coordinates, so that their squares are finite float32; none of a real unit comes near
+MAX_DISTANCE = 1e4  # of a mesh from its origin, in sizes; float32 is exact to 0.0006 of the size there
 LARGEST_UV = 1e6
 
 
@@ -83,7 +84,9 @@ def read_mesh(path: Path | str) -> Mesh:
     if not parts:
         raise InputError(f"{path} has no faces: export the model as a triangle mesh")
     check_faces(sum(len(part.faces) for part in parts), path)
-    return _merge([_checked(part, path) for part in parts])
+    mesh = _merge([without_strays(_checked(part, path)) for part in parts])
+    _check_distance(mesh, path)
+    return mesh
 
 
 def to_metres(mesh: Mesh, unit: str | float, *, where: str) -> Mesh:
@@ -207,6 +210,16 @@ def _checked(part: Part, path: Path) -> Part:
     if part.uv is not None and not (np.abs(part.uv) < LARGEST_UV).all():
         raise InputError(f"{path} has texture coordinates that are NaN or huge: export it again")
     return part
+
+
+def _check_distance(mesh: Mesh, path: Path) -> None:
+    """Refuses a mesh so far from its origin, as a scan in a map's coordinates, that float32 distorts it."""
+    size, distance = np.ptp(mesh.vertices, axis=0).max(), np.abs(mesh.vertices).max()
+    if distance > MAX_DISTANCE * size > 0:
+        raise InputError(
+            f"{path} lies {distance / size:.0f} times its size away from its origin, where single precision "
+            "loses its shape: move it to the origin"
+        )
 
 
 def _merge(parts: list[Part]) -> Mesh:

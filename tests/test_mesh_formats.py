@@ -364,6 +364,40 @@ def test_gltf_textures_that_do_not_repeat(glb):
         assert "does not repeat (wrapS): bake it" in refused(file.write(glb))
 
 
+@pytest.mark.parametrize("last_row", [[1e-9, 0, 0, 1], [0, 0, 0, 0.99999994]])
+def test_gltf_matrices_that_are_rounded(glb, last_row):
+    matrix = np.eye(4)
+    matrix[:3, 3], matrix[3] = (10, 20, 30), last_row
+    file = Glb()
+    file.lists["nodes"][0]["matrix"] = matrix.T.ravel().tolist()
+    np.testing.assert_allclose(read_mesh(file.write(glb)).vertices, BOX + np.array([10, 20, 30]))
+
+
+def test_gltf_padding_and_line_breaks_of_exporters(glb):
+    """Zero bytes behind the JSON text, and base64 in lines of 76 signs."""
+    file = Glb()
+    file.paint()
+    file.lists["images"] = [{"uri": "data:image/png;base64," + base64.encodebytes(picture()).decode()}]
+    for k in range(4):  # one of these lengths needs each padding
+        file.lists["asset"]["generator"] = "x" * k
+        content = bytearray(file.write(glb).read_bytes())
+        end = 20 + struct.unpack_from("<I", content, 12)[0]
+        text = bytes(content[20:end]).rstrip(b" ")
+        content[20:end] = text.ljust(end - 20, b"\0")
+        glb.write_bytes(content)
+        assert (read_mesh(glb).texture == [200, 100, 50]).all()
+
+
+def test_gltf_light_of_a_material_is_told(glb, caplog):
+    file = Glb()
+    file.paint()
+    read_mesh(file.write(glb))
+    assert not caplog.text
+    file.lists["materials"][0]["emissiveFactor"] = [1, 1, 1]
+    read_mesh(file.write(glb))
+    assert "has materials that shine by themselves: that light is not shown" in caplog.text
+
+
 def obj_lines(vertices: np.ndarray = BOX, faces: list[str] | None = None) -> str:
     faces = faces or [" ".join(str(k + 1) for k in side) for side in SIDES]
     lines = [f"v {' '.join(f'{value:g}' for value in row)}" for row in vertices]
@@ -498,6 +532,46 @@ def test_obj_concave_polygons_keep_their_area(tmp_path):
             assert (normals @ normals.sum(axis=0) > 0).all()
 
 
+def test_obj_polygons_with_holes_bridged_by_an_edge(tmp_path):
+    corners = [(0, 0), (10, 0), (10, 10), (0, 10), (0, 0), (3, 3), (3, 7), (7, 7), (7, 3), (3, 3)]
+    path = tmp_path / "hole.obj"
+    for start in range(len(corners)):
+        x, y = np.roll(corners, start, axis=0).T.astype(float)
+        path.write_text(obj_lines(np.stack([x, y, 0 * x], axis=1), ["1 2 3 4 5 6 7 8 9 10"]))
+        mesh = read_mesh(path)
+        a, b, c = mesh.vertices[mesh.faces].transpose(1, 0, 2)
+        area = np.cross(b - a, c - a)[:, 2] / 2
+        assert area.min() >= 0 and area.sum() == pytest.approx(100 - 16)
+
+
+def test_obj_round_polygons_of_very_many_corners(tmp_path):
+    """Their corners are rounded, so some turn the other way."""
+    angles = np.arange(20_000) / 10_000 * np.pi
+    path = tmp_path / "round.obj"
+    rows = [f"v {np.cos(angle):.6f} {np.sin(angle):.6f} 0" for angle in angles]
+    path.write_text("\n".join(rows) + f"\nf {' '.join(map(str, range(1, 20_001)))}\n")
+    mesh = read_mesh(path)
+    a, b, c = mesh.vertices[mesh.faces].transpose(1, 0, 2)
+    assert np.abs(np.cross(b - a, c - a)[:, 2]).sum() / 2 == pytest.approx(np.pi, rel=1e-5)
+
+
+def test_obj_of_an_old_mac(tmp_path):
+    path = textured_obj(tmp_path, head="# made by hand\nmtllib a.mtl\n")
+    for file in (path, tmp_path / "a.mtl"):
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r"))
+    assert corner_uv(read_mesh(path)) == BOX_UV
+    assert {file.name for file in meshes.files_named(path)} == {"a.mtl", "t.png"}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_obj_comments_that_end_in_a_backslash_hide_no_line(tmp_path, end):
+    path = tmp_path / "box.obj"
+    text = "# D:\\parts\\\\\n# E:\\\n" + obj_lines(faces=["1 2 3", "4 \\\n5 7"])
+    path.write_bytes(text.replace("\n", end).encode())
+    mesh = read_mesh(path)
+    np.testing.assert_array_equal(mesh.vertices[mesh.faces], BOX[[[0, 1, 2], [3, 4, 6]]])
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -555,6 +629,91 @@ def test_ply_vertex_colours(tmp_path, columns, properties):
     path.write_text(ply_text(columns, properties, TRIANGLES))
     mesh = read_mesh(path)
     assert mesh.texture is None and colours_at(mesh) == BOX_COLOURS
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "factor"),
+    [
+        ("uchar", "u1", 1),
+        ("ushort", "<u2", 257),
+        ("int", "<i4", 1),
+        ("uint16", "<u2", 1),
+        ("int", "<i4", 257),
+    ],
+)
+@pytest.mark.parametrize("darkest", [False, True])
+def test_ply_colours_of_every_type_of_whole_numbers(tmp_path, kind, code, factor, darkest):
+    """In text and in binary; tools write colours up to 255 in wider types too."""
+    colors = np.arange(24).reshape(8, 3) * 10
+    if darkest and factor == 1:
+        colors = colors > 0  # ones, which are no fractions here
+    names = [f"{kind} {name}" for name in ("red", "green", "blue")]
+    path = tmp_path / "box.ply"
+    text = ply_text(np.hstack([BOX, colors * factor]), names, TRIANGLES)
+    rows = np.zeros(8, np.dtype([("point", "<f4", 3), ("color", code, 3)]))
+    rows["point"], rows["color"] = BOX, colors * factor
+    head = text[: text.index("end_header")].replace("ascii", "binary_little_endian") + "end_header\n"
+    faces = b"".join(struct.pack("<B3i", 3, *face) for face in FACES)
+    for content in (text.encode(), head.encode() + rows.tobytes() + faces):
+        path.write_bytes(content)
+        np.testing.assert_array_equal(read_mesh(path).colors, colors)
+
+
+def test_ply_colours_of_faces_without_the_texture(tmp_path, caplog):
+    (tmp_path / "t.png").write_bytes(picture())
+    head, face = "comment TextureFile t.png", "property int texnumber"
+    faces = [f"{row} {-(k >= 6)}" for k, row in enumerate(TRIANGLES)]
+    path = tmp_path / "box.ply"
+    path.write_text(ply_text(np.hstack([BOX, UV, COLOURS]), ["float s", "float t", *RGB], faces, head, face))
+    mesh = read_mesh(path)
+    bare = mesh.faces[mesh.uv[mesh.faces[:, 0], 2] < 0]
+    assert len(bare) == 6
+    for vertex in np.unique(bare):
+        assert tuple(mesh.colors[vertex].tolist()) == BOX_COLOURS[tuple(mesh.vertices[vertex].tolist())]
+    assert "its colours only where it has none" in caplog.text
+    face = "\n".join([face, *(f"property {kind}" for kind in RGB)])
+    faces = [f"{row} {k} 0 200" for k, row in enumerate(faces)]
+    path.write_text(ply_text(np.hstack([BOX, UV]), ["float s", "float t"], faces, head, face))
+    mesh = read_mesh(path)
+    bare = mesh.faces[mesh.uv[mesh.faces[:, 0], 2] < 0]
+    np.testing.assert_array_equal(
+        np.sort(mesh.colors[bare[:, 0]], axis=0), [[k, 0, 200] for k in range(6, 12)]
+    )
+
+
+def test_ply_textures_in_elements_of_their_own_are_refused(tmp_path):
+    """As RealityCapture writes them."""
+    path = tmp_path / "box.ply"
+    more = "element multi_texture_vertex 1\nproperty uchar tx\nproperty float u\nproperty float v\n"
+    more += "element multi_texture_face 1\nproperty uchar tx\nproperty uint tn\n"
+    more += "property list uchar uint texture_vertex_indices\nend_header"
+    text = ply_text(BOX, [], TRIANGLES, "comment TextureFile t.png").replace("end_header", more)
+    path.write_text(text + "0 0.5 0.5\n0 0 3 0 0 0\n")
+    assert "(multi_texture_face), which is not read: export it as OBJ or GLB" in refused(path)
+
+
+@pytest.mark.parametrize("suffix", ["ply", "off"])
+def test_vertices_of_no_face_do_not_count_for_the_size(tmp_path, suffix):
+    points = np.vstack([[5000, 0, 0], BOX])
+    rows = [f"3 {a} {b} {c}" for a, b, c in FACES + 1]
+    path = tmp_path / f"box.{suffix}"
+    path.write_text(ply_text(points, [], rows) if suffix == "ply" else off_text("OFF\n", points, rows))
+    mesh = read_mesh(path)
+    np.testing.assert_array_equal(mesh.vertices, BOX)
+    np.testing.assert_array_equal(mesh.faces, FACES)
+    if suffix == "ply":  # the pose errors are defined on all
+        np.testing.assert_array_equal(read_triangles(path)[0], points)
+
+
+def test_a_mesh_too_far_from_its_origin_for_single_precision_is_refused(tmp_path):
+    """Such as a scan in the coordinates of a map."""
+    path = tmp_path / "scan.obj"
+    for distance, told in ((1e5, False), (5_412_312, True)):
+        path.write_text("".join(f"v {x} {y + distance} {z}\n" for x, y, z in BOX) + "f 1 2 3\nf 5 6 7\n")
+        if told:
+            assert "times its size away from its origin" in refused(path)
+        else:
+            np.testing.assert_allclose(size(read_mesh(path)), SIZE, atol=0.02)
 
 
 def test_ply_face_colours_and_normals(tmp_path):
@@ -642,6 +801,7 @@ def test_ply_strips(tmp_path):
         (ply_text(BOX, [], TRIANGLES) + "3 0 1 2\n", "21 rows instead of 20"),
         (ply_text(BOX, [], [*TRIANGLES[:-1], "3 0 1"]), ""),
         (ply_text(BOX, [], [*TRIANGLES[:-1], "4 0 1 2"]), ""),
+        (ply_text(BOX, [], [*TRIANGLES[:-1], "3 0 1 2.5"]), "not whole"),
         (ply_text(BOX, [], TRIANGLES, head="elephant vertex"), "its header has a line 'elephant vertex'"),
     ],
 )
@@ -680,6 +840,12 @@ def test_stl_colours(tmp_path):
     path.write_bytes(stl_bytes([31 | 10 << 5, 0x8000] * 6, b"COLOR=\x01\x02\x03\xff"))  # Magics
     mesh = read_mesh(path)
     np.testing.assert_array_equal(mesh.colors[mesh.faces[:, 0]], [[255, 82, 0], [1, 2, 3]] * 6)
+
+
+def test_stl_of_autodesk_names_the_colour_of_the_whole_alone(tmp_path):
+    path = tmp_path / "box.stl"
+    path.write_bytes(stl_bytes(0, b"STLB ATF 12.6.0.36 COLOR=\xa0\x80\x60\xff"))
+    assert (read_mesh(path).colors == [0xA0, 0x80, 0x60]).all()
 
 
 def test_stl_as_text(tmp_path):
@@ -748,6 +914,7 @@ def test_off_face_colours(tmp_path):
         (off_text("4OFF\n", BOX), "save it as ASCII OFF or PLY"),
         (off_text("OFF\n", BOX, ["4 0 1 2"]), "fewer corners than it says"),
         (off_text("OFF\n", BOX, ["3 0 1 8"]), "does not exist"),
+        (off_text("OFF\n", BOX, ["3 0 1 2.5"]), "not whole"),
     ],
 )
 def test_off_that_makes_no_sense_is_refused(tmp_path, text, reason):

@@ -33,6 +33,8 @@ def read(path: Path) -> list[Part]:
     """The triangles of the default scene, one part for each primitive, in its frame."""
     document = Document(path)
     _check_extensions(document)
+    if any(any(material.get("emissiveFactor", ())) for material in document.lists.get("materials", [])):
+        LOG.warning("%s has materials that shine by themselves: that light is not shown", path)
     textures = Textures(path)
     shown, parts = 0, []
     for mesh, placed in _placed_meshes(document).items():
@@ -114,9 +116,9 @@ def _local_transforms(nodes: list[dict]) -> np.ndarray:
     for index, node in enumerate(nodes):
         if "matrix" in node:
             matrix = np.array(node["matrix"], float).reshape(4, 4).T
-            if not np.isfinite(matrix).all() or (matrix[3] != (0, 0, 0, 1)).any():
+            if not np.isfinite(matrix).all() or np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-5:
                 raise ValueError("a node's matrix is no motion")
-            found[index] = matrix
+            found[index, :3] = matrix[:3]  # the rest of the last row is rounding
     return found
 
 

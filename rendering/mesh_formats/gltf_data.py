@@ -79,7 +79,7 @@ class Document:
         """What a URI names: data within it, or a file beside the mesh."""
         data = _DATA.match(uri)
         if data:
-            return base64.b64decode(uri[data.end() :], validate=True)
+            return base64.b64decode("".join(uri[data.end() :].split()), validate=True)
         return self._beside.require(unquote_to_bytes(uri)).read_bytes()
 
     def _buffer(self, index: int) -> bytes:
@@ -166,4 +166,4 @@ def _chunks(content: bytes) -> tuple[bytes, bytes]:
             raise ValueError("a chunk is cut short")
         found.setdefault(kind, content[position : position + size])
         position += size
-    return found[b"JSON"], found.get(b"BIN\0", b"")
+    return found[b"JSON"].rstrip(b"\0"), found.get(b"BIN\0", b"")

@@ -24,7 +24,8 @@ _IGNORED = (
     *(b"maplib", b"shadow_obj", b"trace_obj", b"end", b"#"),
 )
 _FREE_FORM = (b"curv", b"curv2", b"surf", b"cstype", b"deg", b"parm")
-_LIBRARY = re.compile(rb"^[ \t]*mtllib[ \t]+(.+?)[ \t]*\r?$", re.MULTILINE)
+_LIBRARY = re.compile(rb"(?:^|[\r\n])[ \t]*mtllib[ \t]+([^\r\n]+)")
+_COMMENT_END = re.compile(rb"((?:^|[\r\n])[ \t]*#[^\r\n]*\\)(?=[\r\n])")  # behind a folder's name, say
 
 
 @dataclass
@@ -78,7 +79,7 @@ def read(path: Path) -> list[Part]:
 
 def names(content: bytes) -> list[bytes]:
     """The libraries of materials that a file names."""
-    lines = [line.strip(b"\"'") for line in _LIBRARY.findall(plain(content))]
+    lines = [line.strip().strip(b"\"'") for line in _LIBRARY.findall(plain(content))]
     return [name for line in lines for name in (line, *line.split())]
 
 
@@ -129,6 +130,7 @@ def _statements(content: bytes, path: Path) -> _Statements:
     said, material = _Statements(), -1
     tables = {b"v": said.vertices, b"vt": said.uv, b"vn": said.normals}
     numbers_of = {}  # of materials by name
+    content = _COMMENT_END.sub(rb"\1 ", content)  # comments do not go on in the next line
     for number, line in enumerate(content.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ").splitlines(), 1):
         keyword, rest = (*line.split(None, 1), b"", b"")[:2]
         if keyword in tables:

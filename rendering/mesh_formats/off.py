@@ -8,7 +8,7 @@ import numpy as np
 
 from rendering.mesh_formats.part import GREY, Part, as_bytes
 from rendering.mesh_formats.polygons import triangulate
-from rendering.mesh_formats.text import integers, numbers, plain
+from rendering.mesh_formats.text import integers, numbers, plain, whole_numbers
 from utils.errors import InputError
 
 LOG = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ def _part(vertex_lines: list[bytes], face_lines: list[bytes], header: re.Match, 
     corners = np.concatenate([row[1 : size + 1] for row, size in zip(rows, sizes, strict=True)] or [[]])
     if len(corners) != sizes.sum():
         raise ValueError("a face has fewer corners than it says")
-    corners = corners.astype(np.int64)
+    corners = whole_numbers(corners)
     triangles, owner = triangulate(vertices, corners, sizes)
     behind = [row[size + 1 :] for row, size in zip(rows, sizes, strict=True)]
     of_faces = None if coloured else _face_colors(behind, path)

@@ -69,6 +69,17 @@ def check_faces(count: int, path: Path) -> None:
         raise InputError(f"{path} has {count / 1e6:.0f} million faces: simplify the model")
 
 
+def without_strays(part: Part) -> Part:
+    """The part without the vertices of no face, which would count for its size."""
+    used = np.zeros(len(part.vertices), bool)
+    used[part.faces] = True
+    if used.all():
+        return part
+    columns = {name: getattr(part, name) for name in ("vertices", "normals", "colors", "uv")}
+    kept = {name: values[used] for name, values in columns.items() if values is not None}
+    return replace(part, faces=(np.cumsum(used) - 1)[part.faces], **kept)
+
+
 def unique_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The different rows (U, C) of an integer table (N, C), and the index (N,) of each row among them."""
     key = np.zeros(len(rows), np.int64)

@@ -11,7 +11,7 @@ import numpy as np
 from rendering.mesh_formats.files_beside import FilesBeside
 from rendering.mesh_formats.part import Part, as_bytes
 from rendering.mesh_formats.polygons import triangulate
-from rendering.mesh_formats.text import numbers, plain
+from rendering.mesh_formats.text import numbers, plain, whole_numbers
 from rendering.mesh_formats.textures import Textures
 from utils.errors import InputError
 
@@ -65,9 +65,12 @@ def read(path: Path) -> list[Part]:
     uv = _wedge_uv(faces) if "texcoord" in faces else _vertex_uv(columns)
     textures = names(content)
     if uv is not None and textures:
-        if colors is not None and (colors < 255).any():
-            LOG.warning("%s: its texture is shown, its vertex colours are not", path)
         return _textured(path, textures, surface, uv, tables)
+    if textures and "multi_texture_face" in tables:
+        raise InputError(
+            f"{path} keeps its texture coordinates in an element of their own (multi_texture_face), which is "
+            "not read: export it as OBJ or GLB"
+        )
     if textures:
         LOG.warning("%s names a texture, but has no texture coordinates: it is not shown", path)
     of_faces = _colors(faces) if colors is None else None
@@ -110,7 +113,7 @@ def _surface(tables: Mapping[str, _Columns]) -> _Surface:
         raise ValueError("it has no vertices with x, y and z")
     lists = _indices(tables.get("face", {}))
     if lists is not None:
-        corners = lists.values.astype(np.int64)
+        corners = whole_numbers(lists.values)
         return _Surface(vertices, corners, *triangulate(vertices, corners, lists.sizes))
     strips = _indices(tables.get("tristrips", {}))
     corners, triangles = (np.empty(0, int), np.empty((0, 3), int)) if strips is None else _strips(strips)
@@ -124,6 +127,10 @@ def _textured(
 ) -> list[Part]:
     """A part for each texture that a face shows; uv (N, 2) is of the vertices or, by wedges, of corners."""
     faces, normals = tables["face"], _normals(tables["vertex"])
+    colors = _colors(tables["vertex"])
+    of_faces = _colors(faces) if colors is None else None
+    if any(values is not None and (values < 255).any() for values in (colors, of_faces)):
+        LOG.warning("%s: its texture is shown, its colours only where it has none", path)
     beside, decoded = FilesBeside(path), Textures(path)
     files = [beside.require(name) for name in textures]
     shows = faces.get("texnumber")
@@ -137,10 +144,14 @@ def _textured(
     for number in np.unique(shown_by):
         own = surface.triangles[shown_by == number]
         vertex = surface.corners[own]
-        columns, look = [vertex], {}
+        columns = [vertex]
         if number >= 0:
             columns.append(own if "texcoord" in faces else vertex)
             look = {"uv": uv, "texture": decoded.decode(files[number].read_bytes(), files[number].name)}
+        elif of_faces is None:
+            look = {"colors": colors}
+        else:
+            look = {"face_colors": of_faces[surface.faces[shown_by == number]]}
         if normals is not None:
             columns.append(vertex)
         corners = np.stack(columns, axis=-1)
@@ -158,7 +169,7 @@ def _normals(columns: _Columns) -> np.ndarray | None:
 
 def _strips(lists: _Lists) -> tuple[np.ndarray, np.ndarray]:
     """Vertices of corners (N,) and triangles (F, 3) of strips, which -1 ends."""
-    corners = lists.values.astype(np.int64)
+    corners = whole_numbers(lists.values)
     ends = np.zeros(len(corners) + 1, bool)
     ends[np.cumsum(lists.sizes)] = True
     strip = np.cumsum((corners < 0) | ends[:-1])  # a number for each strip; -1 belongs to the one it begins
@@ -180,7 +191,10 @@ def _stacked(columns: _Columns, keys: tuple[str, ...]) -> np.ndarray | None:
 
 
 def _colors(columns: _Columns) -> np.ndarray | None:
-    """(N, 3) uint8, of whole numbers of any width or of floats in [0, 1]."""
+    """(N, 3) uint8, of whole numbers of any width or of floats in [0, 1] or [0, 255].
+
+    Tools that keep every number in 16 or 32 bits do so with colours up to 255 too.
+    """
     for keys in _COLOURS:
         if not all(isinstance(columns.get(key), np.ndarray) for key in keys):
             continue
@@ -188,7 +202,8 @@ def _colors(columns: _Columns) -> np.ndarray | None:
         if raw.dtype.kind == "f":
             scale = 1.0 if np.nan_to_num(raw).max(initial=0) <= 1 else 255.0
         else:
-            scale = float(np.iinfo(raw.dtype).max)
+            widest = next(limit for limit in (255, 65535, 2**32 - 1) if raw.max(initial=0) <= limit)
+            scale = float(min(widest, np.iinfo(raw.dtype).max))
         return as_bytes(np.nan_to_num(raw) / scale)
     return None
 
@@ -277,7 +292,7 @@ def _ascii_columns(lines: list[bytes], element: _Element) -> _Columns:
         if len(values) != width * len(lines):
             raise ValueError(f"the rows of '{element.name}' do not have {width} numbers each")
         table = values.reshape(len(lines), width)
-        return {p.name: table[:, k] for k, p in enumerate(element.properties)}
+        return {p.name: _as_declared(table[:, k], p) for k, p in enumerate(element.properties)}
     uniform = _uniform(values, element)
     return _row_by_row(values, element) if uniform is None else uniform
 
@@ -298,7 +313,7 @@ def _uniform(values: np.ndarray, element: _Element) -> _Columns | None:
     for p in element.properties:
         size = sizes.get(p.name)
         if size is None:
-            columns[p.name] = table[:, column]
+            columns[p.name] = _as_declared(table[:, column], p)
         elif (table[:, column] != size).any():
             return None
         else:
@@ -328,8 +343,18 @@ def _row_by_row(values: np.ndarray, element: _Element) -> _Columns:
     for p in element.properties:
         own = np.array(sizes[p.name])
         found = values[_spans(np.array(places[p.name]), own)]
-        columns[p.name] = found if p.count_type is None else _Lists(own, found)
+        columns[p.name] = _as_declared(found, p) if p.count_type is None else _Lists(own, found)
     return columns
+
+
+def _as_declared(values: np.ndarray, declared: _Property) -> np.ndarray:
+    """Numbers (N,) float64 of a text, in the whole type that the header says if all fit it."""
+    kind = np.dtype(declared.type)
+    if kind.kind == "f":
+        return values  # as spelt, so not rounded to single precision
+    limits = np.iinfo(kind)
+    fits = (values == np.trunc(values)) & (values >= limits.min) & (values <= limits.max)
+    return values.astype(kind) if fits.all() else values
 
 
 def _size(value: float) -> int:

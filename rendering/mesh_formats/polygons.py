@@ -2,6 +2,7 @@
 
 import numpy as np
 
+FLAT = 1e-9  # of a polygon's area; what turns less is rounding
 MAX_CONCAVE = 1000  # corners; the time to cut them off grows with the square
 
 
@@ -43,7 +44,7 @@ def _turned(points: np.ndarray, owner: np.ndarray, sizes: np.ndarray) -> np.ndar
     if (sizes == 3).all():
         return np.zeros(len(owner), bool)
     whole = np.stack([np.bincount(owner, axis, len(sizes)) for axis in normals.T], axis=1)
-    return (normals * whole[owner]).sum(axis=1) < 0
+    return (normals * whole[owner]).sum(axis=1) < -FLAT * np.square(whole[owner]).sum(axis=1)
 
 
 def _cut(points: np.ndarray) -> np.ndarray:
@@ -84,7 +85,9 @@ def _is_ear(points: np.ndarray, ear: list[int], left: list[int]) -> bool:
     a, b, c = points[ear]
     if _side(a, b, c) <= 0:
         return False
-    others = points[[k for k in left if k not in ear]]
+    others = points[left]
+    apart = (others[:, None] != points[ear]).any(axis=2).all(axis=1)  # a bridge to a hole has corners twice
+    others = others[apart]
     inside = (_side(a, b, others) >= 0) & (_side(b, c, others) >= 0) & (_side(c, a, others) >= 0)
     return not inside.any()
 

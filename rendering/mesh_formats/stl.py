@@ -83,6 +83,8 @@ def _colors(attributes: np.ndarray, header: bytes) -> np.ndarray | None:
     """
     whole = header.find(b"COLOR=")
     own = (attributes & _COLOURED > 0) == (whole < 0)
+    if whole >= 0 and not attributes.any():
+        own[:] = False  # Autodesk's tools name the whole's colour, and leave the facets' bits at zero
     default = (
         np.frombuffer(header[whole + 6 : whole + 9], np.uint8) if whole >= 0 else np.full(3, GREY, np.uint8)
     )

@@ -27,7 +27,11 @@ def numbers(text: bytes) -> np.ndarray:
 
 def integers(text: bytes) -> np.ndarray:
     """As `numbers`, whole ones (N,) int64."""
-    values = numbers(text)
+    return whole_numbers(numbers(text))
+
+
+def whole_numbers(values: np.ndarray) -> np.ndarray:
+    """The values (N,) as int64; a `ValueError` where one has a fraction or is too large."""
     if not (np.abs(values) < 2**53).all() or (values != np.trunc(values)).any():
         raise ValueError("a number is not whole")
     return values.astype(np.int64)
