@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -542,6 +543,27 @@ def test_obj_polygons_with_holes_bridged_by_an_edge(tmp_path):
         a, b, c = mesh.vertices[mesh.faces].transpose(1, 0, 2)
         area = np.cross(b - a, c - a)[:, 2] / 2
         assert area.min() >= 0 and area.sum() == pytest.approx(100 - 16)
+
+
+def test_obj_polygons_with_corners_twice_in_a_row(tmp_path):
+    corners = np.repeat([(0, 0), (3, 0), (3, 1), (1, 1), (1, 3), (0, 3)], 2, axis=0)
+    path = tmp_path / "shape.obj"
+    for start in range(len(corners)):
+        x, y = np.roll(corners, start, axis=0).T.astype(float)
+        path.write_text(obj_lines(np.stack([y, 0 * x, x], axis=1), [" ".join(map(str, range(1, 13)))]))
+        mesh = read_mesh(path)
+        a, b, c = mesh.vertices[mesh.faces].transpose(1, 0, 2)
+        area = np.cross(b - a, c - a)[:, 1] / 2
+        assert area.min() >= 0 and area.sum() == pytest.approx(5)
+
+
+def test_obj_polygons_that_cross_themselves_do_not_take_long(tmp_path):
+    corners = np.random.default_rng(0).random((900, 3))
+    path = tmp_path / "tangle.obj"
+    path.write_text(obj_lines(corners, [" ".join(map(str, range(1, 901)))]))
+    begin = time.process_time()
+    assert len(read_mesh(path).faces) == 898
+    assert time.process_time() - begin < 10
 
 
 def test_obj_round_polygons_of_very_many_corners(tmp_path):

@@ -1,5 +1,7 @@
 """Cuts the polygons of a mesh file into triangles."""
 
+import itertools
+
 import numpy as np
 
 FLAT = 1e-9  # of a polygon's area; what turns less is rounding
@@ -57,42 +59,45 @@ def _cut(points: np.ndarray) -> np.ndarray:
 
 
 def _flat(points: np.ndarray) -> np.ndarray:
-    """A polygon's corners (N, 3) in its plane (N, 2), counter-clockwise."""
-    middle = points - points.mean(axis=0)
-    normal = np.cross(middle, np.roll(middle, -1, axis=0)).sum(axis=0)
-    across = np.eye(3)[np.abs(normal).argmin()]
-    x = np.cross(across, normal)
-    x, y = x / max(np.linalg.norm(x), 1e-300), np.cross(normal, x)
-    return np.stack([middle @ x, middle @ (y / max(np.linalg.norm(y), 1e-300))], axis=1)
+    """A polygon's corners (N, 3) seen along the axis that it faces most (N, 2), counter-clockwise."""
+    middle = points - points[0]
+    normal = np.cross(middle[:-1], middle[1:]).sum(axis=0)
+    axis = np.abs(normal).argmax()
+    across = [(axis + 1) % 3, (axis + 2) % 3]
+    return middle[:, across if normal[axis] > 0 else across[::-1]]
 
 
 def _ears(points: np.ndarray) -> np.ndarray:
     """Triangles (N - 2, 3) of a simple polygon (N, 2), counter-clockwise, by cutting off its ears."""
-    left, triangles = list(range(len(points))), []
+    places = [complex(x, y) for x, y in points.tolist()]  # plain numbers: most polygons have few corners
+    left, triangles, start = list(range(len(points))), [], 0
     while len(left) > 3:
-        for i in range(len(left)):
+        for i in [*range(start, len(left)), *range(start)]:  # on from the last one
             ear = [left[i - 1], left[i], left[(i + 1) % len(left)]]
-            if _is_ear(points, ear, left):
+            if _is_ear(places, ear, left):
                 break
-        else:  # it crosses itself
-            ear, i = [left[-1], left[0], left[1]], 0
+        else:  # it crosses itself, so that no way is right
+            return np.array(triangles + [[left[0], b, c] for b, c in itertools.pairwise(left[1:])])
         triangles.append(ear)
         del left[i]
+        start = i
     return np.array([*triangles, left])
 
 
-def _is_ear(points: np.ndarray, ear: list[int], left: list[int]) -> bool:
-    a, b, c = points[ear]
+def _is_ear(places: list[complex], ear: list[int], left: list[int]) -> bool:
+    """Whether a triangle of neighbours lies inside the polygon of the corners that are left."""
+    a, b, c = corners = [places[k] for k in ear]
+    if b in (a, c):
+        return True  # a corner that is there twice
     if _side(a, b, c) <= 0:
         return False
-    others = points[left]
-    apart = (others[:, None] != points[ear]).any(axis=2).all(axis=1)  # a bridge to a hole has corners twice
-    others = others[apart]
-    inside = (_side(a, b, others) >= 0) & (_side(b, c, others) >= 0) & (_side(c, a, others) >= 0)
-    return not inside.any()
+    return not any(
+        _side(a, b, other) >= 0 and _side(b, c, other) >= 0 and _side(c, a, other) >= 0
+        for other in (places[k] for k in left)
+        if other not in corners  # a bridge to a hole has corners twice
+    )
 
 
-def _side(start: np.ndarray, end: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Positive where points (..., 2) lie left of a line."""
-    along, to = end - start, points - start
-    return along[0] * to[..., 1] - along[1] * to[..., 0]
+def _side(start: complex, end: complex, point: complex) -> float:
+    """Positive where a point lies left of a line."""
+    return ((end - start).conjugate() * (point - start)).imag
