@@ -4,6 +4,7 @@ The renderer draws them, and the evaluation takes its vertices and diameters fro
 """
 
 import itertools
+import logging
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from rendering.mesh_formats.text import shown
 from utils.errors import MALFORMED, InputError
 from utils.units import NAMES, UNITS
 
+LOG = logging.getLogger(__name__)
 READERS = {".ply": ply, ".obj": obj, ".glb": gltf, ".gltf": gltf, ".stl": stl, ".off": off}
 SUFFIXES = tuple(READERS)
 # What the readers run into where a file's bytes make no sense.
@@ -84,7 +86,7 @@ def read_mesh(path: Path | str) -> Mesh:
     if not parts:
         raise InputError(f"{path} has no faces: export the model as a triangle mesh")
     check_faces(sum(len(part.faces) for part in parts), path)
-    mesh = _merge([without_strays(_checked(part, path)) for part in parts])
+    mesh = _merge([without_strays(_checked(part, path)) for part in parts], path)
     _check_distance(mesh, path)
     return mesh
 
@@ -222,14 +224,14 @@ def _check_distance(mesh: Mesh, path: Path) -> None:
         )
 
 
-def _merge(parts: list[Part]) -> Mesh:
+def _merge(parts: list[Part], path: Path) -> Mesh:
     """One mesh of several parts, their textures stacked as layers."""
     textured = [part for part in parts if part.texture is not None]
     look = {}
     if textured:
         layers = {id(part.texture): part.texture for part in textured}
         look["uv"] = np.concatenate(_layered_uv(parts, list(layers)))
-        look["texture"] = _stack_layers(list(layers.values()))
+        look["texture"] = _stack_layers(list(layers.values()), path)
     if any(part.colors is not None for part in parts) or 0 < len(textured) < len(parts):
         look["colors"] = np.concatenate([vertex_colors(part) for part in parts])
     vertices, faces = _concatenated(parts)
@@ -280,10 +282,13 @@ def _layered_uv(parts: list[Part], layers: list[int]) -> list[np.ndarray]:
     return layered
 
 
-def _stack_layers(textures: list[np.ndarray]) -> np.ndarray:
+def _stack_layers(textures: list[np.ndarray], path: Path) -> np.ndarray:
     """Textures (L, H, W, 3): brought to the largest one's size, or less where memory would not hold them."""
     limit = int((MAX_TEXELS / len(textures)) ** 0.5)
-    size = tuple(min(max(t.shape[axis] for t in textures), limit) for axis in (1, 0))
+    largest = [max(t.shape[axis] for t in textures) for axis in (1, 0)]
+    size = tuple(min(length, limit) for length in largest)
+    if max(largest) > limit:
+        LOG.warning("%s: its %d textures are kept at %d x %d px at most", path, len(textures), limit, limit)
     return np.stack([cv2.resize(t, size, interpolation=cv2.INTER_AREA) for t in textures])
 
 

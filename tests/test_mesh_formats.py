@@ -945,6 +945,16 @@ def test_off_that_makes_no_sense_is_refused(tmp_path, text, reason):
     assert reason in refused(path)
 
 
+def test_textures_that_are_shrunk_to_fit_are_told(tmp_path, monkeypatch, caplog):
+    path = textured_obj(tmp_path, mtl="newmtl a\nmap_Kd t.png\nnewmtl b\nmap_Kd dot.png\n")
+    Image.new("RGB", (1, 1)).save(tmp_path / "dot.png")
+    path.write_text(path.read_text() + "usemtl b\nf 1/1 2/2 3/3\n")
+    assert read_mesh(path).texture.shape == (2, 8, 8, 3) and not caplog.text
+    monkeypatch.setattr(meshes, "MAX_TEXELS", 50)
+    assert read_mesh(path).texture.shape == (2, 5, 5, 3)
+    assert f"{path}: its 2 textures are kept at 5 x 5 px at most" in caplog.text
+
+
 def test_textures_of_16_bits_are_not_clipped(tmp_path):
     grey = np.linspace(0, 65535, 64).reshape(8, 8).astype(np.uint16)
     Image.fromarray(grey).save(tmp_path / "t16.png")
