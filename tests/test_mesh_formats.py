@@ -661,6 +661,7 @@ def test_ply_vertex_colours(tmp_path, columns, properties):
         ("int", "<i4", 1),
         ("uint16", "<u2", 1),
         ("int", "<i4", 257),
+        ("int64", "<i8", 1),
     ],
 )
 @pytest.mark.parametrize("darkest", [False, True])

@@ -20,6 +20,7 @@ LOG = logging.getLogger(__name__)
 _TYPES = {
     **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"},
     **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"},
+    **{"int64": "i8", "uint64": "u8"},  # not of the format, but written from Python
     **{"float": "f4", "double": "f8", "float32": "f4", "float64": "f8"},
 }
 _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
@@ -202,8 +203,9 @@ def _colors(columns: _Columns) -> np.ndarray | None:
         if raw.dtype.kind == "f":
             scale = 1.0 if np.nan_to_num(raw).max(initial=0) <= 1 else 255.0
         else:
-            widest = next(limit for limit in (255, 65535, 2**32 - 1) if raw.max(initial=0) <= limit)
-            scale = float(min(widest, np.iinfo(raw.dtype).max))
+            largest = int(np.iinfo(raw.dtype).max)
+            white = next(limit for limit in (255, 65535, largest) if raw.max(initial=0) <= limit)
+            scale = float(min(white, largest))
         return as_bytes(np.nan_to_num(raw) / scale)
     return None
 
