@@ -123,9 +123,8 @@ def _download(name: str, **options: Any) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=True, **options)
     except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
         raise InputError(
-            f"option model.pretrained=timm: no weights of {name} can be had ({reason}); connect to the "
+            f"option model.pretrained=timm: no weights of {name} can be had ({error}); connect to the "
             "network, or pass model.pretrained=FILE"
         ) from error
 

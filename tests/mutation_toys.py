@@ -46,7 +46,6 @@ READERS = {
     "sound": toy(refuse("toy.txt is damaged: write it again")),
     "wrong": toy(lambda content: content, checked=True),
     "traceback": toy(lambda content: {}["missing"]),
-    "two lines": toy(refuse("toy.txt is damaged:\nwrite it again")),
     "nameless": toy(refuse("damaged")),
     "cut short": toy(lambda content: content),
     "endless": toy(endless),

@@ -3,11 +3,13 @@
 import errno
 import logging
 import os
+import pickle
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import namedtuple
 
 import numpy as np
@@ -45,6 +47,30 @@ def ending(capsys, error: BaseException, **options) -> tuple[int, str]:
 def test_what_a_user_can_mend_is_one_line(capsys, error, line):
     code, told = ending(capsys, error)
     assert code == 2 and told.startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("message", "line"),
+    [
+        ("a.ply: unexpected\n  end\tof file\r\n", "a.ply: unexpected end of file"),
+        ("my  mug.ply: empty", "my  mug.ply: empty"),  # as the file is called
+        ("a.ply: '\x1b[2J\x00\u202e\udce9' is none", "a.ply: '\ufffd[2J\ufffd\ufffd\ufffd' is none"),
+        ("é \u4e2d\u6587.ply: empty", "é \u4e2d\u6587.ply: empty"),
+    ],
+)
+def test_a_message_is_one_line_that_can_be_read(message, line):
+    assert str(InputError(message)) == line
+
+
+def test_a_long_message_keeps_the_file_and_the_remedy():
+    started = time.process_time()
+    told = str(InputError(f"a.json: {'x ' * 100_000}{' ' * 1_000_000} is no number: correct it"))
+    assert told.startswith("a.json: x x") and told.endswith(" is no number: correct it")
+    assert len(told) < 700 and time.process_time() - started < 1
+
+
+def test_an_error_keeps_its_message_on_the_way_to_another_process():
+    assert str(pickle.loads(pickle.dumps(InputError("a.ply: empty")))) == "a.ply: empty"
 
 
 def test_a_lack_of_memory_is_told_as_torch_does(capsys):

@@ -39,7 +39,6 @@ def test_a_damaged_file_is_read_right_or_refused_in_a_line(reader, watch):
         ("sound", ""),
         ("wrong", "unsound value: not what was written"),
         ("traceback", "KeyError"),
-        ("two lines", "the message is not one line"),
         ("nameless", "the message names no file"),
         ("cut short", "a file cut short is read as a whole one"),
         ("endless", "took over 1 s"),

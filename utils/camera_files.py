@@ -92,8 +92,7 @@ def _read_yaml(text: str, path: Path) -> Any:
     try:
         documents = [content for content in yaml.load_all(text, _Loader) if content is not None]
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{path} is neither JSON nor YAML nor numbers ({reason}): {REMEDY}") from None
+        raise InputError(f"{path} is neither JSON nor YAML nor numbers ({error}): {REMEDY}") from None
     if len(documents) != 1:
         raise InputError(f"{path} holds {len(documents)} cameras: leave the photo's in it")
     return documents[0]

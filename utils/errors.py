@@ -3,6 +3,7 @@
 import errno
 import functools
 import os
+import re
 import signal
 import sys
 import threading
@@ -13,12 +14,22 @@ from utils import interrupts
 
 # What Python raises where data from outside are not as they should be; one tuple for all who convert them.
 MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
+_LONGEST = 600  # characters of a message
 _OUT_OF_MEMORY = ("OutOfMemory", "can't allocate memory", "Insufficient memory")  # of torch and of OpenCV
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class InputError(ValueError):
-    """A file or option that cannot be used; the message is one line that names it and the remedy."""
+    """A file or option that cannot be used; the message names it and the remedy.
+
+    Whatever a file or a library puts into it, the message is one short line of signs that can be seen.
+    """
+
+    def __init__(self, message: str):
+        if len(message) > _LONGEST:
+            message = f"{message[: _LONGEST // 2]} ... {message[-_LONGEST // 2 :]}"
+        line = re.sub(r"\s*[^\S ]\s*", " ", message.strip())
+        super().__init__("".join(sign if sign.isprintable() else "\ufffd" for sign in line))
 
 
 class Terminated(KeyboardInterrupt):

@@ -38,9 +38,9 @@ def whole_numbers(values: np.ndarray) -> np.ndarray:
 
 
 def shown(text: bytes | str) -> str:
-    """A name or a reason as an error shows it: short, on one line, without signs that no one can see."""
+    """A name or a reason as an error shows it, in short."""
     text = text.decode("utf-8", errors="replace") if isinstance(text, bytes) else text
-    return "".join(sign if sign.isprintable() else "\ufffd" for sign in " ".join(text.split())[:120])
+    return text[:120]
 
 
 def spellings(name: bytes) -> list[str]:
