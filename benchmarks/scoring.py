@@ -22,13 +22,13 @@ import numpy as np
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from datasets.objects import ContinuousSymmetry
 from evaluation.errors import mspd, mssd
 from evaluation.eval_models import EvalModel, symmetries
 from evaluation.ground_truth import ImageTruth
 from evaluation.vsd import VsdScorer
 from rendering.mesh import Mesh, make_mesh
 from rendering.renderer import Renderer
+from utils.bop_objects import ContinuousSymmetry
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH, HEIGHT = 640, 480

@@ -19,8 +19,8 @@ import numpy as np
 from data.bop_files import TARGET_VISIBILITY, segmentation, write_json
 from datasets.bop_scenes import Scene, open_scenes
 from datasets.bop_targets import find_targets, read_targets
-from datasets.objects import read_objects
 from utils import layouts
+from utils.bop_objects import read_objects
 from utils.errors import InputError, exits_cleanly
 from utils.files import finite_numbers
 from utils.images import read_pixels

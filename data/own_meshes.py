@@ -8,8 +8,8 @@ import numpy as np
 
 from data.objects import NamedObject
 from data.one_texture import with_one_texture
-from datasets.objects import read_symmetry
 from rendering.mesh import SUFFIXES, diameter, read_mesh, to_metres
+from utils.bop_objects import read_symmetry
 from utils.errors import InputError
 from utils.symmetry import Symmetry
 from utils.units import guess_unit

@@ -15,8 +15,8 @@ from torch.utils.data import Dataset
 from datasets.bop_scenes import open_scenes, tell_cameras
 from datasets.bop_targets import Targets, find_targets, max_detections, read_targets
 from datasets.detections import Detection, Detections
-from datasets.objects import ObjectInfo, read_objects
 from utils import layouts
+from utils.bop_objects import ObjectInfo, read_objects
 from utils.cameras import check_camera
 from utils.errors import InputError
 from utils.images import read_image

@@ -14,18 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from datasets.tables import read_table
 from utils.cameras import camera_matrix
 from utils.errors import InputError
 from utils.files import finite_matrix, finite_numbers, integer
 from utils.layouts import names_in
+from utils.rotations import is_rotation
+from utils.tables import read_table
 
 _LOG = logging.getLogger(__name__)
 _PHOTOS, _DEPTHS = ("rgb", "gray"), ("depth",)
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")  # the first is taken where there are several
 _FIRST = ("rgb", "photoneo", "xyz")  # of several cameras, where none is asked for; then by name
 _NEAREST_MM, _FARTHEST_MM = 10.0, 1e6  # of an object
-_SKEWED = 0.01  # how far a rotation's entries may be off
 _REMEDY = "download the images of the data set again"
 _TRUTH_REMEDY = "download the annotations of the test images again"
 
@@ -224,10 +224,3 @@ def _instance(truth: dict, info: dict, where: str) -> Instance:
         raise InputError(f"{where}: visib_fract {visibility:g} is no share from 0 to 1: {_TRUTH_REMEDY}")
     pose = np.column_stack([rotation, translation])
     return Instance(integer(truth["obj_id"], f"{where}: obj_id"), pose, visibility)
-
-
-def is_rotation(matrices: np.ndarray) -> np.ndarray:
-    """Whether matrices (..., 3, 3) turn without mirroring or stretching: (...) bool, False for NaN."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        error = np.abs(matrices @ np.swapaxes(matrices, -1, -2) - np.eye(3)).max(axis=(-2, -1))
-        return (error <= _SKEWED) & (np.linalg.det(matrices) > 0)

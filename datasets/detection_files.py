@@ -13,11 +13,11 @@ import torch
 from pycocotools.mask import toBbox
 from torch import Tensor
 
-from datasets.tables import by_id
 from utils.errors import InputError
 from utils.files import finite_numbers, integer, iterate_json, read_json
 from utils.polygons import Polygons, extent, fill, read_polygons
 from utils.rle import compress, decode, mask_size
+from utils.tables import by_id
 
 REMEDY = "write a list of objects with bbox (x, y, width, height), or a file of COCO annotations"
 _PLACES = ("bbox", "bbox_modal", "segmentation")

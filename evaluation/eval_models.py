@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.objects import ContinuousSymmetry, ObjectInfo, read_objects
-from rendering.mesh import read_triangles
+from rendering.mesh import diameter, read_triangles
+from utils.bop_objects import ContinuousSymmetry, ObjectInfo, listed_unit, read_objects
 from utils.errors import InputError
-from utils.layouts import bop_unit
+from utils.layouts import is_gltf
 
 MAX_SYMMETRY_STEP = 0.01  # BOP's limit for sampling a continuous symmetry, as a share of the diameter
 _METRES_PER_MM = 1e-3
@@ -61,8 +61,9 @@ def load_models(dataset_dir: Path | str, obj_ids: Iterable[int]) -> dict[int, Ev
 def _geometry(path: Path) -> tuple[np.ndarray, np.ndarray]:
     """Vertices (V, 3) float64 in mm and faces (F, 3)."""
     vertices, faces = read_triangles(path)
-    unit = bop_unit(path)
-    return (vertices if unit == _METRES_PER_MM else vertices * (unit / _METRES_PER_MM)), faces
+    if is_gltf(path):
+        vertices = vertices * (listed_unit(path, diameter(vertices)) / _METRES_PER_MM)
+    return vertices, faces
 
 
 def _check_diameter(info: ObjectInfo, vertices: np.ndarray, folder: Path) -> None:

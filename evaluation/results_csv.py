@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.bop_scenes import is_rotation
 from utils.errors import InputError
 from utils.files import LARGEST_ID
+from utils.rotations import is_rotation
 
 HEADER = "scene_id,im_id,obj_id,score,R,t,time"
 MAX_TIME_DIFFERENCE = 1e-3  # s, between the lines of one image

@@ -18,13 +18,13 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from datasets.objects import read_symmetry
 from model.factory import make_confidence, make_render_match, make_stage, prepare_network
 from model.released import is_released
 from model.stage import Stage
 from rendering.mesh import Mesh, bounding_sphere, diameter, read_mesh, to_metres
 from rendering.mesh_templates import MeshTemplates, Progress
 from rendering.mesh_views import MeshViews
+from utils.bop_objects import read_symmetry
 from utils.cameras import camera_matrix, check_camera
 from utils.checkpoint import read_checkpoint
 from utils.config import Config, load_config

@@ -20,7 +20,9 @@ from rendering.mesh_formats import gltf, mtl, obj, off, ply, stl
 from rendering.mesh_formats.files_beside import FilesBeside
 from rendering.mesh_formats.part import GREY, Part, check_faces, without_strays
 from rendering.mesh_formats.text import shown
+from utils.bop_objects import listed_unit
 from utils.errors import MALFORMED, InputError
+from utils.layouts import LISTED
 from utils.units import NAMES, UNITS
 
 LOG = logging.getLogger(__name__)
@@ -73,10 +75,14 @@ class Mesh:
 def load_mesh(path: Path | str, *, unit: str | float = "mm") -> Mesh:
     """Reads a mesh file, with the nodes of a scene merged.
 
-    unit: "mm" (BOP), "cm", "m" or the metres of one unit of the file. Textures lie beside the file only.
+    unit: "mm" (BOP), "cm", "m" or the metres of one unit of the file; or `layouts.LISTED`, by the listed
+    size of BOP's glTF models. Textures lie beside the file only.
     Raises `InputError` for what is missing, no mesh, damaged, or 1000 times too large or too small.
     """
-    return to_metres(read_mesh(path), unit, where=str(path))
+    mesh = read_mesh(path)
+    if unit == LISTED:
+        unit = listed_unit(Path(path), diameter(mesh.vertices))
+    return to_metres(mesh, unit, where=str(path))
 
 
 def read_mesh(path: Path | str) -> Mesh:

@@ -8,10 +8,10 @@ import torch
 from PIL import ExifTags, Image
 
 from datasets.bop import BopTestSet
-from datasets.objects import read_objects
 from tests.masks import whole
 from tests.shared import shared
 from tests.small_bop import HEIGHT, WIDTH, K, dump, load, photo, write_set
+from utils.bop_objects import read_objects
 from utils.errors import InputError
 from utils.layouts import find_detections
 

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets.objects import ContinuousSymmetry
 from evaluation.bop_scores import main, table
 from evaluation.detection import object_average_precisions
 from evaluation.errors import mspd, mssd
@@ -17,6 +16,7 @@ from evaluation.groups import Group
 from evaluation.results_csv import read_results
 from evaluation.scoring import score_csv
 from tests import scored_set, slow_scores
+from utils.bop_objects import ContinuousSymmetry
 from utils.errors import InputError
 
 
@@ -186,8 +186,8 @@ def test_duplicate_targets_and_foreign_lines(tmp_path):
         (lambda d: shutil.rmtree(d / "models_eval"), "models_eval not found"),
         (lambda d: (d / "models_eval/models_info.json").unlink(), "models_info.json does not exist"),
         (lambda d: (d / "models_eval/models_info.json").write_text("{}"), "lists no objects"),
-        (lambda d: (d / "models_eval/obj_000004.ply").unlink(), "obj_000004.ply cannot be read"),
-        (lambda d: (d / "models_eval/obj_000004.ply").write_bytes(b"ply\n"), "no PLY file of triangles"),
+        (lambda d: (d / "models_eval/obj_000004.ply").unlink(), "obj_000004.ply not found"),
+        (lambda d: (d / "models_eval/obj_000004.ply").write_bytes(b"ply\n"), "no PLY header"),
         (lambda d: (d / "test_targets_bop19.json").write_text("[]"), "holds no list of targets"),
         (
             lambda d: (d / "test_targets_bop19.json").write_text('[{"scene_id": 1}]'),

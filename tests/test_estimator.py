@@ -16,7 +16,6 @@ import trimesh
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from datasets.objects import read_symmetry
 from examples import estimate
 from model.estimator import ObjectPose, PoseEstimator
 from rendering.mesh import load_mesh
@@ -26,6 +25,7 @@ from rendering.viewpoints import object_poses
 from tests import mesh_variants, shipped
 from tests.rendered import renderer
 from tests.shared import ROOT
+from utils.bop_objects import read_symmetry
 from utils.errors import InputError
 from utils.structs import Observation, Poses
 from utils.symmetry import parse_symmetry

@@ -53,7 +53,7 @@ def run_dir(data: Path, version: int) -> Path:
 
 def correct_camera(folder: Path) -> None:
     cameras = load(folder / "test/000001/scene_camera.json")
-    cameras["7"]["cam_K"] = [K[0] * 1.3, *K[1:]]
+    cameras["7"]["cam_K"] = [K[0] * 1.3, *K[1:4], K[4] * 1.3, *K[5:]]
     dump(folder / "test/000001/scene_camera.json", cameras)
 
 

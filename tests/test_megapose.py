@@ -163,7 +163,7 @@ UNREADABLE = {
     "no numbers of a camera": ("camera.json", b'{"cam_K": [NaN], "depth_scale": 1}', "cam_K must be 9"),
     "no focal length": ("camera.json", b'{"cam_K": [0,0,1,0,0,1,0,0,1], "depth_scale": 1}', "no camera"),
     "a mask of another size": ("mask_visib.json", masks([0, 320 * 240], 240, 320), "a mask of 320x240 px"),
-    "a huge mask": ("mask_visib.json", masks([0, 60_000**2], 60_000, 60_000), "a mask of 60000x60000 px"),
+    "a huge mask": ("mask_visib.json", masks([0, 60_000**2], 60_000, 60_000), "claims 60000x60000 px"),
     "an infinite mask": ("mask_visib.json", b'[{"counts": [1], "size": [1e999, 1]}, {}]', "Error"),
     "a mask of text": ("mask_visib.json", b'["mask", "mask"]', "Error"),
     "a huge photo": ("rgb.jpg", blank(".jpg", 5000, 5000), "claims 5000x5000 px"),

@@ -12,12 +12,12 @@ from data.fake_detections import imperfect
 from data.objects import MINI, named_objects
 from data.scenes import compose, stable_poses
 from datasets.bop import BopTestSet
-from datasets.objects import read_objects
 from rendering import solids
 from rendering.mesh import load_mesh, read_triangles
 from rendering.renderer import Renderer
 from tests.raycast import cast
 from tests.shared import ROOT
+from utils.bop_objects import read_objects
 
 MINI_DIR = ROOT / "data/mini"
 SCENES = (1, 2)

@@ -213,9 +213,9 @@ def test_who_was_quick_at_first_may_not_be_slow_for_it(port, hasty, work):
 
 
 def test_connections_are_bounded(port):
+    threads = threading.active_count() + connections.CONNECTIONS
     idle = [socket.create_connection(("127.0.0.1", port), timeout=30) for _ in range(connections.CONNECTIONS)]
-    wait_for(lambda: threading.active_count() > connections.CONNECTIONS)
-    threads = threading.active_count()
+    wait_for(lambda: threading.active_count() >= threads)
     with socket.create_connection(("127.0.0.1", port), timeout=30) as one_more:
         status, (line,), text = answer(one_more)
     assert status == 503 and "too many connections" in line["error"] and "Retry-After" in text

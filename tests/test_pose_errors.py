@@ -5,7 +5,6 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
-from datasets.objects import ContinuousSymmetry
 from evaluation.errors import (
     add,
     adds,
@@ -19,6 +18,7 @@ from evaluation.pose_measures import auc
 from evaluation.results_csv import read_results
 from evaluation.scoring import score_csv
 from tests import scored_set, slow_scores
+from utils.bop_objects import ContinuousSymmetry
 
 K = np.array([[500.0, 2.0, 320], [0, 510, 240], [0, 0, 1]])
 AXIS = ContinuousSymmetry(np.array([0.0, 0, 1]), np.zeros(3))

@@ -24,12 +24,16 @@ _MODELS = {"tless": "models_cad"}
 _MESH_SUFFIXES = {".ply", ".obj", ".glb", ".gltf", ".stl", ".off"}
 
 
+LISTED = "listed"  # the unit of BOP's glTF models: metres or mm, by the diameter in models_info.json
+
+
 @dataclass(frozen=True)
 class MeshFile:
     """A mesh on disk."""
 
     path: Path
-    unit: float  # metres per unit of the mesh: 0.001 for BOP, 0.1 for MegaPose's normalised ones, else 1
+    # Metres per unit of the mesh: 0.001 for BOP, 0.1 for MegaPose's normalised ones, else 1; or `LISTED`.
+    unit: float | str
     aim: str = "origin"  # of its templates' cameras, see `rendering.viewpoints.object_poses`
 
 
@@ -208,20 +212,18 @@ def model_files(models: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+def is_gltf(path: Path) -> bool:
+    """Whether a mesh file is of the format that prescribes metres."""
+    return path.suffix.lower() in (".glb", ".gltf")
+
+
 def _bop_meshes(models: Path) -> dict[str, MeshFile]:
     files = model_files(models)
     if not files:
         raise InputError(f"no obj_*.ply in {models}: download the models (there: {names_in(models)})")
-    return {f"{obj_id:06d}": MeshFile(path, bop_unit(path)) for obj_id, path in files.items()}
-
-
-def bop_unit(path: Path) -> float:
-    """Metres per unit of a BOP model: they are in mm, but glTF prescribes metres."""
-    if path.suffix.lower() not in (".glb", ".gltf"):
-        return 1e-3
-    from rendering.model_unit import listed_unit  # reads the mesh; what else is here reads names alone
-
-    return listed_unit(path)
+    return {
+        f"{obj_id:06d}": MeshFile(path, LISTED if is_gltf(path) else 1e-3) for obj_id, path in files.items()
+    }
 
 
 def _plain_meshes(folder: Path) -> dict[str, MeshFile]:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from datasets.bop import BopTestSet
-from datasets.objects import read_objects
 from datasets.results import ImageResult, write_csv
 from evaluation.eval_models import load_models
 from evaluation.ground_truth import GroundTruth, load_ground_truth
@@ -18,6 +17,7 @@ from tests.mutated.run_files import estimate
 from tests.mutated.soundness import check_mask, finite, is_camera, is_rotation, sound
 from tests.mutation_cases import Reader
 from tests.small_bop import dump, load, write_set
+from utils.bop_objects import read_objects
 
 SCENE = "toy/test/000001"
 CSV = "method_toy-test.csv"

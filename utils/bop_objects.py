@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from datasets.bop_scenes import is_rotation
-from datasets.tables import read_table
 from utils.errors import InputError
 from utils.files import finite_matrix, finite_numbers
 from utils.layouts import model_files
+from utils.rotations import is_rotation
 from utils.symmetry import Symmetry
+from utils.tables import read_table
 
 _METRES_PER_MM = 1e-3
 _SMALLEST_MM, _LARGEST_MM = 1.0, 10_000.0
 _MOST_SYMMETRIES = 1000
 _AXIS_LENGTHS = 1e-6, 1e6  # of what still is a direction
+_ANOTHER_VERSION = 1.1  # factor: the listed diameter may be of another version of the mesh
 _REMEDY = "download the models of the data set again"
 
 
@@ -68,6 +69,25 @@ def read_symmetry(mesh: Path) -> Symmetry | None:
     discrete[:, :3, 3] *= _METRES_PER_MM
     axes = tuple((turn.axis, turn.offset * _METRES_PER_MM) for turn in info.symmetries_continuous)
     return Symmetry(discrete, axes)
+
+
+def listed_unit(path: Path, size: float) -> float:
+    """Metres per unit of a BOP model `obj_000001.glb` whose diameter is `size` units.
+
+    The format prescribes metres and BOP mm, so that the diameter in the `models_info.json` beside it decides;
+    an `InputError` where it speaks for neither.
+    """
+    listing = path.with_name("models_info.json")
+    info = read_objects(path.parent).get(int(path.stem.removeprefix("obj_")))
+    if info is None:
+        raise InputError(f"{listing} lacks the object of {path.name}, whose unit it tells: {_REMEDY}")
+    for unit in (1.0, _METRES_PER_MM):
+        if 1 / _ANOTHER_VERSION < unit * size / (_METRES_PER_MM * info.diameter) < _ANOTHER_VERSION:
+            return unit
+    raise InputError(
+        f"{path} is {size:g} units across, and {listing} lists a diameter of {info.diameter:g} mm: "
+        "scale the mesh to metres or mm"
+    )
 
 
 def _object(obj_id: int, entry: Any, path: Path, model: Path | None) -> ObjectInfo:
