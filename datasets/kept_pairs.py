@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from utils.arrays import read_array
 from utils.errors import InputError
-from utils.files import read_json, write_atomically
+from utils.files import integer, read_json, write_atomically
 from utils.lru import Lru
 from utils.streams import stream
 from utils.structs import Pair, View
@@ -26,6 +27,8 @@ VERSION = 1  # of the records, and of what scenes and views are drawn with
 SCENES = 64  # of a shard
 DEPTH_STEPS = 65534  # between an object's nearest and farthest pixel
 RECORD = "pairs.json"
+FARTHEST = 100.0  # m; scenes are a few metres deep
+REMEDY = "remove the folder and make the pairs again"
 
 
 def record_type(size: int) -> np.dtype:
@@ -113,21 +116,22 @@ class KeptPairs:
         if record is None:
             raise InputError(f"{folder / RECORD} not found: make the pairs by python -m tools.keep_pairs")
         check_record(folder, record, made_with)
-        self._ends = np.cumsum(record["shards"])
+        self._ends, self._size = np.cumsum(record["shards"]), made_with["size"]
         if not len(self._ends) or self._ends[-1] == 0:
             raise InputError(f"{folder} holds no pairs yet: python -m tools.keep_pairs makes them")
         for number, count in enumerate(record["shards"]):
-            if _count(shard_path(folder, number), record["made_with"]["size"]) != count:
-                raise InputError(
-                    f"{shard_path(folder, number)} is missing or damaged: remove it and make the pairs again"
-                )
+            if (found := len(self._open(number))) != count:
+                raise InputError(f"{shard_path(folder, number)} has {found} pairs, not {count}: {REMEDY}")
         self._shards, self._orders = Lru(len(self._ends)), Lru(2)
 
     def __len__(self) -> int:
         return int(self._ends[-1])
 
     def sample(self, index: int) -> Pair:
-        pair = from_record(self._record(self._place(index)))
+        record = self._record(self._place(index))
+        if not (_can_be(record["real"]) and _can_be(record["template"])):
+            raise InputError(f"{self.name(index)} is damaged: remove that file and make the pairs again")
+        pair = from_record(record)
         quarters = int(stream("quarters", self._seed, index).integers(4))
         return replace(pair, real=turned(pair.real, quarters))
 
@@ -152,7 +156,17 @@ class KeptPairs:
         return self._shards.get(shard, self._open)[place]
 
     def _open(self, shard: int) -> np.ndarray:
-        return np.load(shard_path(self._folder, shard), mmap_mode="r")
+        return read_shard(self._folder, shard, self._size)
+
+
+def _can_be(view: np.void) -> bool:
+    """Whether a view's numbers are those of a camera, of a pose and of distances."""
+    K, pose, (near, far) = view["K"], view["cam_from_obj"], view["range"]
+    if not (np.isfinite(K).all() and np.abs(pose).max() < FARTHEST and 0 <= near <= far < FARTHEST):
+        return False
+    is_camera = min(K[0, 0], K[1, 1]) > 0 and K[2].tolist() == [0, 0, 1]
+    skewed = np.abs(pose[:3, :3] @ pose[:3, :3].T - np.eye(3)).max() > 0.01
+    return is_camera and not skewed and pose[2, 3] > 0 and pose[3].tolist() == [0, 0, 0, 1]
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -179,32 +193,43 @@ def begin_record(folder: Path, made_with: Mapping[str, Any], seed: int) -> None:
     _write(folder, record or asked)  # pairs that are there already stay in use while more are made
 
 
+def read_shard(folder: Path, number: int, size: int) -> np.ndarray:
+    """The records (N,) of a shard of pairs with crops of `size` px, read when they are used."""
+    path = shard_path(folder, number)
+    try:
+        records = read_array(path)
+        if records.ndim != 1 or records.dtype != record_type(size):
+            raise ValueError(f"no pairs of {size} px")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} is missing or damaged ({error}): remove it and make the pairs again"
+        ) from None
+    return records
+
+
 def end_record(folder: Path, shards: int) -> int:
     """Notes that all shards are there; returns the number of pairs."""
     record = read_record(folder)
-    size = record["made_with"]["size"]
-    counts = [_count(shard_path(folder, number), size) for number in range(shards)]
+    counts = [len(read_shard(folder, number, record["made_with"]["size"])) for number in range(shards)]
     _write(folder, record | {"shards": counts})
     return sum(counts)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
-    path, remedy = folder / RECORD, "remove the folder and make the pairs again"
+    """What is noted of a folder's pairs; None where there is nothing."""
+    path = folder / RECORD
     if not path.is_file():
         return None
-    record = read_json(path, remedy=remedy)
-    made_with, shards = (
-        record.get(key) if isinstance(record, dict) else None for key in ("made_with", "shards")
-    )
-    whole = isinstance(made_with, dict) and isinstance(shards, list) and {"version", "seed"} <= record.keys()
-    if not whole or not all(isinstance(count, int) and 0 <= count < 10**9 for count in shards):
-        raise InputError(f"{path} is no record of kept pairs: {remedy}")
-    return record
+    record = read_json(path, remedy=REMEDY)
+    kinds = {"seed": int, "made_with": dict, "shards": list}
+    if not isinstance(record, dict) or any(not isinstance(record.get(key), kinds[key]) for key in kinds):
+        raise InputError(f"{path} is no record of pairs: {REMEDY}")
+    return record | {"shards": [integer(count, f"{path}: shards") for count in record["shards"]]}
 
 
 def check_record(folder: Path, record: Mapping[str, Any], made_with: Mapping[str, Any]) -> None:
     """Refuses a folder whose pairs are not those that are asked for."""
-    found = {"version": record.get("version")} | record.get("made_with", {})
+    found = {"version": record.get("version")} | record["made_with"]
     asked = {"version": VERSION} | json.loads(json.dumps(made_with))
     other = sorted(key for key in found.keys() | asked.keys() if found.get(key) != asked.get(key))
     if other:
@@ -217,12 +242,3 @@ def check_record(folder: Path, record: Mapping[str, Any], made_with: Mapping[str
 def _write(folder: Path, record: Mapping[str, Any]) -> None:
     with write_atomically(folder / RECORD) as temporary:
         temporary.write_text(json.dumps(record, indent=1), encoding="utf-8")
-
-
-def _count(path: Path, size: int) -> int:
-    """Pairs of a shard with crops of `size` px; -1 if it cannot be read."""
-    try:
-        pairs = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
-        return -1
-    return len(pairs) if pairs.dtype == record_type(size) and pairs.ndim == 1 else -1

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from utils import layouts
+from utils.arrays import read_array
 from utils.crop import crop_views
 from utils.errors import InputError
 from utils.geometry import rigid
@@ -180,14 +181,14 @@ class Templates:
         """(V, 4, 4) float64 in the unit of the file."""
         path = layouts.template_poses(self._folder, self._obj)
         try:
-            poses = np.load(path, allow_pickle=False)
+            poses = read_array(path)
         except FileNotFoundError:
             raise InputError(
                 f"no templates of object {self._obj}, {path} not found: {self._remedy}"
             ) from None
-        except (OSError, ValueError, EOFError) as error:
+        except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read ({error}): {self._remedy}") from None
-        if not isinstance(poses, np.ndarray) or poses.dtype.kind != "f" or poses.shape[1:] != (4, 4):
+        if poses.dtype.kind != "f" or poses.shape[1:] != (4, 4):
             raise InputError(f"{path} holds no poses (V, 4, 4): {self._remedy}")
         poses = torch.from_numpy(poses.astype(np.float64))
         rotation, translation = poses[:, :3, :3], poses[:, :3, 3]

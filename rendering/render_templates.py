@@ -31,6 +31,7 @@ from rendering.mesh_digest import mesh_digest
 from rendering.renderer import Renderer, Rendering
 from rendering.viewpoints import VIEWS, object_poses
 from utils import layouts
+from utils.arrays import read_array
 from utils.errors import InputError, exits_cleanly
 from utils.files import locked, make_folder, remove_leftovers, write_atomically, write_error
 from utils.processes import end_with_parent, stay_on_one_core
@@ -94,12 +95,12 @@ def is_complete(job: Job) -> bool:
     """
     digest = layouts.template_digest(job.templates, job.name)
     try:
-        poses = np.load(layouts.template_poses(job.templates, job.name), allow_pickle=False)
+        poses = read_array(layouts.template_poses(job.templates, job.name))
         images = sum(1 for _ in (job.templates / job.name).glob("*.png"))
         if poses.shape != (job.n_views, 4, 4) or images != 2 * job.n_views:
             return False
         return not digest.exists() or digest.read_text(encoding="utf-8") == _digest(job)
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError):
         return False
 
 

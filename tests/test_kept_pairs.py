@@ -136,9 +136,49 @@ def test_missing_and_damaged_pairs_are_named(tmp_path):
         KeptPairs(tmp_path, MADE_WITH, seed=0)
 
 
-@pytest.mark.parametrize("record", ["[1]", "{}", '{"made_with": {"size": 16}, "shards": [1e999]}', "{"])
+@pytest.mark.parametrize(
+    "record",
+    [
+        [],
+        True,
+        {},
+        {"seed": 0, "made_with": "x", "shards": [3, 4]},
+        {"seed": 0, "made_with": {}, "shards": 7},
+        {"seed": 0, "made_with": {}, "shards": ["3", None]},
+        {"seed": 0, "made_with": {}, "shards": [3.5]},
+    ],
+)
 def test_a_damaged_record_is_named(tmp_path, record):
     folder_of(tmp_path)
-    (tmp_path / RECORD).write_text(record)
-    with pytest.raises(InputError, match=r"pairs\.json is .*: remove the folder and make the pairs again"):
+    (tmp_path / RECORD).write_text(json.dumps(record))
+    with pytest.raises(InputError, match=r"pairs\.json"):
+        KeptPairs(tmp_path, MADE_WITH, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("field", "place", "value"),
+    [
+        ("K", (0, 0), -30.0),
+        ("K", (2, 2), 0.0),
+        ("K", (0, 2), np.nan),
+        ("cam_from_obj", (0, 0), 3.0),
+        ("cam_from_obj", (2, 3), -1.0),
+        ("cam_from_obj", (1, 3), np.inf),
+        ("range", 0, np.nan),
+        ("range", 1, 1e9),
+    ],
+)
+def test_pairs_that_cannot_be_are_named(tmp_path, field, place, value):
+    folder_of(tmp_path, counts=(1,))
+    records = np.load(shard_path(tmp_path, 0))
+    records["template"][field][0][place] = value
+    np.save(shard_path(tmp_path, 0), records)
+    with pytest.raises(InputError, match=r"pair 0 of .*pairs-000000\.npy is damaged: remove that file"):
+        KeptPairs(tmp_path, MADE_WITH, seed=0).sample(0)
+
+
+def test_pairs_of_another_kind_of_record_are_named(tmp_path):
+    folder_of(tmp_path, counts=(1,))
+    np.save(shard_path(tmp_path, 0), np.zeros(1))
+    with pytest.raises(InputError, match=r"pairs-000000\.npy is missing or damaged"):
         KeptPairs(tmp_path, MADE_WITH, seed=0)
