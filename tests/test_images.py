@@ -92,6 +92,17 @@ def test_several_pictures_in_one_file(tmp_path, caplog):
     assert "two.tif holds 2 pictures: the first is taken" in caplog.text
 
 
+def test_a_second_picture_that_is_damaged(tmp_path):
+    frames = [Image.fromarray(RGB), Image.fromarray(255 - RGB)]
+    frames[0].save(tmp_path / "two.tif", save_all=True, append_images=frames[1:])
+    data = bytearray((tmp_path / "two.tif").read_bytes())
+    width = bytes.fromhex("0001 0400 0100 0000") + RGB.shape[1].to_bytes(4, "little")  # a tag with its value
+    data[data.rindex(width)] = 9  # another tag
+    (tmp_path / "two.tif").write_bytes(data)
+    with pytest.raises(InputError, match=r"two\.tif cannot be read .*: download or create it again"):
+        rgb(tmp_path / "two.tif")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
