@@ -115,12 +115,17 @@ def read_shot(path: Path, camera: CameraHint, where: PlaceHint, names: Sequence[
 def straight_mask(mask: Mask, lens: Lens, K: np.ndarray, photo: np.ndarray) -> Mask:
     """A mask of a photo (H, W, 3) with camera K (3, 3), of the photo without the lens's distortion."""
     height, width = photo.shape[:2]
+    nothing = InputError(f"{lens.where}: nothing is left of a mask without its distortion: {UNDISTORT}")
     if mask.inside is None:
-        return box_mask(lens.straight_box(mask.box.tolist(), K), height, width)
+        box = lens.straight_box(mask.box.tolist(), K)
+        try:
+            return box_mask(box, height, width)
+        except InputError:
+            raise nothing from None
     bent = mask.window(0, 0, width, height).numpy() * np.uint8(255)
     straight = cut_out(torch.from_numpy(lens.straighten(bent, K) > 127))
     if not straight.box.any():
-        raise InputError(f"{lens.where}: nothing is left of a mask without distortion: {UNDISTORT}")
+        raise nothing
     return straight
 
 
@@ -135,6 +140,8 @@ def camera_of(path: Path, hint: CameraHint, width: int, height: int) -> Camera:
     else:
         camera, where = Camera(camera_of_photo(path, width, height)), f"EXIF of {path}"
     check_camera(camera.K, width, height, where, states_size=camera.states_size)
+    if camera.lens is not None:
+        camera.lens.check(camera.K.double().numpy(), width, height)
     return camera
 
 

@@ -273,3 +273,21 @@ def test_K_up_to_rounding_and_scale():
         np.testing.assert_allclose(camera_matrix(values, "K"), K, rtol=1e-6)
     with pytest.raises(InputError, match="K is no camera matrix"):
         camera_matrix([*FLAT[:3], 0.5, *FLAT[4:]], "K")
+
+
+@pytest.mark.parametrize(
+    "coefficients", [[1e6, 0, 0, 0, 0], [0, 0, 5, 0], [-40, 0, 0, 0], [0, 0, 0, 0, 1e250]]
+)
+def test_a_distortion_that_no_lens_has(tmp_path, coefficients):
+    cv2.imwrite(str(tmp_path / "photo.png"), disc_at(320, 240))
+    hint = CameraHint(file=str(dump(tmp_path / "camera.json", PINHOLE | {"D": coefficients})))
+    with pytest.raises(InputError, match=r"camera\.json: no lens has the distortion .*: correct it"):
+        read_shot(tmp_path / "photo.png", hint, PlaceHint(), ["disc"])
+
+
+def test_a_box_of_which_the_lens_leaves_nothing_names_the_camera(tmp_path):
+    cv2.imwrite(str(tmp_path / "photo.png"), disc_at(320, 240))
+    hint = CameraHint(file=str(dump(tmp_path / "camera.json", PINHOLE | {"D": [-0.35, 0.12, 0, 0]})))
+    corner = PlaceHint([(0, 0, 20, 15)])  # farther out without distortion
+    with pytest.raises(InputError, match=r"camera\.json: nothing is left of a mask .*: undistort the photo"):
+        read_shot(tmp_path / "photo.png", hint, corner, ["disc"])

@@ -10,6 +10,7 @@ from utils.errors import InputError
 
 UNDISTORT = "undistort the photo first and pass the camera of that"
 ALONG = 33  # points along the side of a box
+BENT = 0.5  # of the distance to the centre, half way to the rim of a photo: no lens bends so much
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,15 @@ class Lens:
 
     def __str__(self) -> str:
         return " ".join(f"{value:g}" for value in self.coefficients)
+
+    def check(self, K: np.ndarray, width: int, height: int) -> None:
+        """Refuses what no lens of a camera K (3, 3) does to photos of this size."""
+        away = np.diag([width / 4, height / 4])  # px from the centre: two points
+        rays = np.column_stack([away / np.diag(K)[:2], np.ones(2)])
+        bent = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), K, np.array(self.coefficients))[0][:, 0]
+        moved = np.abs(bent - K[:2, 2] - away).max(axis=1)
+        if not (moved < BENT * away.max(axis=1)).all():
+            raise InputError(f"{self.where}: no lens has the distortion {self}: correct it")
 
     def straighten(self, image: np.ndarray, K: np.ndarray) -> np.ndarray:
         """An image (H, W) or (H, W, C) of a camera K (3, 3) as it would be without distortion."""
