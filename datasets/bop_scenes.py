@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.cameras import camera_matrix
+from utils.cameras import exact_camera_matrix
 from utils.errors import InputError
 from utils.files import finite_matrix, finite_numbers, integer
 from utils.layouts import names_in
@@ -72,15 +72,14 @@ class Scene:
         return path
 
     def K(self, im_id: int) -> np.ndarray:
-        """(3, 3) float64, as exact as the file spells it."""
+        """(3, 3) float64, to the last digit of the file."""
         where, entry = self._entry("camera", self._cameras, im_id)
         if not isinstance(entry, dict) or "cam_K" not in entry:
             lens = isinstance(entry, dict) and "cam_model" in entry
             remedy = "undistort the photos, their cam_model is no pinhole's" if lens else _REMEDY
             raise InputError(f"{where} has no cam_K: {remedy}")
         numbers = finite_matrix(entry["cam_K"], 3, 3, f"{where}: cam_K")
-        camera_matrix(numbers, f"{where}: cam_K")  # refuses what is none
-        return np.array(numbers).reshape(3, 3) / numbers[-1]
+        return exact_camera_matrix(numbers, f"{where}: cam_K").numpy()
 
     def depth_scale(self, im_id: int) -> float:
         """mm per count of the depth image."""

@@ -112,6 +112,15 @@ def test_a_lens_that_is_no_pinhole_is_told(tmp_path):
         BopTestSet(tmp_path, "toy")
 
 
+def test_a_camera_times_a_number_is_that_camera(tmp_path):
+    """As in files for images: what is seen does not change with it."""
+    scene = write_set(tmp_path) / "test/000001"
+    doubled = [2 * value for value in K]
+    dump(scene / "scene_camera.json", {"3": {"cam_K": doubled}, "7": {"cam_K": K}})
+    first, second = BopTestSet(tmp_path, "toy").images
+    assert first.K.tolist() == second.K.tolist() == np.reshape(K, (3, 3)).tolist()
+
+
 def test_matrices_may_be_lists_of_rows(tmp_path):
     folder = write_set(tmp_path)
     dump(

@@ -27,7 +27,12 @@ COMMON_SIZES = (
 
 
 def camera_matrix(values: Any, where: str) -> Tensor:
-    """K (3, 3) of nine numbers, row by row: fx s cx, 0 fy cy, 0 0 1, or these times a number.
+    """As `exact_camera_matrix`, in single precision."""
+    return exact_camera_matrix(values, where).float()
+
+
+def exact_camera_matrix(values: Any, where: str) -> Tensor:
+    """K (3, 3) float64 of nine numbers, row by row: fx s cx, 0 fy cy, 0 0 1, or these times a number.
 
     What is nothing but rounding is taken for 0. Raises an `InputError` that begins with `where`.
     """
@@ -44,7 +49,7 @@ def camera_matrix(values: Any, where: str) -> Tensor:
         raise InputError(
             f"{where} has focal lengths {K[0, 0]:g}, {K[1, 1]:g} px, which must be positive: correct it"
         )
-    return K.float()
+    return K
 
 
 def check_camera(K: Tensor, width: int, height: int, where: str, *, states_size: bool = False) -> None:
