@@ -7,6 +7,7 @@ under the process is written again.
 import json
 import logging
 import os
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
@@ -41,7 +42,7 @@ class Journal:
     def append(self, result: ImageResult) -> None:
         """Adds one finished image; it survives the end of the process, however sudden."""
         self._restore()
-        self._lines.append(_encode(to_json(result)))
+        self._lines.append(_encode(_with_sum(result)))
         self._write(self._lines[-1])
 
     def close(self) -> None:
@@ -100,7 +101,7 @@ def write_journal(folder: Path | str, fingerprint: Fingerprint, results: Iterabl
     """Replaces the journals of all processes by one of these finished images."""
     first = _path(folder, 0)
     with write_atomically(first) as temporary:
-        lines = [{"fingerprint": dict(fingerprint)}, *map(to_json, results)]
+        lines = [{"fingerprint": dict(fingerprint)}, *map(_with_sum, results)]
         temporary.write_bytes(b"".join(map(_encode, lines)))
     for path in _paths(folder):
         if path != first:
@@ -117,6 +118,15 @@ def _paths(folder: Path | str) -> list[Path]:
 
 def _encode(entry: dict) -> bytes:
     return json.dumps(entry).encode() + b"\n"
+
+
+def _with_sum(result: ImageResult) -> dict:
+    """A result as JSON values, with what tells whether they are still those that were written."""
+    return to_json(result) | {"sum": _sum(result)}
+
+
+def _sum(result: ImageResult) -> int:
+    return zlib.crc32(_encode(to_json(result)))
 
 
 def _whole_lines(path: Path) -> list[bytes]:
@@ -149,6 +159,10 @@ def _check(path: Path, lines: list[bytes], fingerprint: Fingerprint) -> None:
 
 def _result(line: bytes, where: str) -> ImageResult:
     try:
-        return from_json(json.loads(line))
+        entry = json.loads(line)
+        result = from_json(entry)
+        if entry.get("sum") != _sum(result):
+            raise ValueError("its check sum is another")
     except MALFORMED as error:
         raise InputError(f"{where} is damaged ({error!r}): delete the file to start again") from None
+    return result

@@ -20,6 +20,7 @@ from utils.files import read_json, write_atomically
 from utils.structs import Matches, Observation, Poses
 
 _LOG = logging.getLogger(__name__)
+_ROUNDING = 1e-4  # of a share that is a sum of float32
 _HEADER = "scene_id,im_id,obj_id,score,R,t,time"
 
 
@@ -203,12 +204,15 @@ def _details(entry: dict) -> Details:
     confidence = None if entry["confidence"] is None else _number(entry["confidence"])
     if confidence is not None and not 0 <= confidence <= 1:
         raise ValueError(f"a confidence is {confidence}, which is no probability")
+    inlier_ratio, stage = _number(entry["inlier_ratio"]), _integer(entry["stage"])
+    if not (0 <= inlier_ratio <= 1 + _ROUNDING and stage in (1, 2, 3)):
+        raise ValueError(f"a share of inliers of {inlier_ratio}, of stage {stage}")
     return Details(
         confidence=confidence,
         detection_score=_number(entry["detection_score"]),
-        inlier_ratio=_number(entry["inlier_ratio"]),
+        inlier_ratio=inlier_ratio,
         template=_integer(entry["template"]),
-        stage=_integer(entry["stage"]),
+        stage=stage,
         matches=matches,
         phases={str(name): _number(seconds) for name, seconds in entry["phases"].items()},
     )

@@ -65,7 +65,9 @@ def observation(count: int) -> Observation:
 def poses(count: int) -> Poses:
     cam_from_obj = torch.eye(4).repeat(count, 1, 1)
     cam_from_obj[:, :3, 3] = torch.tensor([0.1, -0.02, 0.7])
-    return Poses(cam_from_obj, torch.linspace(0.8, 0.2, count), torch.rand(count) + 0.1, torch.arange(count))
+    return Poses(
+        cam_from_obj, torch.linspace(0.8, 0.2, count), 0.9 * torch.rand(count) + 0.1, torch.arange(count)
+    )
 
 
 def rows(path):
@@ -177,6 +179,10 @@ def test_files_from_before_there_was_a_confidence_are_refused(tmp_path):
         {"matches": [[1, 2, 3, None]]},
         {"phases": 3},
         {"template": "x"},
+        {"template": -1},
+        {"stage": 4},
+        {"inlier_ratio": 2.5},
+        {"inlier_ratio": -0.1},
         {"confidence": 1.5},
         {"confidence": float("nan")},
         {"confidence": "sure"},
@@ -239,6 +245,19 @@ def test_a_journal_cut_in_its_first_line_begins_anew(tmp_path):
     with Journal(tmp_path, FINGERPRINT) as journal:
         journal.append(result(3))
     assert list(read_journals(tmp_path, FINGERPRINT)) == [(1, 3)]
+
+
+def test_another_digit_in_a_journal_is_noticed(tmp_path):
+    with Journal(tmp_path, FINGERPRINT) as journal:
+        journal.append(result(3))
+        journal.append(result(4))
+    path = tmp_path / "rank0.jsonl"
+    lines = path.read_bytes().splitlines(keepends=True)
+    place = lines[2].index(b"0.5")
+    lines[2] = lines[2][:place] + b"0.6" + lines[2][place + 3 :]
+    path.write_bytes(b"".join(lines))
+    with pytest.raises(InputError, match=r"rank0\.jsonl, line 3 is damaged .*check sum.*: delete the file"):
+        read_journals(tmp_path, FINGERPRINT)
 
 
 def test_a_journal_without_an_image_does_not_bind(tmp_path):
