@@ -36,7 +36,7 @@ from model.supervision import StartNoise, draw_noise
 from model.training import TrainingPass
 from model.validation import answer, validate
 from rendering.studio import Studio
-from utils.checkpoint import fit
+from utils.checkpoint import fit, take_up
 from utils.collectives import summed
 from utils.config import Config, TrainConfig, changed_options, load_config, to_yaml
 from utils.device import choose_device
@@ -213,7 +213,7 @@ class Run:
         snapshot = read_snapshot(path)
         fit(self.network, snapshot["model"], path)
         options = {"param_groups": self.optimizer.state_dict()["param_groups"]}  # this configuration's
-        self.optimizer.load_state_dict(snapshot["optimizer"] | options)
+        take_up(self.optimizer, snapshot["optimizer"] | options, path)
         self.step, self.best = snapshot["step"], snapshot["best"]
         if changed := changed_options(snapshot["config"], self.config, f"{path}: its own configuration"):
             LOG.warning("%s: other %s; the losses will not be those of one run", path, ", ".join(changed))

@@ -12,7 +12,7 @@ from model.estimator import PoseEstimator
 from model.factory import build_network, load_network, prepare_network
 from model.picopose import PicoPose
 from tests.golden import rule_weights
-from utils.checkpoint import read_checkpoint
+from utils.checkpoint import read_checkpoint, take_up
 from utils.config import ModelConfig
 from utils.errors import InputError
 
@@ -181,3 +181,37 @@ def test_what_holds_no_weights(tmp_path, content):
 def test_a_checkpoint_that_does_not_say_its_network(tmp_path):
     with pytest.raises(InputError, match=r"a\.pt: does not say of which network it is; pass --config"):
         PoseEstimator(saved(tmp_path / "a.pt"))
+
+
+def gathered(change) -> dict:
+    """The state of an optimizer of one parameter after a step, changed."""
+    weight = torch.nn.Parameter(torch.ones(2, 3))
+    optimizer = torch.optim.AdamW([weight])
+    weight.square().sum().backward()
+    optimizer.step()
+    state = optimizer.state_dict()
+    change(state)
+    return state
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state["state"][0]["exp_avg"].fill_(float("nan")),
+        lambda state: state["state"][0]["step"].fill_(float("inf")),
+        lambda state: state["state"][0].update(exp_avg_sq=torch.ones(3, 2)),
+        lambda state: state["state"].update({0: "x"}),
+        lambda state: state.pop("state"),
+    ],
+)
+def test_a_damaged_state_of_an_optimizer_is_refused(tmp_path, change):
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2, 3))])
+    with pytest.raises(InputError, match=r"a\.pt: the state of its optimizer is damaged .*; pass another"):
+        take_up(optimizer, gathered(change), tmp_path / "a.pt")
+
+
+def test_the_state_of_an_optimizer_comes_back(tmp_path):
+    state = gathered(lambda state: None)
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.ones(2, 3))])
+    take_up(optimizer, state, tmp_path / "a.pt")
+    assert optimizer.state_dict()["state"][0]["exp_avg"].equal(state["state"][0]["exp_avg"])

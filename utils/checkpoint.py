@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
-from utils.errors import InputError
+from utils.errors import MALFORMED, InputError
 
 
 def read_checkpoint(path: Path) -> dict:
@@ -74,6 +75,24 @@ def fit(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
     check_keys({name: tuple(value.shape) for name, value in expected.items()}, weights, source)
     _check_numbers(expected, weights, source)
     module.load_state_dict(weights)
+
+
+def take_up(optimizer: Optimizer, state: dict, source: Path) -> None:
+    """Loads what an optimizer has gathered of its parameters, which must be theirs and finite.
+
+    Raises:
+        InputError: it is of other parameters, or no plain and finite numbers.
+    """
+    try:
+        optimizer.load_state_dict(state)
+        for parameter, gathered in optimizer.state.items():
+            for name, value in gathered.items():
+                if (value.ndim and value.shape != parameter.shape) or not value.isfinite().all():
+                    raise ValueError(f"{name} of a parameter")
+    except (*MALFORMED, RuntimeError) as error:
+        raise InputError(
+            f"{source}: the state of its optimizer is damaged ({error}); pass another checkpoint"
+        ) from error
 
 
 def _check_numbers(expected: dict[str, Tensor], weights: dict[str, Tensor], source: Path) -> None:

@@ -82,6 +82,7 @@ def read_snapshot(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: holds no {missing[0]} to go on from; pass checkpoint={path} to start from it"
         )
-    if content["step"] < 0:
-        raise InputError(f"{path}: is of step {content['step']}; pass another checkpoint")
+    if content["step"] < 0 or not content["best"] >= 0:
+        best = f"{content['best']} px at best"
+        raise InputError(f"{path}: is of step {content['step']}, {best}; pass another checkpoint")
     return content
