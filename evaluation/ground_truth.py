@@ -47,7 +47,7 @@ class ImageTruth:
             place = self.scene_dir / "depth" / f"{self.im_id:06d}.png"
             raise InputError(f"{place} not found: download the depth images or score --errors mssd,mspd")
         counts = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if counts is None or counts.ndim != 2 or not np.isfinite(counts).all():
+        if counts is None or counts.ndim != 2 or not (np.isfinite(counts) & (counts >= 0)).all():
             raise InputError(f"{path} is no depth image: download it again")
         if self.photo is not None and (size := image_size(self.photo)) != counts.shape[::-1]:
             found = f"{counts.shape[1]}x{counts.shape[0]} px, and its photo {size[0]}x{size[1]} px"

@@ -81,6 +81,16 @@ def test_depth_of_another_size_than_the_photo_is_refused(tmp_path, shape):
         score_csv(toy.csv, toy.folder)
 
 
+def test_a_depth_below_zero_is_refused(tmp_path):
+    toy = scored_set.write(tmp_path)
+    depth = np.full((scored_set.HEIGHT, scored_set.WIDTH), 900, np.float32)
+    depth[3, 4] = -1
+    (toy.folder / "test/000001/depth/000005.png").unlink()
+    cv2.imwrite(str(toy.folder / "test/000001/depth/000005.tif"), depth)
+    with pytest.raises(InputError, match=r"depth/000005\.tif is no depth image"):
+        score_csv(toy.csv, toy.folder)
+
+
 @pytest.mark.parametrize("number", [10**300, "9" * 400, 1e999])
 def test_targets_with_numbers_too_large_are_refused(tmp_path, number):
     toy = scored_set.write(tmp_path, depth=False)
