@@ -43,6 +43,20 @@ class PreparedViews:
         self._file = safe_open(path, framework="pt")
         self._slices = {name: self._file.get_slice(name) for name in (*MAPS, *VIEW)}
         (self.count,) = {part.get_shape()[0] for part in self._slices.values()}
+        self._check()
+
+    def _check(self) -> None:
+        """A ValueError where the parts are of other kinds than those that are written."""
+        kinds = {name: (part.get_dtype(), *part.get_shape()[1:]) for name, part in self._slices.items()}
+        _, size, _ = kinds["mask"]
+        written = {"rgb": ("U8", 3, size, size), "mask": ("U8", size, size), "K": ("F32", 3, 3)}
+        written |= {"depth": ("F32", size, size), "cam_from_obj": ("F32", 4, 4)}
+        if any(kinds[name] != written[name] for name in VIEW):
+            raise ValueError("its views are none")
+        if any(len(kinds[name]) != 4 or kinds[name][0] != "F16" for name in MAPS):
+            raise ValueError("its maps are none")
+        if not all(self._file.get_tensor(name).isfinite().all() for name in ("K", "cam_from_obj")):
+            raise ValueError("its cameras or poses are not finite")
 
     def last_maps(self) -> Tensor:
         """(V, C, n, n) half: the maps that templates are matched by."""

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from model.factory import build_network
 from model.matching import descriptors
@@ -101,6 +102,20 @@ def test_another_mesh_other_weights_and_a_damaged_file_are_computed_anew(network
     TemplateStore(PreparedFiles(tmp_path), network, source).open(1)
     assert source.calls == 4
     assert not [path for path in tmp_path.iterdir() if "tmp" in path.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("map1", torch.bfloat16), ("depth", torch.int32), ("rgb", torch.int8)]
+)
+def test_files_whose_parts_are_of_another_kind_are_computed_anew(network, tmp_path, name, kind):
+    source = Source()
+    TemplateStore(PreparedFiles(tmp_path), network, source).open(1)
+    (path,) = tmp_path.iterdir()
+    content = load_file(path)
+    content[name] = content[name].view(kind)
+    save_file(content, path)
+    TemplateStore(PreparedFiles(tmp_path), network, source).open(1)
+    assert source.calls == 2 and load_file(path)[name].dtype != kind
 
 
 def test_little_memory_changes_nothing_but_the_time(network, tmp_path):

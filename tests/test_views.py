@@ -204,8 +204,23 @@ def test_what_they_were_made_with_tells_them_apart(network, tmp_path, monkeypatc
     assert len(source.prepared) == 6
 
 
+def other_bytes(old: bytes, new: bytes):
+    def damage(content: bytes) -> bytes:
+        assert old in content
+        return content.replace(old, new, 1)
+
+    return damage
+
+
 @pytest.mark.parametrize(
-    "damage", [lambda content: content[:-100], lambda content: b"", lambda content: b"no such format" * 99]
+    "damage",
+    [
+        lambda content: content[:-100],
+        lambda content: b"",
+        lambda content: b"no such format" * 99,
+        lambda content: content[:-2] + b"\xff\x7f",  # NaN
+        other_bytes(b'"dtype":"F16"', b'"dtype":"I16"'),
+    ],
 )
 def test_damaged_files_are_made_again(network, tmp_path, caplog, damage):
     source = Source()

@@ -131,10 +131,18 @@ def _read(path: Path) -> PreparedViews:
         **load(path.read_bytes())
     )  # a mapped file must not change for as long as it is used
     count = len(views.cells)
-    if views.cells.sum() != len(views.descriptors) or not count == len(views.cam_from_obj) == len(
-        views.circle
-    ):
+    if views.cells.sum() != len(views.descriptors) or views.cells.min() < 0:
         raise ValueError("its parts do not belong together")
+    kinds = {
+        "descriptors": (torch.half, 2, len(views.descriptors)),
+        "cells": (torch.long, 1, count),
+        "cam_from_obj": (torch.double, 3, count),
+        "circle": (torch.double, 2, count),
+    }
+    for name, kind in kinds.items():
+        part = getattr(views, name)
+        if (part.dtype, part.ndim, len(part)) != kind or not part.isfinite().all():
+            raise ValueError(f"its {name} are none")
     return views
 
 
