@@ -145,16 +145,19 @@ def test_resume_after_sigterm_equals_an_uninterrupted_run(workers: int, uninterr
         torch.testing.assert_close(ours[name], value, atol=1e-6, rtol=1e-6, msg=name)
 
 
-def test_resume_from_an_earlier_checkpoint_rewrites_the_log(uninterrupted: Path, tmp_path: Path):
+def test_resume_from_an_earlier_checkpoint_rewrites_the_log(uninterrupted: Path, tmp_path: Path, caplog):
     """After a kill the log may be ahead of the checkpoint, and its last line cut off."""
     for name in ("step_00000003.pt", "scalars.jsonl"):
         (tmp_path / name).write_bytes((uninterrupted / name).read_bytes())
     with (tmp_path / "scalars.jsonl").open("a") as file:
         file.write('{"step": 7, "loss/to')
+    damaged = b'\xff\n{"loss/total": 1}\n{"step": "x"}\n[]\n'
+    (tmp_path / "scalars.jsonl").write_bytes(damaged + (tmp_path / "scalars.jsonl").read_bytes())
     run = make_run(config_of(), tmp_path)
     run.resume(run.snapshots.find("last"))
     run.train()
     assert_same(tmp_path, uninterrupted, tolerance=1e-6)
+    assert "scalars.jsonl: 4 damaged lines are left out" in caplog.text
 
 
 def test_last_checkpoints_and_best_are_kept(tmp_path: Path):

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from utils.files import write_atomically
+from utils.errors import MALFORMED
+from utils.files import integer, write_atomically
 
 LOG = logging.getLogger("run_train")
 
@@ -91,21 +92,19 @@ class TrainingLog:
 def _without_later(path: Path, step: int) -> Path:
     """The file of logged lines, cut after a step: a run that is taken up again logs the later ones anew."""
     if path.is_file():
-        logged = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = path.read_bytes().splitlines()
+        steps = [_step(line) for line in lines]
+        if None in steps[:-1]:  # of the last line a run that was killed may have written a part
+            LOG.warning("%s: %d damaged lines are left out", path, steps[:-1].count(None))
+        kept = [line for line, own in zip(lines, steps, strict=True) if own is not None and own <= step]
         with write_atomically(path) as temporary:
-            kept = "".join(f"{line}\n" for line in logged if _step(line) <= step)
-            temporary.write_text(kept, encoding="utf-8")
+            temporary.write_bytes(b"".join(line + b"\n" for line in kept))
     return path
 
 
-def _step(line: str) -> float:
+def _step(line: bytes) -> int | None:
+    """The step of a logged line; None if it is damaged."""
     try:
-        return float(json.loads(line)["step"])
-    except (
-        ValueError,
-        TypeError,
-        LookupError,
-        RecursionError,
-        OverflowError,
-    ):  # a kill, or a disk, has cut it
-        return float("inf")
+        return integer(json.loads(line.decode())["step"], "step")
+    except MALFORMED:
+        return None
