@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from datasets.bop import BopTestSet
 from datasets.results import ImageResult, write_csv
@@ -16,7 +17,7 @@ from rendering.mesh import MAX_DIAMETER, MIN_DIAMETER
 from tests.mutated.run_files import estimate
 from tests.mutated.soundness import check_mask, finite, is_camera, is_rotation, sound
 from tests.mutation_cases import Reader
-from tests.small_bop import dump, load, write_set
+from tests.small_bop import HEIGHT, WIDTH, dump, load, write_set
 from utils.bop_objects import read_objects
 
 SCENE = "toy/test/000001"
@@ -82,6 +83,25 @@ def check_truth(truth: GroundTruth) -> None:
         sound(all(count >= 0 for count in wanted.values()), "a number of instances that cannot be")
 
 
+def write_depth(folder: Path) -> None:
+    """Of float numbers too, as TIFF files may hold."""
+    write_bop(folder)
+    depth = np.arange(HEIGHT * WIDTH, dtype=np.uint16).reshape(HEIGHT, WIDTH)
+    (folder / SCENE / "depth").mkdir()
+    Image.fromarray(depth).save(folder / SCENE / "depth/000003.png")
+    Image.fromarray(depth.astype(np.float32)).save(folder / SCENE / "depth/000007.tif")
+
+
+def read_depth(folder: Path) -> list[np.ndarray]:
+    return [image.depth() for image in read_truth(folder).images]
+
+
+def check_depth(images: list[np.ndarray]) -> None:
+    for image in images:
+        sound(image.shape == (HEIGHT, WIDTH) and finite(image), "no depth image of this photo")
+        sound((image >= 0).all(), "a depth that cannot be")
+
+
 def read_models(folder: Path) -> dict:
     return load_models(folder / "toy", [2, 5])
 
@@ -131,6 +151,12 @@ READERS: dict[str, Reader] = {
         check_models,
         ("toy/models_eval/models_info.json", "json"),
         ("toy/models_eval/obj_000005.ply", "text"),
+    ),
+    "truth-depth": Reader(
+        write_depth,
+        read_depth,
+        check_depth,
+        [(f"{SCENE}/depth/000003.png", "png"), (f"{SCENE}/depth/000007.tif", "binary")],
     ),
     "results-csv": bop(read_scores, check_scores, (CSV, "text")),
 }

@@ -1,6 +1,8 @@
 """Readers of what a user brings: photos, cameras, masks and detections."""
 
+import io
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,11 @@ import numpy as np
 import torch
 import yaml
 from PIL import Image
+from werkzeug.datastructures import FileStorage
 
 from datasets.places import find_places
 from demo.shots import CameraHint, PlaceHint, Shot, read_shot
+from demo.uploads import receive
 from tests.mutated.meshes import rows
 from tests.mutated.soundness import check_mask, is_camera, sound
 from tests.mutation_cases import Reader
@@ -123,6 +127,15 @@ def read_masked(folder: Path) -> Shot:
     return shot(folder / "photo.png", mask=folder / "mask.png")
 
 
+def receive_photo(folder: Path) -> torch.Tensor:
+    """A photo as the page takes it in."""
+    form = {"left": "5", "top": "6", "right": "15", "bottom": "18"}
+    mesh = FileStorage(io.BytesIO(b"v 0 0 0"), "mesh.obj")
+    with (folder / "photo.tif").open("rb") as file, tempfile.TemporaryDirectory() as saved:
+        upload = receive(FileStorage(file, "photo.tif"), [mesh], form, Path(saved))
+        return read_image(upload.photo, upright=True)
+
+
 MASKS = [box_mask(5, 6, 10, 12), box_mask(30, 20, 20, 8)]
 BOP_LIST = [detection(3, k + 2, 0.9 - k / 4, (5, 6, 10, 12), mask=MASKS[k]) for k in range(2)]
 MEGAPOSE_LIST = [{"label": "obj_000002", "bbox_modal": [5, 6, 15, 18]}]
@@ -161,6 +174,12 @@ READERS: dict[str, Reader] = {
         [("photo.jpg", "binary")],
     ),
     "mask": Reader(write_masked, read_masked, check_shot, [("mask.png", "png")]),
+    "page-photo": Reader(
+        lambda folder: write_photo(folder, "photo.tif", compression="tiff_lzw"),
+        receive_photo,
+        check_photo,
+        [("photo.tif", "binary")],
+    ),
     **{f"camera-{kind}": camera(kind) for kind in CAMERAS},
     "places-bop": places(BOP_LIST),
     "places-coco": places(COCO_FILE),

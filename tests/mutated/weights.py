@@ -1,6 +1,7 @@
-"""Readers of configurations and checkpoints."""
+"""Readers of configurations, checkpoints and the log of a training run."""
 
 import functools
+import json
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from run_train import Run
 from tests.mutated.soundness import sound
 from tests.mutation_cases import Reader
 from utils.config import Config, load_config, to_yaml
+from utils.log import TrainingLog
 
 SECRET = "a value of the environment"
 CONFIG = {
@@ -121,6 +123,23 @@ def check_resumed(state: dict) -> None:
     sound(isinstance(state["step"], int) and state["step"] >= 0, "no number of steps")
 
 
+def write_scalars(folder: Path) -> None:
+    lines = [json.dumps({"step": step, "loss/total": 1 / step}) + "\n" for step in range(1, 9)]
+    (folder / "scalars.jsonl").write_text("".join(lines))
+
+
+def read_scalars(folder: Path) -> list[int]:
+    """The steps that a training run which goes on from the fifth keeps."""
+    with TrainingLog(folder, first_step=5, steps=9, batch_size=1, speaks=True):
+        pass
+    lines = (folder / "scalars.jsonl").read_text().splitlines()
+    return [int(json.loads(line)["step"]) for line in lines]
+
+
+def check_scalars(steps: list[int]) -> None:
+    sound(all(0 <= step <= 5 for step in steps), "a line of a later step")
+
+
 READERS: dict[str, Reader] = {
     "config": Reader(
         write_config,
@@ -140,4 +159,7 @@ READERS: dict[str, Reader] = {
         write_safetensors, read_network, check_network, [("network.safetensors", "safetensors")]
     ),
     "checkpoint-resumed": Reader(write_checkpoint, read_resumed, check_resumed, [("network.pt", "zip")]),
+    "scalars": Reader(
+        write_scalars, read_scalars, check_scalars, [("scalars.jsonl", "json lines")], whole=False
+    ),
 }
