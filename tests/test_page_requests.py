@@ -242,7 +242,8 @@ def _is_served(port: int) -> bool:
         (body("../../mug"), 200, ""),
     ],
 )
-def test_forms_are_bounded(port, work, content, status, message):
+def test_forms_are_bounded(port, work, monkeypatch, content, status, message):
+    monkeypatch.setattr(connections, "PATIENCE", 3.0)  # a refused form is listened to so long
     work.may_end.set()
     with sent(port, head(len(content)), content) as connection:
         found, lines, _ = answer(connection)
