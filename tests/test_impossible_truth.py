@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import struct
+import zlib
 from dataclasses import replace
 
 import cv2
@@ -78,6 +80,17 @@ def test_depth_of_another_size_than_the_photo_is_refused(tmp_path, shape):
     cv2.imwrite(str(toy.folder / "test/000001/depth/000005.png"), np.full(shape, 900, np.uint16))
     size = f"{shape[1]}x{shape[0]} px, and its photo 160x120 px"
     with pytest.raises(InputError, match=rf"depth/000005\.png has {size}"):
+        score_csv(toy.csv, toy.folder)
+
+
+def test_a_depth_image_that_claims_to_be_huge_is_refused_before_it_is_read(tmp_path):
+    toy = scored_set.write(tmp_path)
+    path = toy.folder / "test/000001/depth/000005.png"
+    content = bytearray(path.read_bytes())
+    content[16:24] = struct.pack(">II", 60_000, 60_000)  # of its first chunk, whose check sum follows
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"depth/000005\.png is no image"):
         score_csv(toy.csv, toy.folder)
 
 
