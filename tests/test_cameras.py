@@ -261,6 +261,15 @@ def test_photos_and_places_are_undistorted(tmp_path, caplog, coefficients, kind)
     assert "is undistorted by the lens" in caplog.text
 
 
+@pytest.mark.parametrize("end", ["distortion_coefficients:", "cols: 5", "data: ", "data: [", "-0.0005,"])
+def test_a_file_that_ends_within_its_distortion_is_refused(tmp_path, end):
+    text = ROS % D
+    start = text.index("distortion_coefficients:")
+    (tmp_path / "camera.yaml").write_text(text[: text.index(end, start) + len(end)])
+    with pytest.raises(InputError, match=r"camera\.yaml"):
+        camera_of(Path("photo.png"), CameraHint(file=str(tmp_path / "camera.yaml")), WIDTH, HEIGHT)
+
+
 def test_a_distortion_that_folds_the_photo(tmp_path):
     cv2.imwrite(str(tmp_path / "photo.png"), disc_at(600, 440))
     hint = CameraHint(file=str(dump(tmp_path / "camera.json", PINHOLE | {"D": [-1.5, 0, 0, 0]})))

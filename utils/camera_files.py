@@ -88,6 +88,8 @@ _Loader.add_constructor(  # OpenCV's matrices are tables of plain data too
 def _read_yaml(text: str, path: Path) -> Any:
     if len(text) > MAX_YAML:
         raise InputError(f"{path} is too large for a camera file: {REMEDY}")
+    if text.rstrip().endswith(":"):  # with what is missing it may have said something else
+        raise InputError(f"{path} ends where a value is due: copy it again")
     text = re.sub(r"\A\s*%YAML.*", "", text)  # OpenCV's is none of YAML's own
     try:
         documents = [content for content in yaml.load_all(text, _Loader) if content is not None]

@@ -38,6 +38,8 @@ LISTS = ("d", "coeffs", "distortion", "distcoeff", "distcoeffs", "distcoefs")
 LISTS += ("distortioncoefficients", "distortioncoeffs", "distortioncoefs", "coefficients")
 MODEL = ("cameramodel", "model", "projectionmodel", "cameratype")
 
+MATRIX = {"rows", "cols", "dt", "data"}  # of a matrix as OpenCV and ROS write it
+
 COUNTS = (4, 5, 8, 12, 14)  # of OpenCV's coefficients
 # What programs call OpenCV's model of a lens.
 MODELS = ("", "brown", "brownconrady", "fullopencv", "opencv", "perspective", "pinhole", "plumbbob")
@@ -89,9 +91,14 @@ def _entry(table: Mapping) -> Entry:
     """The table with its keys alike, and with what is in tables of camera and distortion within it."""
     entry = {_plain(key): value for key, value in table.items()}
     for key in (*WITHIN, *LISTS):
-        if isinstance(entry.get(key), Mapping) and "data" not in entry[key]:
+        if isinstance(entry.get(key), Mapping) and not _is_matrix(entry[key]):
             entry |= {_plain(inner): value for inner, value in entry.pop(key).items()}
     return entry
+
+
+def _is_matrix(table: Mapping) -> bool:
+    """Whether it is one as OpenCV and ROS write it, of which the numbers may be missing."""
+    return "data" in table or (len(table) > 0 and table.keys() <= MATRIX)
 
 
 def _plain(name: Any) -> str:
