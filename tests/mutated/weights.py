@@ -132,7 +132,7 @@ def read_scalars(folder: Path) -> list[int]:
     """The steps that a training run which goes on from the fifth keeps."""
     with TrainingLog(folder, first_step=5, steps=9, batch_size=1, speaks=True):
         pass
-    lines = (folder / "scalars.jsonl").read_text().splitlines()
+    lines = (folder / "scalars.jsonl").read_bytes().splitlines()
     return [int(json.loads(line)["step"]) for line in lines]
 
 
