@@ -11,9 +11,9 @@ import numpy as np
 from rendering.mesh_formats.files_beside import FilesBeside
 from rendering.mesh_formats.mtl import Material, read_materials
 from rendering.mesh_formats.part import GREY, Part, as_bytes, tinted
-from rendering.mesh_formats.polygons import triangulate
 from rendering.mesh_formats.text import integers, numbers, plain, shown
 from rendering.mesh_formats.textures import Textures
+from rendering.mesh_formats.triangulation import triangulate
 from utils.errors import InputError
 
 LOG = logging.getLogger(__name__)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from rendering.mesh_formats.part import GREY, Part, as_bytes
-from rendering.mesh_formats.polygons import triangulate
 from rendering.mesh_formats.text import integers, numbers, plain, whole_numbers
+from rendering.mesh_formats.triangulation import triangulate
 from utils.errors import InputError
 
 LOG = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ import numpy as np
 
 from rendering.mesh_formats.files_beside import FilesBeside
 from rendering.mesh_formats.part import Part, as_bytes
-from rendering.mesh_formats.polygons import triangulate
 from rendering.mesh_formats.text import numbers, plain, whole_numbers
 from rendering.mesh_formats.textures import Textures
+from rendering.mesh_formats.triangulation import triangulate
 from utils.errors import InputError
 
 LOG = logging.getLogger(__name__)
