@@ -1,0 +1,267 @@
+"""The tables of PLY files, ASCII and binary: a column for each property of vertices, faces and the like."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from rendering.mesh_formats.text import numbers, plain
+
+_TYPES = {
+    **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"},
+    **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"},
+    **{"int64": "i8", "uint64": "u8"},  # not of the format, but written from Python
+    **{"float": "f4", "double": "f8", "float32": "f4", "float64": "f8"},
+}
+_ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
+_MAX_HEADER = 1 << 16  # bytes
+
+
+@dataclass(frozen=True)
+class _Property:
+    name: str
+    type: str  # numpy's, without byte order
+    count_type: str | None = None  # of a list's length; None for a scalar
+
+
+@dataclass(frozen=True)
+class _Element:
+    name: str
+    count: int
+    properties: list[_Property]
+
+
+@dataclass(frozen=True, eq=False)
+class Lists:
+    """A list property of all rows."""
+
+    sizes: np.ndarray  # (N,)
+    values: np.ndarray  # (sum of sizes,), row by row
+
+
+Columns = Mapping[str, np.ndarray | Lists]
+
+
+def read_tables(content: bytes) -> dict[str, Columns]:
+    """The columns of each element."""
+    content = plain(content)
+    end, position = _header_end(content)
+    form, elements = _header(content[:end].decode("utf-8", errors="replace"))
+    tables: dict[str, Columns] = {}
+    if form == "ascii":
+        lines = [line for line in content[position:].splitlines() if line.strip()]
+        if len(lines) != sum(element.count for element in elements):
+            raise ValueError(f"it has {len(lines)} rows instead of {sum(e.count for e in elements)}")
+        begin = 0
+        for element in elements:
+            tables[element.name] = _ascii_columns(lines[begin : begin + element.count], element)
+            begin += element.count
+        return tables
+    for element in elements:
+        tables[element.name], position = _binary_columns(content, position, element, _ORDERS[form])
+    if content[position:].strip(b"\0 \r\n"):
+        raise ValueError(f"it has {len(content) - position} bytes more than its header says")
+    return tables
+
+
+def header_of(content: bytes) -> bytes:
+    """The lines before the rows."""
+    content = plain(content)
+    return content[: _header_end(content)[0]]
+
+
+def _header_end(content: bytes) -> tuple[int, int]:
+    """Where the header's last line begins, and where the rows begin."""
+    end = content.find(b"end_header", 0, _MAX_HEADER)
+    body = content.find(b"\n", end) + 1
+    if not content.startswith(b"ply") or end < 0 or body == 0:
+        raise ValueError("it has no PLY header")
+    return end, body
+
+
+def _header(text: str) -> tuple[str, list[_Element]]:
+    form, elements = "", []
+    for line in text.splitlines()[1:]:
+        match line.split():
+            case ["format", form, _]:
+                pass
+            case ["element", name, count]:
+                elements.append(_Element(name, _count(count), []))
+            case ["property", "list", count_type, item_type, name]:
+                elements[-1].properties.append(_Property(name, _TYPES[item_type], _TYPES[count_type]))
+            case ["property", scalar_type, name]:
+                elements[-1].properties.append(_Property(name, _TYPES[scalar_type]))
+            case [] | ["comment" | "obj_info", *_]:
+                pass
+            case _:
+                raise ValueError(f"its header has a line '{line[:40]}'")
+    if form not in _ORDERS:
+        raise ValueError(f"unknown format '{form}'")
+    return form, elements
+
+
+def _count(text: str) -> int:
+    count = int(text[:20])
+    if count < 0:
+        raise ValueError(f"an element has {count} rows")
+    return count
+
+
+def _ascii_columns(lines: list[bytes], element: _Element) -> Columns:
+    if not lines:
+        return {}
+    values = numbers(b" ".join(lines))
+    lists = [p for p in element.properties if p.count_type is not None]
+    width = len(element.properties)
+    if not lists:
+        if len(values) != width * len(lines):
+            raise ValueError(f"the rows of '{element.name}' do not have {width} numbers each")
+        table = values.reshape(len(lines), width)
+        return {p.name: _as_declared(table[:, k], p) for k, p in enumerate(element.properties)}
+    uniform = _uniform(values, element)
+    return _row_by_row(values, element) if uniform is None else uniform
+
+
+def _uniform(values: np.ndarray, element: _Element) -> Columns | None:
+    """The columns of rows whose lists are all as long as those of the first row; None if they are not."""
+    sizes, width = {}, 0
+    for p in element.properties:
+        if p.count_type is not None:
+            if width >= len(values):
+                return None
+            sizes[p.name] = _size(values[width])
+            width += sizes[p.name]
+        width += 1
+    if width * element.count != len(values):
+        return None
+    table, columns, column = values.reshape(element.count, width), {}, 0
+    for p in element.properties:
+        size = sizes.get(p.name)
+        if size is None:
+            columns[p.name] = _as_declared(table[:, column], p)
+        elif (table[:, column] != size).any():
+            return None
+        else:
+            rows = table[:, column + 1 : column + 1 + size]
+            columns[p.name] = Lists(np.full(element.count, size), rows.ravel())
+        column += 1 + (size or 0)
+    return columns
+
+
+def _row_by_row(values: np.ndarray, element: _Element) -> Columns:
+    """The columns of rows whose lists differ in length."""
+    sizes = {p.name: [] for p in element.properties}
+    places = {p.name: [] for p in element.properties}
+    position, numbers_there = 0, values.tolist()
+    for _ in range(element.count):
+        for p in element.properties:
+            size = 1
+            if p.count_type is not None:
+                size = _size(numbers_there[position])
+                position += 1
+            sizes[p.name].append(size)
+            places[p.name].append(position)
+            position += size
+    if position != len(values):
+        raise ValueError(f"the rows of '{element.name}' have {len(values)} numbers instead of {position}")
+    columns = {}
+    for p in element.properties:
+        own = np.array(sizes[p.name])
+        found = values[_spans(np.array(places[p.name]), own)]
+        columns[p.name] = _as_declared(found, p) if p.count_type is None else Lists(own, found)
+    return columns
+
+
+def _as_declared(values: np.ndarray, declared: _Property) -> np.ndarray:
+    """Numbers (N,) float64 of a text, in the whole type that the header says if all fit it."""
+    kind = np.dtype(declared.type)
+    if kind.kind == "f":
+        return values  # as spelt, so not rounded to single precision
+    limits = np.iinfo(kind)
+    fits = (values == np.trunc(values)) & (values >= limits.min) & (values <= limits.max)
+    return values.astype(kind) if fits.all() else values
+
+
+def _size(value: float) -> int:
+    if not (0 <= value < 2**31 and value == int(value)):
+        raise ValueError(f"a list has {value:g} entries")
+    return int(value)
+
+
+def _spans(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """All indices of some spans, one after the other."""
+    within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.repeat(starts, sizes) + within
+
+
+def _binary_columns(content: bytes, start: int, element: _Element, order: str) -> tuple[Columns, int]:
+    """An element's columns, and where the next element begins."""
+    shortest = sum(np.dtype(p.count_type or p.type).itemsize for p in element.properties)
+    if element.count * shortest > len(content) - start:
+        raise ValueError(f"it says that it has {element.count} rows of '{element.name}', but is too short")
+    if element.count == 0 or not element.properties:
+        return {}, start
+    fields, offset = [], start
+    for p in element.properties:  # lists are as long as in the first row; checked below
+        if p.count_type is None:
+            fields.append((p.name, order + p.type))
+        else:
+            size = _size(np.frombuffer(content, order + p.count_type, 1, offset)[0])
+            fields += [(f"{p.name}/n", order + p.count_type), (p.name, order + p.type, (size,))]
+        offset = start + np.dtype(fields).itemsize
+        if offset > len(content):
+            raise ValueError(f"a list '{p.name}' is cut short")
+    row = np.dtype(fields)
+    lists = [p.name for p in element.properties if p.count_type is not None]
+    if element.count * row.itemsize <= len(content) - start:
+        rows = np.frombuffer(content, row, element.count, start)
+        if all((rows[f"{name}/n"] == rows[name].shape[1]).all() for name in lists):
+            columns = {p.name: rows[p.name] for p in element.properties}
+            for name in lists:
+                columns[name] = Lists(rows[f"{name}/n"].astype(int), rows[name].ravel())
+            return columns, start + rows.nbytes
+    return _binary_row_by_row(content, start, element, order)
+
+
+def _binary_row_by_row(content: bytes, start: int, element: _Element, order: str) -> tuple[Columns, int]:
+    """As `_binary_columns`, of rows whose lists differ in length."""
+    kinds = [
+        (p, np.dtype(order + p.type), p.count_type and np.dtype(order + p.count_type))
+        for p in element.properties
+    ]
+    sizes = {p.name: [] for p in element.properties}
+    places = {p.name: [] for p in element.properties}
+    readers = {count: _integer_reader(content, count) for _, _, count in kinds if count is not None}
+    position = start
+    for _ in range(element.count):
+        for p, kind, count in kinds:
+            size = 1
+            if count is not None:
+                size = readers[count](position)
+                position += count.itemsize
+            sizes[p.name].append(size)
+            places[p.name].append(position)
+            position += size * kind.itemsize
+        if position > len(content):
+            raise ValueError(f"the rows of '{element.name}' are cut short")
+    columns, raw = {}, np.frombuffer(content, np.uint8)
+    for p, kind, count in kinds:
+        own = np.array(sizes[p.name])
+        spans = _spans(np.array(places[p.name]), own * kind.itemsize)
+        found = raw[spans].view(kind)
+        columns[p.name] = found if count is None else Lists(own, found)
+    return columns, position
+
+
+def _integer_reader(content: bytes, kind: np.dtype) -> Callable[[int], int]:
+    """A quick way to a list's length at a place."""
+    byteorder = "big" if kind.byteorder == ">" else "little"
+    if kind.kind == "f":
+        raise ValueError("a list counts its entries by fractions")
+    signed, width = kind.kind == "i", kind.itemsize
+
+    def read_at(position: int) -> int:
+        size = int.from_bytes(content[position : position + width], byteorder, signed=signed)
+        return _size(size)
+
+    return read_at
