@@ -14,29 +14,17 @@ from typing import Any
 
 import numpy as np
 
-from utils.cameras import exact_camera_matrix
+from datasets.bop_entries import Instance, K_of, depth_scale_of, instance_of
 from utils.errors import InputError
-from utils.files import finite_matrix, finite_numbers, integer
 from utils.layouts import names_in
-from utils.rotations import is_rotation
 from utils.tables import read_table
 
 _LOG = logging.getLogger(__name__)
 _PHOTOS, _DEPTHS = ("rgb", "gray"), ("depth",)
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")  # the first is taken where there are several
 _FIRST = ("rgb", "photoneo", "xyz")  # of several cameras, where none is asked for; then by name
-_NEAREST_MM, _FARTHEST_MM = 10.0, 1e6  # of an object
 _REMEDY = "download the images of the data set again"
 _TRUTH_REMEDY = "download the annotations of the test images again"
-
-
-@dataclass(frozen=True, eq=False)
-class Instance:
-    """One annotated object of an image."""
-
-    obj_id: int
-    cam_from_obj: np.ndarray  # (3, 4) float64, mm
-    visibility: float  # visible share of the silhouette
 
 
 @dataclass(frozen=True)
@@ -78,16 +66,12 @@ class Scene:
             lens = isinstance(entry, dict) and "cam_model" in entry
             remedy = "undistort the photos, their cam_model is no pinhole's" if lens else _REMEDY
             raise InputError(f"{where} has no cam_K: {remedy}")
-        numbers = finite_matrix(entry["cam_K"], 3, 3, f"{where}: cam_K")
-        return exact_camera_matrix(numbers, f"{where}: cam_K").numpy()
+        return K_of(entry["cam_K"], f"{where}: cam_K")
 
     def depth_scale(self, im_id: int) -> float:
         """mm per count of the depth image."""
         where, entry = self._entry("camera", self._cameras, im_id)
-        (scale,) = finite_numbers(entry.get("depth_scale", 1.0), 1, f"{where}: depth_scale")
-        if not scale > 0:
-            raise InputError(f"{where}: depth_scale {scale:g} must be positive: correct the file")
-        return scale
+        return depth_scale_of(entry.get("depth_scale", 1.0), f"{where}: depth_scale")
 
     def annotations(self, im_id: int) -> list[tuple[dict, dict]]:
         """The entries of an image in `gt` and `gt_info`, object by object."""
@@ -104,7 +88,7 @@ class Scene:
         """The annotated objects of an image; an `InputError` for poses that cannot be."""
         where = f"{self.table('gt')}: image {im_id}"
         pairs = enumerate(self.annotations(im_id))
-        return [_instance(truth, info, f"{where}, object {index}") for index, (truth, info) in pairs]
+        return [instance_of(truth, info, f"{where}, object {index}") for index, (truth, info) in pairs]
 
     @property
     def _suffix(self) -> str:
@@ -203,23 +187,3 @@ def _numbered(folders: Iterable[Path]) -> dict[int, Path]:
 def _numbered_folders(split_dir: Path) -> dict[int, Path]:
     folders = sorted(path for path in split_dir.glob("*") if path.name.isdecimal() and path.is_dir())
     return {int(path.name): path for path in reversed(folders)}
-
-
-def _instance(truth: dict, info: dict, where: str) -> Instance:
-    missing = {"obj_id", "cam_R_m2c", "cam_t_m2c"} - truth.keys() | {"visib_fract"} - info.keys()
-    if missing:
-        raise InputError(f"{where} has no {', '.join(sorted(missing))}: {_TRUTH_REMEDY}")
-    rotation = np.array(finite_matrix(truth["cam_R_m2c"], 3, 3, f"{where}: cam_R_m2c")).reshape(3, 3)
-    translation = np.array(finite_matrix(truth["cam_t_m2c"], 3, 1, f"{where}: cam_t_m2c"))
-    (visibility,) = finite_numbers(info["visib_fract"], 1, f"{where}: visib_fract")
-    if not is_rotation(rotation):
-        raise InputError(f"{where}: cam_R_m2c is no rotation: {_TRUTH_REMEDY}")
-    distance = float(np.linalg.norm(translation))
-    if not _NEAREST_MM <= distance <= _FARTHEST_MM:
-        raise InputError(
-            f"{where}: cam_t_m2c is {distance:g} mm long: metres where mm are expected? Correct it"
-        )
-    if not 0 <= visibility <= 1:
-        raise InputError(f"{where}: visib_fract {visibility:g} is no share from 0 to 1: {_TRUTH_REMEDY}")
-    pose = np.column_stack([rotation, translation])
-    return Instance(integer(truth["obj_id"], f"{where}: obj_id"), pose, visibility)

@@ -19,14 +19,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from datasets.bop_entries import K_of, depth_scale_of, instance_of, visibility_of
 from datasets.imperfect import detected_view
 from datasets.object_pool import nearest_views
 from datasets.shards import Files, Shards, UnreadableSample
 from datasets.templates import Templates
 from utils import layouts
-from utils.errors import InputError
-from utils.files import finite_numbers
+from utils.errors import MALFORMED, InputError
 from utils.lru import Lru
+from utils.pixels import as_rgb, pixels_of
 from utils.rle import compress, decode
 from utils.streams import stream
 from utils.structs import Pair, View
@@ -42,8 +43,7 @@ MAX_ATTEMPTS = 100
 HELD_OUT = 0.01  # of the shards
 SUFFIXES = ("rgb.jpg", "depth.png", "camera.json", "gt.json", "gt_info.json", "mask_visib.json")
 # What damaged tables and images lead to where they are read.
-DAMAGE = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, OSError)
-DAMAGE += (SyntaxError, Image.DecompressionBombError)
+DAMAGE = (*MALFORMED, OSError, SyntaxError, Image.DecompressionBombError)
 
 Rng = np.random.Generator
 log = logging.getLogger(__name__)
@@ -191,45 +191,42 @@ class Instance:
 
 def read_photo(files: Files) -> Photo:
     """Colours, depth and camera of a sample; one of `DAMAGE` where they are damaged."""
-    rgb, depth = _pixels(files, "rgb.jpg", "RGB"), _pixels(files, "depth.png")
-    if rgb.shape[:2] != depth.shape or depth.dtype.kind not in "iu":
+    rgb, depth = as_rgb(_pixels(files, "rgb.jpg")), _pixels(files, "depth.png")
+    if rgb.shape[:2] != depth.shape:
         raise ValueError("rgb.jpg and depth.png are no images of one size")
     camera = json.loads(files["camera.json"])
-    K = np.array(finite_numbers(camera["cam_K"], 9, "cam_K")).reshape(3, 3)
-    (scale,) = finite_numbers(camera["depth_scale"], 1, "depth_scale")
-    if min(K[0, 0], K[1, 1], scale) <= 0 or not np.array_equal(K[2], [0, 0, 1]):
-        raise ValueError("camera.json holds no camera")
+    K = K_of(camera["cam_K"], "camera.json: cam_K")
+    scale = depth_scale_of(camera["depth_scale"], "camera.json: depth_scale")
     return Photo(rgb, depth.astype(np.float32) * np.float32(scale * 1e-3), K)
 
 
-def _pixels(files: Files, name: str, mode: str | None = None) -> np.ndarray:
-    """An image as it is stored, or converted to a mode of Pillow's."""
+def _pixels(files: Files, name: str) -> np.ndarray:
+    """An image as it is stored, whatever its EXIF data say."""
     with Image.open(io.BytesIO(files[name]), formats=("JPEG", "PNG")) as image:
         if image.width * image.height > MAX_PIXELS:
             raise ValueError(f"{name} claims {image.width}x{image.height} px")
-        return np.array(image.convert(mode) if mode else image)
+        return pixels_of(image, name)
 
 
 def read_instances(files: Files) -> list[Instance]:
     """The objects of a sample that are visible enough."""
-    truth, info, masks = (json.loads(files[f"{name}.json"]) for name in ("gt", "gt_info", "mask_visib"))
-    if len(info) != len(truth):
-        raise ValueError(f"gt.json has {len(truth)} poses and gt_info.json {len(info)}")
+    truths, infos, masks = (json.loads(files[f"{name}.json"]) for name in ("gt", "gt_info", "mask_visib"))
+    if len(infos) != len(truths):
+        raise ValueError(f"gt.json has {len(truths)} poses and gt_info.json {len(infos)}")
     return [
-        _instance(entry, masks[str(k)] if isinstance(masks, dict) else masks[k])
-        for k, entry in enumerate(truth)
-        if finite_numbers(info[k]["visib_fract"], 1, "visib_fract")[0] >= MIN_VISIBLE
+        _instance(truth, info, masks[str(k)] if isinstance(masks, dict) else masks[k], f"object {k}")
+        for k, (truth, info) in enumerate(zip(truths, infos, strict=True))
+        if visibility_of(info, f"gt_info.json: object {k}") >= MIN_VISIBLE
     ]
 
 
-def _instance(entry: dict, segmentation: dict) -> Instance:
-    pose = np.eye(4)
-    pose[:3, :3] = np.array(finite_numbers(entry["cam_R_m2c"], 9, "cam_R_m2c")).reshape(3, 3)
-    pose[:3, 3] = np.array(finite_numbers(entry["cam_t_m2c"], 3, "cam_t_m2c")) * 1e-3
-    R = pose[:3, :3]
-    if abs(R @ R.T - np.eye(3)).max() > 0.01 or np.linalg.det(R) < 0 or pose[2, 3] <= 0:
-        raise ValueError(f"a pose that none can be: {entry['cam_R_m2c']}, {entry['cam_t_m2c']}")
-    return Instance(f"{int(entry['obj_id']):06d}", pose, segmentation)
+def _instance(truth: dict, info: dict, segmentation: dict, where: str) -> Instance:
+    known = instance_of(truth, info, f"gt.json: {where}")
+    pose = np.vstack([known.cam_from_obj, [0, 0, 0, 1]])
+    pose[:3, 3] *= 1e-3
+    if pose[2, 3] <= 0:
+        raise ValueError(f"gt.json: {where} is behind the camera")
+    return Instance(f"{known.obj_id:06d}", pose, segmentation)
 
 
 def part(starts: np.ndarray, count: int, *, held_out: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """MegaPose shards: pairs from tars and unpacked folders, damage, order, and the geometry of the pairs."""
 
+import io
 import json
 import logging
 import math
@@ -10,8 +11,9 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import ExifTags, Image
 
-from datasets.megapose import EpochOrder, MegaPosePairs, part
+from datasets.megapose import EpochOrder, MegaPosePairs, part, read_photo
 from datasets.pairs import Share, pair_loader
 from datasets.shards import Shards
 from tests import small_shards
@@ -156,12 +158,16 @@ def blank(suffix: str, height: int, width: int) -> bytes:
 UNREADABLE = {
     "nested": ("gt.json", NESTED, "RecursionError"),
     "no JSON": ("gt_info.json", b"{", "JSONDecodeError"),
-    "an infinite number of an object": ("gt.json", pose(obj_id=math.inf), "OverflowError"),
+    "an infinite number of an object": ("gt.json", pose(obj_id=math.inf), "obj_id must be an integer"),
     "a pose beyond all": ("gt.json", pose(cam_t_m2c=[10**400] * 3), "cam_t_m2c must be 3 finite numbers"),
-    "no rotation": ("gt.json", pose(cam_R_m2c=[2] * 9), "a pose that none can be"),
-    "behind the camera": ("gt.json", pose(cam_t_m2c=[0, 0, -500]), "a pose that none can be"),
+    "no rotation": ("gt.json", pose(cam_R_m2c=[2] * 9), "cam_R_m2c is no rotation"),
+    "behind the camera": ("gt.json", pose(cam_t_m2c=[0, 0, -500]), "object 0 is behind the camera"),
     "no numbers of a camera": ("camera.json", b'{"cam_K": [NaN], "depth_scale": 1}', "cam_K must be 9"),
-    "no focal length": ("camera.json", b'{"cam_K": [0,0,1,0,0,1,0,0,1], "depth_scale": 1}', "no camera"),
+    "no focal length": (
+        "camera.json",
+        b'{"cam_K": [0,0,1,0,0,1,0,0,1], "depth_scale": 1}',
+        "focal lengths 0",
+    ),
     "a mask of another size": ("mask_visib.json", masks([0, 320 * 240], 240, 320), "a mask of 320x240 px"),
     "a huge mask": ("mask_visib.json", masks([0, 60_000**2], 60_000, 60_000), "claims 60000x60000 px"),
     "an infinite mask": ("mask_visib.json", b'[{"counts": [1], "size": [1e999, 1]}, {}]', "Error"),
@@ -183,6 +189,27 @@ def test_an_unreadable_sample_is_named_and_the_others_are_used(copied, caplog, d
     (record,) = caplog.records
     assert "shard-000001.tar is damaged" in record.message
     assert "(sample 000001_000001: " in record.message and reason in record.message
+
+
+def test_photos_are_taken_as_they_are_stored(copied):
+    _, folder = copied
+    tar, key = folder / "shard-000001.tar", "000001_000001"
+    shards = Shards(folder, folder / "key_to_shard.json", small_shards.SUFFIXES)
+    position = next(i for i in range(len(shards)) if shards.key(i) == key)
+    plain = read_photo(shards.read(position))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 3  # upside down, for viewers
+    small_shards.change(tar, key, "rgb.jpg", with_exif(shards.read(position)["rgb.jpg"], exif))
+    again = Shards(folder, folder / "key_to_shard.json", small_shards.SUFFIXES)
+    turned = again.read(position)
+    assert Image.open(io.BytesIO(turned["rgb.jpg"])).getexif()[ExifTags.Base.Orientation] == 3
+    assert np.array_equal(read_photo(turned).rgb, plain.rgb)
+
+
+def with_exif(jpeg: bytes, exif: Image.Exif) -> bytes:
+    """A JPEG file with EXIF data, its pixels untouched."""
+    content = exif.tobytes()
+    return jpeg[:2] + b"\xff\xe1" + (len(content) + 2).to_bytes(2, "big") + content + jpeg[2:]
 
 
 def test_nothing_but_damage_is_an_error(copied):
