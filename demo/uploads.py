@@ -14,6 +14,7 @@ from werkzeug.datastructures import FileStorage
 from demo.shots import CameraHint, PlaceHint
 from rendering.mesh import SUFFIXES
 from utils.errors import InputError
+from utils.images import kind_of
 
 MAX_BYTES = 64 << 20  # of all files together
 MAX_PARTS = 100  # files and fields of a request
@@ -91,6 +92,8 @@ def _check_picture(path: Path) -> None:
     except Image.DecompressionBombError:
         count = MAX_PIXELS + 1
     except (OSError, ValueError, SyntaxError):
+        if kind := kind_of(path):
+            raise InputError(f"{path} is a {kind} photo: convert it to JPEG") from None
         raise InputError(f"{path} is no picture that can be read: choose a JPEG or PNG file") from None
     if count > MAX_PIXELS:
         raise InputError(f"{path} has more than {MAX_PIXELS / 1e6:.0f} million pixels: choose a smaller copy")

@@ -137,6 +137,7 @@ def picture(size, kind: str) -> bytes:
     ("asked", "message"),
     [
         ({"photo": b"GIF89a"}, "photo.png is no picture that can be read: choose a JPEG or PNG file"),
+        ({"photo": b"\0\0\0\x24ftypheic" + bytes(99)}, "photo.png is a HEIC photo: convert it to JPEG"),
         ({"photo": picture((9, 9), "EPS")}, "photo.png is no picture that can be read"),
         ({"photo": picture((8000, 8000), "PNG")}, "photo.png has more than 50 million pixels"),
         ({"mesh": "mug.exe"}, "mug.exe: choose one mesh"),

@@ -74,14 +74,18 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         yield image
 
 
-def _unknown(path: Path, error: Exception) -> InputError:
-    """Why Pillow cannot tell what a file is."""
+def kind_of(path: Path) -> str | None:
+    """The name of a photo's format, such as HEIC, if it is known here and Pillow does not read it."""
     with path.open("rb") as file:
         start = file.read(12)
-    kind = next((kind for mark, kind in KINDS.items() if start[4:].startswith(mark)), None)
-    if kind:
+    return next((kind for mark, kind in KINDS.items() if start[4:].startswith(mark)), None)
+
+
+def _unknown(path: Path, error: Exception) -> InputError:
+    """Why Pillow cannot tell what a file is."""
+    if kind := kind_of(path):
         return InputError(f"image {path} is a {kind} photo: convert it to JPEG")
-    if not start:
+    if not path.stat().st_size:
         return InputError(f"image {path} is empty: download or create it again")
     return damaged(f"image {path}", error)
 
