@@ -6,14 +6,13 @@ Only the images of a target list are read, and their depth one image at a time.
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from datasets.bop_scenes import Scene, open_scenes
 from datasets.bop_targets import read_targets
 from utils.errors import InputError
-from utils.pixels import MAX_PIXELS, too_large
+from utils.images import read_pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,15 +46,12 @@ class ImageTruth:
         if path is None:
             place = self.scene_dir / "depth" / f"{self.im_id:06d}.png"
             raise InputError(f"{place} not found: download the depth images or score --errors mssd,mspd")
-        width, height = image_size(path)  # known before anything is read that is perhaps too large
-        if self.photo is not None and (size := image_size(self.photo)) != (width, height):
-            found = f"{width}x{height} px, and its photo {size[0]}x{size[1]} px"
-            raise InputError(f"{path} has {found}: download the depth images again")
-        if width * height > MAX_PIXELS:
-            raise too_large(str(path))
-        counts = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
-        if counts is None or counts.ndim != 2 or not (np.isfinite(counts) & (counts >= 0)).all():
+        counts = read_pixels(path)
+        if counts.ndim != 2:
             raise InputError(f"{path} is no depth image: download it again")
+        if self.photo is not None and (size := image_size(self.photo)) != counts.shape[::-1]:
+            found = f"{counts.shape[1]}x{counts.shape[0]} px, and its photo {size[0]}x{size[1]} px"
+            raise InputError(f"{path} has {found}: download the depth images again")
         return counts.astype(np.float32) * np.float32(self.depth_scale)
 
 
