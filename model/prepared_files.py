@@ -7,7 +7,6 @@ longest ago. All of it is made again when it is needed.
 import argparse
 import logging
 import os
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,14 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from utils.errors import InputError, exits_cleanly
-from utils.files import make_folder, write_atomically
+from utils.files import make_folder, remove_leftovers, write_atomically
 
 LOG = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent
 GIGABYTE = 1e9
 LIMIT = 50.0  # GB: the published network's templates of the seven core sets of BOP take about 40
 SUFFIX = ".safetensors"
-LEFT_AFTER = 3600.0  # seconds after which a file that was begun and not ended is nobody's any more
 
 Read = TypeVar("Read")
 
@@ -87,15 +85,12 @@ class PreparedFiles:
         return removed
 
     def files(self) -> dict[Path, tuple[int, float]]:
-        """Bytes and time of the last use of each file; removes what killed processes began to write."""
+        """Bytes and time of the last use of each file."""
         found = {}
-        for path in self._folder.glob("*"):
+        for path in self._folder.glob(f"[!.]*{SUFFIX}"):
             with suppress(FileNotFoundError):  # another process removed it
                 stat = path.stat()
-                if path.name.startswith(".") and time.time() - stat.st_mtime > LEFT_AFTER:
-                    path.unlink()
-                elif path.suffix == SUFFIX and not path.name.startswith("."):
-                    found[path] = stat.st_size, stat.st_mtime
+                found[path] = stat.st_size, stat.st_mtime
         return found
 
     def _path(self, key: str) -> Path:
@@ -114,6 +109,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not arguments.folder.is_dir():
         raise InputError(f"--folder {arguments.folder}: no such folder; name one, such as log/features")
+    remove_leftovers(arguments.folder)
     kept = PreparedFiles(arguments.folder)
     if arguments.shrink is not None:
         print(f"{len(kept.shrink(arguments.shrink))} files removed")

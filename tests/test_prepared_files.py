@@ -55,15 +55,15 @@ def test_what_is_in_use_stays_until_it_is_released(tmp_path):
     assert names(tmp_path) == {"c", "d"}
 
 
-def test_what_killed_processes_began_goes_when_it_is_old(tmp_path):
+def test_what_is_half_written_is_no_prepared_file_and_goes(tmp_path, monkeypatch, capsys):
     files = PreparedFiles(tmp_path)
     opened(files, "a")
-    old, new = tmp_path / ".a.0a1b2c3d.tmp.safetensors", tmp_path / ".tmpXyZ"
-    for path in (old, new):
-        path.write_bytes(b"half")
-    os.utime(old, (0, 0))
+    half = tmp_path / ".a.0a1b2c3d.tmp.safetensors"
+    half.write_bytes(b"half")
     assert list(files.files()) == [tmp_path / "a.safetensors"]
-    assert not old.exists() and new.exists()
+    monkeypatch.setattr(sys, "argv", ["prepared_files", "--folder", str(tmp_path)])
+    prepared_files.main()
+    assert not half.exists() and "1 files" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("below", ["file/features", "file"])
