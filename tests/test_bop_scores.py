@@ -196,7 +196,7 @@ def test_duplicate_targets_and_foreign_lines(tmp_path):
         (lambda d: (d / "test/000001/scene_gt.json").write_text("{}"), "image 2 has no list of annotated"),
         (lambda d: (d / "test/000001/scene_camera.json").write_text("[1]"), "is no table by image"),
         (lambda d: shutil.rmtree(d / "test"), "download the test images"),
-        (lambda d: (d / "test/000001/depth/000002.png").write_bytes(b"x"), "000002.png is no"),
+        (lambda d: (d / "test/000001/depth/000002.png").write_bytes(b"x"), "000002.png cannot be read"),
     ],
 )
 def test_broken_data_sets_are_named(tmp_path, breakage, message):
