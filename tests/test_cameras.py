@@ -148,6 +148,10 @@ REFUSED = {
         {"1": {"cam_K": FLAT}, "2": {"cam_K": [99, *FLAT[1:]]}},
         "cameras of 2 images, none of them 000004",
     ),
+    "one image twice": (
+        {"4": {"cam_K": FLAT}, "000004": {"cam_K": [99, *FLAT[1:]]}},
+        "lists image 4 twice: leave the photo's in it",
+    ),
     "nothing": ({"name": "camera"}, "holds no camera that is known: write cam_K or fx, fy, cx, cy"),
     "list": ('[{"fx": 1}]', "holds no camera"),
     "five numbers": ("1 2 3 4 5", "has a matrix of 5 numbers"),

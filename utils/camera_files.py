@@ -12,6 +12,7 @@ from utils.camera_tables import REMEDY, Camera, camera_of_numbers, camera_of_tab
 from utils.cameras import pinhole
 from utils.errors import InputError
 from utils.files import read_json
+from utils.tables import by_number
 
 MAX_BYTES, MAX_YAML = 64 << 20, 200_000
 
@@ -102,12 +103,12 @@ def _read_yaml(text: str, path: Path) -> Any:
 
 def _of_scene(table: Mapping, photo: Path, where: str, width: int, height: int) -> Camera:
     """The photo's camera of a table by image number."""
-    by_number = {int(key): entry for key, entry in table.items()}
+    entries = by_number(table, where, of="image", remedy="leave the photo's in it")
     number = int(photo.stem) if photo.stem.isdecimal() else None
-    if number in by_number:
-        return camera_of_table(by_number[number], f"{where}: image {number}", width, height)
+    if number in entries:
+        return camera_of_table(entries[number], f"{where}: image {number}", width, height)
     cameras = [
-        camera_of_table(entry, f"{where}: image {key}", width, height) for key, entry in by_number.items()
+        camera_of_table(entry, f"{where}: image {key}", width, height) for key, entry in entries.items()
     ]
     if any(not camera.K.equal(cameras[0].K) or camera.lens != cameras[0].lens for camera in cameras):
         raise InputError(

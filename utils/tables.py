@@ -1,5 +1,6 @@
 """JSON objects whose keys are numbers: BOP lists by image and by object in this form."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,16 @@ def read_table(path: Path, *, of: str, remedy: str) -> dict[int, Any]:
     content = read_json(path, remedy=remedy)
     if not isinstance(content, dict) or not all(key.isdecimal() for key in content):
         raise InputError(f"{path} is no table by {of}: {remedy}")
+    return by_number(content, str(path), of=of, remedy=remedy)
+
+
+def by_number(content: Mapping[str | int, Any], where: str, *, of: str, remedy: str) -> dict[int, Any]:
+    """As `read_table`, of a table that is read already; `where` begins the `InputError`."""
     table: dict[int, Any] = {}
     for key, value in content.items():
-        number = integer(key, f"{path}: the number of an {of}")
+        number = integer(key, f"{where}: the number of an {of}")
         if number in table:
-            raise InputError(f"{path} lists {of} {number} twice: {remedy}")
+            raise InputError(f"{where} lists {of} {number} twice: {remedy}")
         table[number] = value
     return dict(sorted(table.items()))
 
