@@ -37,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="run_demo.py", description="Finds objects of your own in photos of your own."
     )
-    parser.add_argument("--mesh", type=Path, nargs="+", help="PLY, OBJ, GLB or STL files")
+    parser.add_argument("--mesh", type=Path, nargs="+", help="PLY, OBJ, glTF, STL or OFF files")
     parser.add_argument("--image", type=Path, nargs="+", help="photos, or folders of them, in this order")
     camera = parser.add_mutually_exclusive_group()
     camera.add_argument("--camera", help="fx,fy,cx,cy in px, or a file: JSON, YAML or text")

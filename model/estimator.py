@@ -140,7 +140,7 @@ class PoseEstimator:
         """Prepares an object: its templates are rendered and kept on disk, or found there by its content.
 
         Args:
-            mesh: PLY, OBJ, GLB, STL or OFF file, with or without colours; or a mesh in metres.
+            mesh: PLY, OBJ, glTF, STL or OFF file, with or without colours; or a mesh in metres.
             name: by default the file's, without its suffix; the same name again replaces the object.
             unit: "mm", "cm", "m" or the metres of a unit; "auto" guesses it from the size and says so.
             symmetry: such as `z` (turns freely about z), `z4` (quarter turns) or `z,x2` (a cylinder), about
