@@ -4,7 +4,6 @@ Whoever makes one holds a lock on it, which the system lifts when the process en
 that is not locked is nobody's any more.
 """
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -12,51 +11,49 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from utils.files import lock
+
 PREFIX = "picopose-page-"
 
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
     """A folder of one's own, removed at the end of the block or, after a kill, by `remove_leftovers`."""
-    folder, lock = _make()
+    folder, opened = _make()
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+        os.close(opened)
 
 
 def remove_leftovers() -> None:
     """Removes the folders that processes of this user left when they were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        lock = _lock(folder)
-        if lock is not None:
+        opened = _locked(folder)
+        if opened is not None:
             shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
+            os.close(opened)
 
 
 def _make() -> tuple[Path, int]:
     """A new folder and its lock."""
     for _ in range(3):  # another program that starts just now may take a new folder for a leftover
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-        lock = _lock(folder)
-        if lock is not None:
-            return folder, lock
+        opened = _locked(folder)
+        if opened is not None:
+            return folder, opened
         shutil.rmtree(folder, ignore_errors=True)
     raise OSError(f"{tempfile.gettempdir()}: folders cannot be locked there, name another with TMPDIR")
 
 
-def _lock(folder: Path) -> int | None:
+def _locked(folder: Path) -> int | None:
     """An open lock on a folder; None if it is locked, gone, or not one of this user's folders."""
     try:
         opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     except OSError:
         return None
-    try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(opened).st_uid == os.getuid() and folder.exists():
-            return opened
-    except OSError:
-        pass
+    if lock(opened) and os.fstat(opened).st_uid == os.getuid() and folder.exists():
+        return opened
     os.close(opened)
     return None

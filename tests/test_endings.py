@@ -213,6 +213,17 @@ def test_what_a_killed_program_leaves_is_removed_and_what_another_writes_is_not(
     assert f"{tmp_path}: 2 files that a killed run has left half written are removed" in caplog.text
 
 
+def test_where_there_are_no_locks_nothing_is_taken_for_a_leftover(tmp_path, monkeypatch):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with locked(tmp_path, "busy"), write_atomically(tmp_path / "a.txt") as temporary:
+        temporary.write_text("whole")
+        remove_leftovers(tmp_path)
+    assert (tmp_path / "a.txt").read_text() == "whole"
+
+
 def test_a_lock_ends_with_its_holder(tmp_path):
     folder = tmp_path / "run"
     command = [sys.executable, "-c", HOLDING, str(folder)]

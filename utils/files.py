@@ -134,7 +134,7 @@ def _held(temporary: Path) -> Iterator[None]:
     """Makes the file, with a lock that ends with the process however it ends."""
     handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
     try:
-        _lock(handle)
+        lock(handle)
         yield
     finally:
         os.close(handle)
@@ -178,7 +178,7 @@ def locked(folder: Path, refusal: str) -> Iterator[None]:
     make_folder(folder)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        if not _lock(handle):
+        if lock(handle) is False:
             raise InputError(f"{folder}: {refusal}")
         yield
     finally:
@@ -189,12 +189,13 @@ def remove_leftovers(*folders: Path) -> None:
     """Removes, from folders and those below, what processes that were killed have left half written."""
     for folder in folders:
         found = [path for path in folder.rglob(".*") if _TEMPORARY.fullmatch(path.name)]
-        held = {path.parent for path in found if not _remove_if_left(path)}
+        removed = [path for path in found if _remove_if_left(path)]
+        held = {path.parent for path in found if path not in removed}
         others = [path for path in folder.rglob(".tmp*") if _SAFETENSORS.fullmatch(path.name)]
         others = [path for path in others if path.parent not in held]  # else perhaps being written
         for path in others:
             path.unlink(missing_ok=True)
-        if count := len(found) - len(held) + len(others):
+        if count := len(removed) + len(others):
             _LOG.info("%s: %d files that a killed run has left half written are removed", folder, count)
 
 
@@ -204,19 +205,22 @@ def _remove_if_left(path: Path) -> bool:
     except OSError:  # finished meanwhile, or another user's
         return False
     try:
-        if left := _lock(handle):
+        if left := lock(handle) is True:
             path.unlink(missing_ok=True)
         return left
     finally:
         os.close(handle)
 
 
-def _lock(handle: int) -> bool:
-    """Whether no other process holds the file or folder; where the file system has no locks, none does."""
+def lock(handle: int) -> bool | None:
+    """Locks an open file or folder until it is closed or the process ends, however it ends.
+
+    False where another process has it; None where the file system has no locks, so that nobody knows.
+    """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        return True
+        return None
     return True
