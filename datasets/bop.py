@@ -33,9 +33,8 @@ class TargetImage:
     im_id: int
     path: Path
     K: Tensor  # (3, 3)
-    instances: dict[
-        int, int
-    ]  # obj_id -> inst_count, in the order of the targets; empty: whatever is detected
+    # obj_id: inst_count, in the order of the targets; empty: whatever is detected.
+    instances: dict[int, int]
 
 
 class BopTestSet(Dataset):

@@ -23,9 +23,8 @@ class Targets:
     """The images of a list, in its order."""
 
     path: Path
-    images: dict[
-        tuple[int, int], dict[int, int]
-    ]  # (scene_id, im_id): how many of each object; empty, see below
+    # (scene_id, im_id): how many of each object; none are named where the list names images alone.
+    images: dict[tuple[int, int], dict[int, int]]
     per_object: bool  # False: the list names images alone, and whatever is in them is to be found
 
     @property

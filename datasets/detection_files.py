@@ -168,14 +168,10 @@ def _annotations(path: Path) -> Iterator[Entry]:
             raise InputError(f"{where} is no object: {REMEDY}")
         category = _joined(entry, "category_id", categories, where)
         name, image = category.get("name"), _joined(entry, "image_id", images, where)
-        size = (
-            mask_size([image["height"], image["width"]], where)
-            if {"height", "width"} <= image.keys()
-            else None
-        )
-        yield Entry(
-            where, _image_name(entry | image, where), name if isinstance(name, str) else None, entry, size
-        )
+        has_size = {"height", "width"} <= image.keys()
+        size = mask_size([image["height"], image["width"]], where) if has_size else None
+        label = name if isinstance(name, str) else None
+        yield Entry(where, _image_name(entry | image, where), label, entry, size)
 
 
 def _joined(entry: dict, key: str, table: dict[int, dict], where: str) -> dict:

@@ -26,11 +26,7 @@ from utils.files import make_folder, remove_leftovers, write_atomically
 from utils.verdict import verdict
 
 LOG = logging.getLogger(__name__)
-RESULTS = (
-    "overlay.png",
-    "scene.glb",
-    "pose.json",
-)  # the last one says that all are there
+RESULTS = ("overlay.png", "scene.glb", "pose.json")  # the last one says that all are there
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -12,9 +12,8 @@ from flask import Flask
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 CONNECTIONS = 64  # at a time
-PATIENCE = (
-    20.0  # seconds that a client may take until its first bytes, and for `SLOWEST` bytes each second more
-)
+# Seconds that a client may take until its first bytes, and for `SLOWEST` bytes each second more.
+PATIENCE = 20.0
 SLOWEST = 64 << 10  # bytes per second
 READING = 60.0  # seconds that a client may take to read a part of an answer
 PARTING = 2.0  # seconds for the last words of connections when the server ends

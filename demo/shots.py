@@ -116,7 +116,7 @@ def straight_mask(mask: Mask, lens: Lens, K: np.ndarray, photo: np.ndarray) -> M
     """A mask of a photo (H, W, 3) with camera K (3, 3), of the photo without the lens's distortion."""
     height, width = photo.shape[:2]
     nothing = InputError(f"{lens.where}: nothing is left of a mask without its distortion: {UNDISTORT}")
-    if mask.inside is None:
+    if mask.is_box:
         box = lens.straight_box(mask.box.tolist(), K)
         try:
             return box_mask(box, height, width)

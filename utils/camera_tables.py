@@ -23,12 +23,8 @@ LOG = logging.getLogger(__name__)
 REMEDY = "write cam_K or fx, fy, cx, cy into it"
 
 # Keys, in lower case without anything but letters and digits.
-WITHIN = (
-    "intrinsic",
-    "intrinsics",
-    "camera",
-    "cameraintrinsics",
-)  # may hold the camera as a table of its own
+# May hold the camera as a table of its own.
+WITHIN = ("intrinsic", "intrinsics", "camera", "cameraintrinsics")
 MATRICES = ("camk", "k", "kmatrix", "cameramatrix", "intrinsicmatrix", *WITHIN)
 PINHOLE = (("fx", "flx"), ("fy", "fly"), ("cx", "ppx"), ("cy", "ppy"))
 PROJECTION, RECTIFICATION = ("p", "projectionmatrix"), ("r", "rectificationmatrix")
@@ -46,14 +42,9 @@ MODELS = ("", "brown", "brownconrady", "fullopencv", "opencv", "perspective", "p
 MODELS += ("radialtangential", "radtan", "rationalpolynomial")
 # Parts of the names of models that are no pinhole even if all coefficients are zero.
 WIDE = ("equi", "fish", "fov", "ftheta", "kannala", "omni", "panoram", "spherical", "unified")
-REALSENSE = (
-    "none",
-    "modifiedbrownconrady",
-    "inversebrownconrady",
-    "ftheta",
-    "brownconrady",
-    "kannalabrandt4",
-)
+# RealSense's names of models, by the numbers that stand for them.
+REALSENSE = ("none", "modifiedbrownconrady", "inversebrownconrady", "ftheta", "brownconrady")
+REALSENSE += ("kannalabrandt4",)
 
 Entry = dict[str, Any]
 

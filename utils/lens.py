@@ -46,10 +46,8 @@ class Lens:
         sides = [np.stack(np.broadcast_arrays(x, v), axis=-1) for v in (top, bottom)]
         sides += [np.stack(np.broadcast_arrays(u, y), axis=-1) for u in (left, right)]
         points = np.concatenate(sides)
-        coefficients, stop = (
-            np.array(self.coefficients),
-            (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-9),
-        )
+        coefficients = np.array(self.coefficients)
+        stop = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-9)
         straight = cv2.undistortImagePoints(points[:, None], K, coefficients, arg1=stop)[:, 0]
         rays = np.concatenate([straight, np.ones((len(straight), 1))], axis=1) @ np.linalg.inv(K).T
         again = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), K, coefficients)[0][:, 0]

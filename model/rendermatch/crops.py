@@ -35,13 +35,13 @@ def regions_of(masks: Sequence[Mask]) -> Regions:
     boxes = boxes_of(masks)
     circles = []
     for mask, (left, top, right, bottom) in zip(masks, boxes.tolist(), strict=True):
-        if mask.inside is None:
+        if mask.is_box:
             circles.append(((left + right - 1) / 2, (top + bottom - 1) / 2, max(right - left, bottom - top)))
         else:
             (x, y), radius = cv2.minEnclosingCircle(cv2.convexHull(_row_ends(mask.inside.cpu().numpy())))
             circles.append((x + left, y + top, 2 * radius + 1))
     circles = torch.tensor(circles, device=boxes.device).reshape(-1, 3)
-    is_box = torch.tensor([mask.inside is None for mask in masks], device=boxes.device, dtype=torch.bool)
+    is_box = torch.tensor([mask.is_box for mask in masks], device=boxes.device, dtype=torch.bool)
     return Regions(circles[:, :2], circles[:, 2], is_box)
 
 

@@ -127,9 +127,8 @@ class ViewBank:
 
 
 def _read(path: Path) -> PreparedViews:
-    views = PreparedViews(
-        **load(path.read_bytes())
-    )  # a mapped file must not change for as long as it is used
+    content = path.read_bytes()  # a mapped file must not change for as long as it is used
+    views = PreparedViews(**load(content))
     count = len(views.cells)
     if views.cells.sum() != len(views.descriptors) or views.cells.min() < 0:
         raise ValueError("its parts do not belong together")

@@ -7,11 +7,8 @@ from pathlib import Path
 from rendering.mesh_formats.text import shown, spellings
 from utils.errors import InputError
 
-TEXTURE_FOLDERS = (
-    ("..", "images"),
-    ("..", "textures"),
-    ("..", "materials"),
-)  # ShapeNet, others, Gazebo (GSO)
+# Of ShapeNet, of others, and of Gazebo (GSO).
+TEXTURE_FOLDERS = (("..", "images"), ("..", "textures"), ("..", "materials"))
 
 
 class FilesBeside:

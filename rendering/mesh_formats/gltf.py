@@ -109,7 +109,7 @@ def _local_transforms(nodes: list[dict]) -> np.ndarray:
     scales = np.array([node.get("scale", (1, 1, 1)) for node in nodes], float).reshape(count, 3)
     length = np.linalg.norm(turns, axis=1)
     if not (np.isfinite(moves).all() and np.isfinite(scales).all() and (np.abs(length - 1) < 0.05).all()):
-        raise ValueError("a node's translation, rotation or scale is none")
+        raise ValueError("a node's translation, rotation or scale makes no sense")
     found = np.tile(np.eye(4), (count, 1, 1))
     found[:, :3, :3] = _rotations(turns / length[:, None]) * scales[:, None]
     found[:, :3, 3] = moves
