@@ -8,9 +8,10 @@ import numpy as np
 
 from data.objects import NamedObject
 from data.one_texture import with_one_texture
-from rendering.mesh import SUFFIXES, diameter, read_mesh, to_metres
+from rendering.mesh import diameter, read_mesh, to_metres
 from utils.bop_objects import read_symmetry
 from utils.errors import InputError
+from utils.layouts import MESH_SUFFIXES
 from utils.symmetry import Symmetry
 from utils.units import guess_unit
 
@@ -39,9 +40,9 @@ def read_objects(paths: Sequence[Path], unit: str = "auto") -> list[NamedObject]
 def _files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+    found = sorted(file for file in path.iterdir() if file.suffix.lower() in MESH_SUFFIXES)
     if not found:
-        raise InputError(f"--meshes {path}: no mesh ({' '.join(SUFFIXES)}) in this folder; pass another")
+        raise InputError(f"--meshes {path}: no mesh ({' '.join(MESH_SUFFIXES)}) in this folder; pass another")
     return found
 
 

@@ -12,9 +12,9 @@ from PIL import EpsImagePlugin, Image
 from werkzeug.datastructures import FileStorage
 
 from demo.shots import CameraHint, PlaceHint
-from rendering.mesh import SUFFIXES
 from utils.errors import InputError
 from utils.images import kind_of
+from utils.layouts import MESH_SUFFIXES
 
 MAX_BYTES = 64 << 20  # of all files together
 MAX_PARTS = 100  # files and fields of a request
@@ -57,10 +57,10 @@ def receive(
     for path in saved:
         if saved.count(path) > 1:
             raise InputError(f"{path.name} is there twice: choose one of them")
-    models = [path for path in saved if path.suffix.lower() in SUFFIXES]
+    models = [path for path in saved if path.suffix.lower() in MESH_SUFFIXES]
     if len(models) != 1:
         names = " ".join(path.name for path in saved) or "nothing"
-        raise InputError(f"{names}: choose one mesh ({' '.join(SUFFIXES)}) and the files that it names")
+        raise InputError(f"{names}: choose one mesh ({' '.join(MESH_SUFFIXES)}) and the files that it names")
     path = _save(photo, folder / "photo")
     _check_picture(path)
     sides = [_number(form, name) for name in SIDES]

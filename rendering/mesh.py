@@ -27,7 +27,6 @@ from utils.units import NAMES, UNITS
 
 LOG = logging.getLogger(__name__)
 READERS = {".ply": ply, ".obj": obj, ".glb": gltf, ".gltf": gltf, ".stl": stl, ".off": off}
-SUFFIXES = tuple(READERS)
 # What the readers run into where a file's bytes make no sense.
 DAMAGE = (*MALFORMED, OSError, struct.error)
 MIN_DIAMETER, MAX_DIAMETER = 1e-3, 10.0  # m; a model outside was read in the wrong unit
@@ -191,7 +190,7 @@ def _read(path: Path) -> list[Part]:
     """The parts of a file that have faces."""
     reader = READERS.get(path.suffix.lower())
     if reader is None:
-        raise InputError(f"{path} is no mesh file: convert it to one of {' '.join(SUFFIXES)}")
+        raise InputError(f"{path} is no mesh file: convert it to one of {' '.join(READERS)}")
     return [part for part in _guarded(path, reader.read) if len(part.faces)]
 
 

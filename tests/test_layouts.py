@@ -6,10 +6,11 @@ import os
 import pytest
 
 from datasets.sources import mesh_files
+from rendering.mesh import READERS
 from tests.small_bop import dump, write_set
 from utils.errors import InputError
 from utils.files import iterate_json, read_json, write_atomically
-from utils.layouts import MeshFile, dataset_dir, dataset_name, find_meshes, templates_dir
+from utils.layouts import MESH_SUFFIXES, MeshFile, dataset_dir, dataset_name, find_meshes, templates_dir
 
 
 def touch(path):
@@ -147,3 +148,7 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
         temporary.write_text("whole")
         assert not path.exists() and temporary.suffix == ".txt"
     assert [entry.read_text() for entry in path.parent.iterdir()] == ["whole"]
+
+
+def test_the_mesh_files_that_are_found_are_those_that_are_read():
+    assert set(MESH_SUFFIXES) == set(READERS)

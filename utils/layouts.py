@@ -18,11 +18,11 @@ TEMPLATE_K = ((572.4114, 0.0, 320.0), (0.0, 573.57043, 240.0), (0.0, 0.0, 1.0))
 
 BOP_CORE = ("lmo", "tless", "tudl", "icbin", "itodd", "hb", "ycbv")
 
+MESH_SUFFIXES = (".ply", ".obj", ".glb", ".gltf", ".stl", ".off")  # that `rendering.mesh` reads
+
 _LONGEST_NAME = 255  # bytes that file systems allow
 _TEST_SPLIT = {"tless": "test_primesense", "hb": "test_primesense"}
 _MODELS = {"tless": "models_cad"}
-_MESH_SUFFIXES = {".ply", ".obj", ".glb", ".gltf", ".stl", ".off"}
-
 
 LISTED = "listed"  # the unit of BOP's glTF models: metres or mm, by the diameter in models_info.json
 
@@ -207,7 +207,7 @@ def model_files(models: Path) -> dict[int, Path]:
     found: dict[int, Path] = {}
     for path in sorted(models.glob("obj_*"), key=lambda path: (path.suffix.lower() != ".ply", path.name)):
         number = path.stem.removeprefix("obj_")
-        if path.suffix.lower() in _MESH_SUFFIXES and number.isdecimal():
+        if path.suffix.lower() in MESH_SUFFIXES and number.isdecimal():
             found.setdefault(int(number), path)
     return dict(sorted(found.items()))
 
@@ -229,13 +229,13 @@ def _bop_meshes(models: Path) -> dict[str, MeshFile]:
 def _plain_meshes(folder: Path) -> dict[str, MeshFile]:
     meshes: dict[str, MeshFile] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in _MESH_SUFFIXES:
+        if path.suffix.lower() not in MESH_SUFFIXES:
             continue
         if path.stem in meshes:
             raise InputError(f"{path} and {meshes[path.stem].path} have the same name: rename one of them")
         meshes[path.stem] = MeshFile(path, 1.0)
     if not meshes:
-        kinds = " ".join(sorted(_MESH_SUFFIXES))
+        kinds = " ".join(MESH_SUFFIXES)
         raise InputError(
             f"no meshes ({kinds}) and no models/ in {folder}: put some there (there: {names_in(folder)})"
         )
