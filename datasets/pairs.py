@@ -9,9 +9,12 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from datasets.augment import SHARE, augment
 from utils.errors import InputError
 from utils.processes import end_with_parent, stay_on_one_core
+from utils.scratch import remove_leftovers, scratch_folder
 from utils.streams import stream
 from utils.structs import Pair
 
@@ -122,21 +126,23 @@ def pair_loader(
     Raises:
         InputError: the source's, wherever it was raised.
     """
-    loader = DataLoader(
-        _Samples(source),
-        batch_sampler=_StepIndices(share, first_step, steps),
-        num_workers=workers,
-        collate_fn=_batch,
-        worker_init_fn=_begin_worker,
-        prefetch_factor=prefetch if workers else None,
-        pin_memory=pin_memory,
-        # A forked process can use neither its parent's OpenGL nor its CUDA, so workers are started afresh.
-        multiprocessing_context="spawn" if workers else None,
-    )
-    for batch in loader:
-        if isinstance(batch, InputError):
-            raise batch
-        yield batch
+    remove_leftovers()
+    with scratch_folder() as scratch:
+        loader = DataLoader(
+            _Samples(source),
+            batch_sampler=_StepIndices(share, first_step, steps),
+            num_workers=workers,
+            collate_fn=_batch,
+            worker_init_fn=partial(_begin_worker, scratch),
+            prefetch_factor=prefetch if workers else None,
+            pin_memory=pin_memory,
+            # A forked process can use neither its parent's OpenGL nor its CUDA, so workers start afresh.
+            multiprocessing_context="spawn" if workers else None,
+        )
+        for batch in loader:
+            if isinstance(batch, InputError):
+                raise batch
+            yield batch
 
 
 @contextmanager
@@ -191,8 +197,8 @@ class _StepIndices:
         return (list(self._share.indices(step)) for step in self._steps)
 
 
-def _begin_worker(worker: int) -> None:
-    """Readies a worker; PyTorch sees to its own threads.
+def _begin_worker(scratch: Path, worker: int) -> None:
+    """Readies a worker, whose temporary files go into a folder; PyTorch sees to its own threads.
 
     Signals that end a run often go to all its processes: when workers end is for the training process to say.
     A worker that is stopped with batches on their way leaves at once: while Python tidies up, the thread that
@@ -200,6 +206,7 @@ def _begin_worker(worker: int) -> None:
     """
     end_with_parent()  # PyTorch sees to it too, but only for a parent that lives until the worker has begun
     stay_on_one_core()
+    tempfile.tempdir = str(scratch)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     atexit.register(os._exit, 0)

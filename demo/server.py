@@ -25,13 +25,13 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeou
 from demo.connections import BoundedServer, has_hung_up
 from demo.desk import Busy, Desk, Dropped, Job, Tell
 from demo.results import results_of
-from demo.scratch import remove_leftovers, scratch_folder
 from demo.shots import read_shot, unit_of
 from demo.uploads import MAX_BYTES, MAX_PARTS, Upload, harden_pictures, receive
 from model.estimator import ROOT, PoseEstimator
 from rendering.renderer import Renderer
 from utils.config import Config
 from utils.errors import InputError
+from utils.scratch import remove_leftovers, scratch_folder
 from utils.units import describe
 
 LOG = logging.getLogger(__name__)

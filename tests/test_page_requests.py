@@ -17,11 +17,12 @@ import pytest
 from PIL import Image
 
 from benchmarks.demo_page import running_page
-from demo import connections, scratch, server, uploads
+from demo import connections, server, uploads
 from demo.desk import Desk, Job
 from model.estimator import PoseEstimator
 from tests import shipped
 from tests.shared import ROOT
+from utils import scratch
 from utils.errors import InputError
 
 FIELDS = dict.fromkeys(uploads.SIDES, "9") | {"camera": "fov", "fov": "60"}
@@ -310,7 +311,7 @@ def test_jobs_all_run_in_one_thread_and_end_with_the_desk():
 
 SCRATCH = """
 import sys, time
-from demo.scratch import scratch_folder
+from utils.scratch import scratch_folder
 with scratch_folder() as folder:
     (folder / "photo.jpg").write_bytes(b"private")
     print(folder, flush=True)

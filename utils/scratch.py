@@ -13,7 +13,7 @@ from pathlib import Path
 
 from utils.files import lock
 
-PREFIX = "picopose-page-"
+PREFIX = "picopose-scratch-"
 
 
 @contextmanager
