@@ -43,6 +43,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
+MAX_LENGTH = MAX_BYTES + (1 << 16)  # of a request: the form's other fields
 JPEG_QUALITY = 90
 LINES = "application/x-ndjson"  # a JSON object in each line
 FAILED = "the program failed; what it printed in its terminal tells where"
@@ -70,7 +71,7 @@ def make_page(estimator: PoseEstimator, host: str, port: int) -> BoundedServer:
 def make_app(estimator: PoseEstimator, host: str = "127.0.0.1") -> Flask:
     page = Path(__file__).parent / "page"
     app = Flask(__name__, static_folder=page, static_url_path="/page", template_folder=page)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BYTES + (1 << 16)  # the form's other fields
+    app.config["MAX_CONTENT_LENGTH"] = MAX_LENGTH
     app.config["MAX_FORM_PARTS"] = MAX_PARTS
     desk = app.extensions["desk"] = Desk(PLACES)
 
@@ -110,15 +111,20 @@ def make_app(estimator: PoseEstimator, host: str = "127.0.0.1") -> Flask:
 
     @app.errorhandler(HTTPException)
     def explain(error: HTTPException) -> Response:
-        reason, answer = error.description, error.get_response()
-        if error.code == 413 and request.content_length > app.config["MAX_CONTENT_LENGTH"]:
-            reason = f"the files are too large: {MAX_BYTES >> 20} MB together are the limit"
-        elif error.code == 413:
-            reason = f"too many files and fields, or too long ones: {MAX_PARTS} are the limit"
-        answer.data, answer.mimetype = _line({"error": reason}), LINES
+        answer = error.get_response()
+        answer.data, answer.mimetype = _line({"error": _reason(error)}), LINES
         return answer
 
     return app
+
+
+def _reason(error: HTTPException) -> str | None:
+    """Why a request is refused, for people."""
+    if error.code != 413:
+        return error.description
+    if request.content_length > MAX_LENGTH:
+        return f"the files are too large: {MAX_BYTES >> 20} MB together are the limit"
+    return f"too many files and fields, or too long ones: {MAX_PARTS} are the limit"
 
 
 def _answer(estimator: PoseEstimator, desk: Desk) -> Iterator[dict]:

@@ -228,18 +228,11 @@ class PoseEstimator:
         boxes_px = boxes_of(places).tolist()
         for place, obj in tried:
             check_plausible(obj.name, obj.diameter, obj.unit, boxes_px[place], camera.tolist())
-        observation = Observation(
-            image=pixels,
-            K=camera,
-            obj_ids=torch.tensor([obj.index for _, obj in tried]),
-            masks=tuple(places[place] for place, _ in tried),
-            boxes=torch.tensor([boxes_px[place] for place, _ in tried]),
-            scores=torch.ones(len(tried)),
-            scene_id=0,
-            im_id=0,
-            seconds=0.0,
+        indices = [obj.index for _, obj in tried]
+        observation, found = (
+            _observation(pixels, camera, indices, [places[place] for place, _ in tried]),
+            None,
         )
-        found = None
         for stage in self._stages:
             found = stage.predict(observation, found)
         found = found.to("cpu")
@@ -300,6 +293,21 @@ class PoseEstimator:
         centre = np.append(self.objects[pose.name].centre, 1)  # where it is, whichever equivalent is told
         nearest = min(before, key=lambda other: np.linalg.norm((other - pose.cam_from_obj) @ centre))
         return replace(pose, cam_from_obj=symmetry.nearest(pose.cam_from_obj, nearest))
+
+
+def _observation(photo: Tensor, K: Tensor, obj_ids: list[int], masks: list[Mask]) -> Observation:
+    """A photo (3, H, W) with the objects that are looked for in it, and where."""
+    return Observation(
+        image=photo,
+        K=K,
+        obj_ids=torch.tensor(obj_ids),
+        masks=tuple(masks),
+        boxes=boxes_of(masks),
+        scores=torch.ones(len(masks)),
+        scene_id=0,
+        im_id=0,
+        seconds=0.0,
+    )
 
 
 def _trained_with(weights: Path) -> str | None:
