@@ -228,11 +228,8 @@ class PoseEstimator:
         boxes_px = boxes_of(places).tolist()
         for place, obj in tried:
             check_plausible(obj.name, obj.diameter, obj.unit, boxes_px[place], camera.tolist())
-        indices = [obj.index for _, obj in tried]
-        observation, found = (
-            _observation(pixels, camera, indices, [places[place] for place, _ in tried]),
-            None,
-        )
+        indices, masks = [obj.index for _, obj in tried], [places[place] for place, _ in tried]
+        observation, found = _observation(pixels, camera, indices, masks), None
         for stage in self._stages:
             found = stage.predict(observation, found)
         found = found.to("cpu")
