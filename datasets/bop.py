@@ -33,6 +33,7 @@ class TargetImage:
     im_id: int
     path: Path
     K: Tensor  # (3, 3)
+    size: tuple[int, int] | None  # width, height in px that the camera is stated for, if it is
     # obj_id: inst_count, in the order of the targets; empty: whatever is detected.
     instances: dict[int, int]
 
@@ -87,7 +88,13 @@ class BopTestSet(Dataset):
         target = self.images[index]
         image = read_image(target.path)
         height, width = image.shape[1:]
-        check_camera(target.K, width, height, f"{target.path}: its K in scene_camera.json")
+        where = f"{target.path}: its K in scene_camera.json"
+        if target.size not in (None, (width, height)):
+            raise InputError(
+                f"{where} is of {target.size[0]}x{target.size[1]} px, the photo has {width}x{height} px: "
+                "download the images of the data set again"
+            )
+        check_camera(target.K, width, height, where, cropped=target.size is not None)
         found = self.detections.of_image(target.scene_id, target.im_id)
         obj_ids, chosen = self._select(found, target.instances)
         return Observation(
@@ -159,7 +166,7 @@ def _target_images(listed: Targets, split_dir: Path, camera: str | None) -> tupl
     for (scene_id, im_id), instances in listed.images.items():
         scene = scenes[scene_id]
         K = torch.from_numpy(scene.K(im_id)).float()
-        images.append(TargetImage(scene_id, im_id, scene.photo_path(im_id), K, instances))
+        images.append(TargetImage(scene_id, im_id, scene.photo_path(im_id), K, scene.size(im_id), instances))
     return tuple(images)
 
 

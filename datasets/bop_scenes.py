@@ -16,6 +16,7 @@ import numpy as np
 
 from datasets.bop_entries import Instance, K_of, depth_scale_of, instance_of
 from utils.errors import InputError
+from utils.files import integer
 from utils.layouts import names_in
 from utils.tables import read_table
 
@@ -67,6 +68,13 @@ class Scene:
             remedy = "undistort the photos, their cam_model is no pinhole's" if lens else _REMEDY
             raise InputError(f"{where} has no cam_K: {remedy}")
         return K_of(entry["cam_K"], f"{where}: cam_K")
+
+    def size(self, im_id: int) -> tuple[int, int] | None:
+        """Width and height in px of the images that the camera is stated for; None where it is not."""
+        where, entry = self._entry("camera", self._cameras, im_id)
+        if not isinstance(entry, dict) or not {"width", "height"} <= entry.keys():
+            return None
+        return integer(entry["width"], f"{where}: width"), integer(entry["height"], f"{where}: height")
 
     def depth_scale(self, im_id: int) -> float:
         """mm per count of the depth image."""

@@ -184,7 +184,7 @@ def show_progress(done: int, total: int) -> None:
 def estimate(estimator: PoseEstimator, shot: Shot, last: Sequence[ObjectPose]) -> list[ObjectPose]:
     """The poses at all places; where a place may hold any object, of the one that fits best."""
     if shot.places is None:
-        return estimator.estimate(shot.image, shot.K, last=last)
+        return estimator.estimate(shot.image, shot.K, last=last, cropped=shot.cropped)
     names = [place.name for place in shot.places]
     poses = {}
     for name in dict.fromkeys(names):  # at most two calls with one mesh; one for every object otherwise
@@ -195,6 +195,7 @@ def estimate(estimator: PoseEstimator, shot: Shot, last: Sequence[ObjectPose]) -
             masks=[shot.places[i].mask for i in chosen],
             objects=None if name is None else [name] * len(chosen),
             last=last,
+            cropped=shot.cropped,
         )
         poses |= dict(zip(chosen, found, strict=True))
     return [poses[i] for i in range(len(names))]

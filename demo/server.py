@@ -178,7 +178,7 @@ def find(estimator: PoseEstimator, upload: Upload, tell: Tell) -> dict:
     try:
         tell({"doing": "Finding the pose"})
         masks = [place.mask for place in shot.places]
-        poses = estimator.estimate(shot.image, shot.K, masks=masks, objects=[name])
+        poses = estimator.estimate(shot.image, shot.K, masks=masks, objects=[name], cropped=shot.cropped)
         results = results_of(_renderer(), estimator, shot, poses)
         size = describe(estimator.objects[name].diameter, unit)
     finally:  # a page may run for days

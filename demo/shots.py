@@ -66,6 +66,7 @@ class Shot:
     image: np.ndarray  # (H, W, 3) uint8
     K: np.ndarray  # (3, 3)
     places: list[Place] | None  # None: nothing is known
+    cropped: bool = False  # it may be cut out of a larger one: its camera file states its size
 
 
 def find_photos(given: Sequence[Path]) -> list[Path]:
@@ -109,7 +110,7 @@ def read_shot(path: Path, camera: CameraHint, where: PlaceHint, names: Sequence[
         )
         places = [replace(place, mask=straight_mask(place.mask, found.lens, K, pixels)) for place in places]
         pixels = found.lens.straighten(np.ascontiguousarray(pixels), K)
-    return Shot(path, pixels, K, places if known else None)
+    return Shot(path, pixels, K, places if known else None, cropped=found.states_size)
 
 
 def straight_mask(mask: Mask, lens: Lens, K: np.ndarray, photo: np.ndarray) -> Mask:
@@ -139,7 +140,7 @@ def camera_of(path: Path, hint: CameraHint, width: int, height: int) -> Camera:
         camera, where = Camera(camera_of_view(hint.fov, width, height)), f"--fov {hint.fov:g}"
     else:
         camera, where = Camera(camera_of_photo(path, width, height)), f"EXIF of {path}"
-    check_camera(camera.K, width, height, where, states_size=camera.states_size)
+    check_camera(camera.K, width, height, where, cropped=camera.states_size)
     if camera.lens is not None:
         camera.lens.check(camera.K.double().numpy(), width, height)
     return camera

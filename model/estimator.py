@@ -200,6 +200,7 @@ class PoseEstimator:
         objects: Sequence[str] | None = None,
         *,
         last: Sequence[ObjectPose] = (),
+        cropped: bool = False,
     ) -> list[ObjectPose]:
         """Poses of the objects in a photo, one for each box or mask, in their order.
 
@@ -212,11 +213,13 @@ class PoseEstimator:
                 places as objects; otherwise the object of the most confident pose is taken.
             last: poses of the frame before; an object with symmetries gets the pose nearest to its last one,
                 otherwise a canonical one.
+            cropped: the photo is cut out of a larger one, so that the principal point may lie far from its
+                middle; otherwise such a K is refused as another photo's.
         """
         pixels = _pixels(image)
         height, width = pixels.shape[1:]
         camera = _camera(K)
-        check_camera(camera, width, height, "K")
+        check_camera(camera, width, height, "K", cropped=cropped)
         places = _places(boxes, masks, height, width)
         tried = self._tried(objects, places)
         if places is None:

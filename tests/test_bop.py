@@ -245,3 +245,26 @@ def test_reference_sets(tmp_path, name, split, images):
     assert len(test_set) == (images or len({(t["scene_id"], t["im_id"]) for t in targets}))
     symmetries = {obj_id: info.symmetries_discrete.shape[0] for obj_id, info in test_set.objects.items()}
     assert symmetries == {1: 0, 2: 1, 5: 7, 8: 0, 9: 0}
+
+
+@pytest.mark.parametrize(
+    ("size", "refusal"),
+    [
+        ({}, "its principal point at 60, 23.5"),
+        (
+            {"width": 2 * WIDTH, "height": HEIGHT},
+            f"is of {2 * WIDTH}x{HEIGHT} px, the photo has {WIDTH}x{HEIGHT}",
+        ),
+        ({"width": WIDTH, "height": HEIGHT}, None),
+    ],
+)
+def test_photos_that_are_cut_out_of_larger_ones_have_cameras_that_state_their_size(tmp_path, size, refusal):
+    folder = write_set(tmp_path)
+    aside = [*K[:2], 60.0, *K[3:]]
+    dump(folder / "test/000001/scene_camera.json", {key: {"cam_K": aside, **size} for key in ("3", "7")})
+    images = BopTestSet(tmp_path, "toy")
+    if refusal is None:
+        assert images[0].K[0, 2] == 60
+    else:
+        with pytest.raises(InputError, match=refusal):
+            images[0]

@@ -284,3 +284,14 @@ def test_masks_with_and_without_alpha(tmp_path, mode):
     }[mode]
     Image.fromarray(np.squeeze(np.dstack(layers))).save(tmp_path / "mask.png")
     assert np.array_equal(whole([read_mask(tmp_path / "mask.png", 40, 60)], 40, 60)[0].numpy(), expected > 0)
+
+
+def test_a_photo_that_is_cut_out_of_a_larger_one(monkeypatch, inputs, capsys):
+    camera = {"fx": 300, "fy": 300, "cx": 130, "cy": 60}
+    path = str(dump(inputs / "camera.json", camera))
+    with pytest.raises(SystemExit):
+        run(monkeypatch, inputs, "--camera", path, "--box", "60", "30", "110", "90")
+    assert "cut out of a larger one state its width and height" in capsys.readouterr().err
+    dump(inputs / "camera.json", camera | {"width": 160, "height": 120})
+    (pose,) = run(monkeypatch, inputs, "--camera", path, "--box", "60", "30", "110", "90")
+    assert np.isfinite(pose["cam_from_obj"]).all()

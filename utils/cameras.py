@@ -52,10 +52,10 @@ def exact_camera_matrix(values: Any, where: str) -> Tensor:
     return K
 
 
-def check_camera(K: Tensor, width: int, height: int, where: str, *, states_size: bool = False) -> None:
+def check_camera(K: Tensor, width: int, height: int, where: str, *, cropped: bool = False) -> None:
     """Refuses a K (3, 3) that cannot be of an image of this size, and names what it is likely of.
 
-    states_size: it was given for images of this very size, which may be cut out of larger ones.
+    cropped: the image may be cut out of a larger one, so that what is unusual is told and taken.
     """
     fx, fy, cx, cy, skew = (float(K[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2), (0, 1)))
     size = f"{width}x{height} px"
@@ -65,8 +65,8 @@ def check_camera(K: Tensor, width: int, height: int, where: str, *, states_size:
         raise InputError(f"{where} has its principal point at {cx:g}, {cy:g}, far off {size}: correct it")
     stretched = abs(fx - fy) > UNLIKE * min(fx, fy) or abs(skew) > UNLIKE * fx
     off = max(abs(cx - (width - 1) / 2) / width, abs(cy - (height - 1) / 2) / height)
-    if states_size and (stretched or off > OFF_CENTRE):
-        LOG.warning("%s is unusual: taken as it is, for it states the photo's size", where)
+    if cropped and (stretched or off > OFF_CENTRE):
+        LOG.warning("%s is unusual: taken as it is, for it is stated for a photo of this size", where)
     elif stretched:
         raise InputError(
             f"{where} has focal lengths {fx:g}, {fy:g} and skew {skew:g} px, so its pixels are not square: "
@@ -75,8 +75,8 @@ def check_camera(K: Tensor, width: int, height: int, where: str, *, states_size:
     elif off > OFF_CENTRE:
         raise InputError(
             f"{where} has its principal point at {cx:g}, {cy:g}, {off:.0%} of the side off the middle of "
-            f"{size}: {_likely_size(cx, cy, width, height)}; of a photo that is cut out of a larger one pass "
-            "a camera file that states its width and height"
+            f"{size}: {_likely_size(cx, cy, width, height)}; of a photo that is cut out of a larger one "
+            "state its width and height beside its camera"
         )
 
 
