@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from utils.errors import InputError
 from utils.files import lock
 
 PREFIX = "picopose-scratch-"
@@ -44,7 +45,7 @@ def _make() -> tuple[Path, int]:
         if opened is not None:
             return folder, opened
         shutil.rmtree(folder, ignore_errors=True)
-    raise OSError(f"{tempfile.gettempdir()}: folders cannot be locked there, name another with TMPDIR")
+    raise InputError(f"{tempfile.gettempdir()}: folders cannot be locked there, name another with TMPDIR")
 
 
 def _locked(folder: Path) -> int | None:
