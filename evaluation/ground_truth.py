@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from datasets.bop_scenes import Scene, open_scenes
 from datasets.bop_targets import read_targets
 from utils.errors import InputError
-from utils.images import read_pixels
+from utils.images import image_size, read_depth
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +45,11 @@ class ImageTruth:
         if path is None:
             place = self.scene_dir / "depth" / f"{self.im_id:06d}.png"
             raise InputError(f"{place} not found: download the depth images or score --errors mssd,mspd")
-        counts = read_pixels(path)
-        if counts.ndim != 2:
-            raise InputError(f"{path} is no depth image: download it again")
-        if self.photo is not None and (size := image_size(self.photo)) != counts.shape[::-1]:
-            found = f"{counts.shape[1]}x{counts.shape[0]} px, and its photo {size[0]}x{size[1]} px"
+        width, height = image_size(path)  # compared before anything is read that is perhaps too large
+        if self.photo is not None and (size := image_size(self.photo)) != (width, height):
+            found = f"{width}x{height} px, and its photo {size[0]}x{size[1]} px"
             raise InputError(f"{path} has {found}: download the depth images again")
-        return counts.astype(np.float32) * np.float32(self.depth_scale)
+        return read_depth(path) * np.float32(self.depth_scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,15 +68,6 @@ class GroundTruth:
         """Width in px of the first image; those of a data set are all of one size."""
         first = self.images[0]
         return image_size(first.depth_file or first.photo_path())[0]
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height in px of an image file, as stored."""
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except Exception as error:  # damaged data lead Pillow's many readers to any of Python's errors
-        raise InputError(f"{path} is no image ({error}): download it again") from None
 
 
 def load_ground_truth(

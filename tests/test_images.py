@@ -5,7 +5,7 @@ import pytest
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
 from utils.errors import InputError
-from utils.images import photo_of, read_image, read_pixels
+from utils.images import photo_of, read_depth, read_image, read_pixels
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
 GREY = RGB[..., 0]
@@ -140,3 +140,16 @@ def test_pixels_that_are_no_photo_are_refused(tmp_path):
         with pytest.raises(InputError, match=problem) as caught:
             read_image(tmp_path / name)
         assert str(tmp_path / name) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32, np.int32])
+def test_depths_are_read_as_they_are_spelt(tmp_path, kind):
+    depth = (np.arange(48).reshape(6, 8) * 5).astype(kind) + kind(0.5)  # far below the type's largest
+    Image.fromarray(depth).save(tmp_path / "depth.tif")
+    np.testing.assert_array_equal(read_depth(tmp_path / "depth.tif"), depth.astype(np.float32))
+
+
+def test_colours_are_no_depths(tmp_path):
+    Image.new("RGB", (8, 6)).save(tmp_path / "depth.png")
+    with pytest.raises(InputError, match=r"depth\.png has pixels of mode RGB, so is no depth image"):
+        read_depth(tmp_path / "depth.png")

@@ -90,7 +90,10 @@ def test_a_depth_image_that_claims_to_be_huge_is_refused_before_it_is_read(tmp_p
     content[16:24] = struct.pack(">II", 60_000, 60_000)  # of its first chunk, whose check sum follows
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
     path.write_bytes(content)
-    with pytest.raises(InputError, match=r"depth/000005\.png has more than 150 million pixels"):
+    with pytest.raises(
+        InputError,
+        match=r"depth/000005\.png has more than 150 million pixels",
+    ):
         score_csv(toy.csv, toy.folder)
 
 
@@ -100,7 +103,7 @@ def test_a_depth_below_zero_is_refused(tmp_path):
     depth[3, 4] = -1
     (toy.folder / "test/000001/depth/000005.png").unlink()
     cv2.imwrite(str(toy.folder / "test/000001/depth/000005.tif"), depth)
-    with pytest.raises(InputError, match=r"depth/000005\.tif has signed or fractional pixels"):
+    with pytest.raises(InputError, match=r"depth/000005\.tif has depths that are negative"):
         score_csv(toy.csv, toy.folder)
 
 

@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from utils.errors import InputError
-from utils.pixels import as_rgb, damaged, pixels_of, too_large
+from utils.pixels import as_rgb, check_size, damaged, pixels_of, too_large
 from utils.tiff import stretch
 
 LOG = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ KINDS = {
     b"JXL ": "JPEG XL",
 }
 USED_BITS = (8, 10, 12, 14)  # of cameras whose numbers stand in 16 bits as they are
+DEPTH_MODES = ("L", "I", "F", "I;16", "I;16L", "I;16B")
 
 
 def read_image(path: Path | str, *, upright: bool = False) -> Tensor:
@@ -53,6 +54,33 @@ def read_pixels(path: Path | str, *, upright: bool = False) -> np.ndarray:
     """
     with _opened(Path(path)) as image:
         return _turned_pixels(image, f"image {path}", upright=upright)
+
+
+def image_size(path: Path | str) -> tuple[int, int]:
+    """Width and height in px of an image file, as stored."""
+    with _opened(Path(path)) as image:
+        return image.size
+
+
+def read_depth(path: Path | str) -> np.ndarray:
+    """The numbers (H, W) float32 of a depth image as its file spells them: of 8, 16 or 32 bits, or fractions.
+
+    Raises an `InputError` as `read_pixels` does, and for numbers that are no distances.
+    """
+    where = f"image {path}"
+    with _opened(Path(path)) as image:
+        check_size(image, where)
+        if image.mode not in DEPTH_MODES:
+            raise InputError(
+                f"{where} has pixels of mode {image.mode}, so is no depth image: download it again"
+            )
+        try:
+            counts = np.array(image).astype(np.float32)
+        except Exception as error:  # as in `pixels_of`
+            raise damaged(where, error) from None
+    if not (np.isfinite(counts) & (counts >= 0)).all():
+        raise InputError(f"{where} has depths that are negative, NaN or infinite: download it again")
+    return counts
 
 
 @contextmanager
