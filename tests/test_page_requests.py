@@ -184,6 +184,12 @@ def hasty(monkeypatch) -> None:
     monkeypatch.setattr(connections, "PATIENCE", 0.4)
 
 
+@pytest.fixture
+def brisk(monkeypatch) -> None:
+    """Who is refused is listened to for a moment only."""
+    monkeypatch.setattr(connections, "PATIENCE", 3.0)
+
+
 def trickle(connection: socket.socket, content: bytes, pause: float) -> float:
     """Sends a few bytes at a time until the other side is fed up; the seconds that it was not."""
     start = time.monotonic()
@@ -243,15 +249,14 @@ def _is_served(port: int) -> bool:
         (body("../../mug"), 200, ""),
     ],
 )
-def test_forms_are_bounded(port, work, monkeypatch, content, status, message):
-    monkeypatch.setattr(connections, "PATIENCE", 3.0)  # a refused form is listened to so long
+def test_forms_are_bounded(port, work, brisk, content, status, message):
     work.may_end.set()
     with sent(port, head(len(content)), content) as connection:
         found, lines, _ = answer(connection)
     assert found == status and message in lines[-1].get("error", "")
 
 
-def test_lengths_must_be_told(port):
+def test_lengths_must_be_told(port, brisk):
     request = head(9).replace(b"Content-Length: 9", b"Transfer-Encoding: chunked")
     with sent(port, request, b"5\r\nabcde\r\n") as connection:
         status, (line,), _ = answer(connection)
