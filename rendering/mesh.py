@@ -12,13 +12,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import trimesh
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
 
 from rendering.mesh_formats import gltf, mtl, obj, off, ply, stl
 from rendering.mesh_formats.files_beside import FilesBeside
-from rendering.mesh_formats.part import GREY, Part, check_faces, without_strays
+from rendering.mesh_formats.part import GREY, Part, check_faces, vertex_normals, without_strays
 from rendering.mesh_formats.text import shown
 from utils.bop_objects import listed_unit
 from utils.errors import MALFORMED, InputError
@@ -116,10 +115,8 @@ def to_metres(mesh: Mesh, unit: str | float, *, where: str) -> Mesh:
 
 def make_mesh(vertices: np.ndarray, faces: np.ndarray, **appearance: np.ndarray) -> Mesh:
     """A mesh from vertices (V, 3) in m and faces (F, 3), its normals averaged from the faces."""
-    normals = trimesh.Trimesh(vertices, faces, process=False).vertex_normals
-    return Mesh(
-        _array(vertices, np.float32), _array(faces, np.int32), _array(normals, np.float32), **appearance
-    )
+    normals = _array(vertex_normals(vertices, faces), np.float32)
+    return Mesh(_array(vertices, np.float32), _array(faces, np.int32), normals, **appearance)
 
 
 def diameter(vertices: np.ndarray) -> float:
@@ -254,7 +251,7 @@ def _normals(parts: list[Part]) -> np.ndarray:
     """(V, 3) float32 of unit length: those of the file; averaged from the faces where it has none for all."""
     given = [part.normals is not None and bool((_length(part.normals) > 1e-6).all()) for part in parts]
     lacking = [part for part, has in zip(parts, given, strict=True) if not has]
-    made = make_mesh(*_concatenated(lacking)).normals if lacking else np.empty((0, 3))
+    made = vertex_normals(*_concatenated(lacking)) if lacking else np.empty((0, 3))
     pieces = iter(np.split(made, np.cumsum([len(part.vertices) for part in lacking[:-1]], dtype=int)))
     normals = [
         part.normals / _length(part.normals) if has else next(pieces)

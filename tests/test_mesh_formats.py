@@ -309,6 +309,8 @@ def test_gltf_of_very_many_nodes(glb):
     file.lists["scenes"][0]["nodes"] = list(range(count))
     mesh = read_mesh(file.write(glb))
     assert len(mesh.faces) == 12 * count and size(mesh)[0] == pytest.approx(90 + count - 1)
+    expected = trimesh.Trimesh(BOX, FACES, process=False).vertex_normals
+    np.testing.assert_allclose(mesh.normals, np.tile(expected, (count, 1)), atol=1e-6)
 
 
 @pytest.mark.parametrize(

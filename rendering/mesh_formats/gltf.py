@@ -10,7 +10,7 @@ import numpy as np
 
 from rendering.mesh_formats import gltf_data
 from rendering.mesh_formats.gltf_data import Document, normalised, refuse_compressed, whole
-from rendering.mesh_formats.part import Part, as_bytes, check_faces, tinted
+from rendering.mesh_formats.part import Part, as_bytes, check_faces, tinted, vertex_normals
 from rendering.mesh_formats.text import shown
 from rendering.mesh_formats.textures import Textures
 from utils.errors import InputError
@@ -136,6 +136,8 @@ def _rotations(quaternions: np.ndarray) -> np.ndarray:
 def _copies(part: Part, placed: np.ndarray) -> Part:
     """A part at several places (N, 4, 4), as one."""
     count, size = len(placed), len(part.vertices)
+    if part.normals is None and count > 1:  # once for all copies
+        part = replace(part, normals=vertex_normals(part.vertices, part.faces))
     turns = placed[:, :3, :3]
     vertices = part.vertices @ turns.mT + placed[:, None, :3, 3]
     faces = part.faces + size * np.arange(count)[:, None, None]

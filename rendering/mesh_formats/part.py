@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+import trimesh
 
 from utils.errors import InputError
 
@@ -61,6 +62,11 @@ class Part:
         if face_colors is not None:
             part = replace(part, colors=used[:, -3:].astype(np.uint8))
         return part
+
+
+def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """(V, 3) of unit length, averaged from the faces by their angles; zeros where a vertex has no face."""
+    return trimesh.Trimesh(vertices, faces, process=False).vertex_normals
 
 
 def check_faces(count: int, path: Path) -> None:
