@@ -304,3 +304,12 @@ def test_a_box_of_which_the_lens_leaves_nothing_names_the_camera(tmp_path):
     corner = PlaceHint([(0, 0, 20, 15)])  # farther out without distortion
     with pytest.raises(InputError, match=r"camera\.json: nothing is left of a mask .*: undistort the photo"):
         read_shot(tmp_path / "photo.png", hint, corner, ["disc"])
+
+
+@pytest.mark.parametrize("size", [{"rows": 1, "cols": 5}, {"cols": 5}, {"rows": 0, "cols": 5}])
+def test_matrices_have_the_numbers_that_they_say(tmp_path, size):
+    path = dump(tmp_path / "a.json", PINHOLE | {"distortion_coefficients": {"data": [0.0], **size}})
+    with pytest.raises(
+        InputError, match=r"a\.json: distortioncoefficients has a matrix of 1 numbers, not of"
+    ):
+        camera_of(Path("photo.png"), CameraHint(file=str(path)), WIDTH, HEIGHT)

@@ -5,6 +5,7 @@ refused by its name, never left out.
 """
 
 import logging
+import math
 import re
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from utils.cameras import camera_matrix, pinhole, resized
 from utils.errors import InputError
-from utils.files import finite_numbers
+from utils.files import finite_numbers, integer
 from utils.lens import UNDISTORT, Lens
 
 LOG = logging.getLogger(__name__)
@@ -121,16 +122,26 @@ def _one_K(entry: Entry, where: str) -> Tensor:
     return K
 
 
-def _flat(value: Any) -> list:
-    """The entries of a list, of rows or of a matrix as OpenCV and ROS write it, in `data`."""
-    value = value.get("data") if isinstance(value, Mapping) else value
-    rows = value if isinstance(value, list) else [value]
-    return [entry for row in rows for entry in (row if isinstance(row, list) else [row])]
+def _flat(value: Any, where: str) -> list:
+    """The entries of a list, of rows or of a matrix as OpenCV and ROS write it: in `data`, with its size."""
+    content = value.get("data") if isinstance(value, Mapping) else value
+    rows = content if isinstance(content, list) else [content]
+    entries = [entry for row in rows for entry in (row if isinstance(row, list) else [row])]
+    if isinstance(value, Mapping):
+        sides = [integer(value[side], f"{where}: {side}") for side in ("rows", "cols") if side in value]
+        expected = math.prod(sides)
+        if sides and (
+            expected == 0 or len(entries) % expected or (len(sides) == 2 and len(entries) != expected)
+        ):
+            raise InputError(
+                f"{where} has a matrix of {len(entries)} numbers, not of its rows and cols: copy it again"
+            )
+    return entries
 
 
 def _matrix(value: Any, where: str) -> Tensor:
     """K (3, 3) of four numbers fx, fy, cx, cy or of a matrix 3x3, 3x4 or 4x4, flat or in rows."""
-    numbers = _flat(value)
+    numbers = _flat(value, where)
     if len(numbers) == 4:
         return pinhole(numbers, where)
     if len(numbers) not in (9, 12, 16):
@@ -181,7 +192,7 @@ def _coefficients(entry: Entry, where: str) -> list[float]:
         is_list = key in LISTS or (key.startswith("dist") and not key.startswith("distance"))
         if not is_list or value is None or isinstance(value, str):
             continue
-        numbers = _flat(value)
+        numbers = _flat(value, f"{where}: {key}")
         numbers = finite_numbers(numbers, len(numbers), f"{where}: {key}")
         if any(numbers) and key not in LISTS:
             raise InputError(f"{where} has {key}, which is not known: {UNDISTORT}")
@@ -202,7 +213,7 @@ def _check_part_of_sensor(entry: Entry, where: str) -> None:
 
 def _tell_rectification(entry: Entry, K: Tensor, where: str) -> None:
     """Tells that the photo is taken for the raw one, where ROS's camera has another for rectified ones."""
-    projection, turn = _flat(_first(entry, PROJECTION)), _flat(_first(entry, RECTIFICATION))
+    projection, turn = (_flat(_first(entry, keys), where) for keys in (PROJECTION, RECTIFICATION))
     unlike = False
     if len(projection) == 12 and any(projection):
         P = torch.tensor(finite_numbers(projection, 12, f"{where}: P")).reshape(3, 4)
