@@ -46,7 +46,7 @@ class Dinov2(nn.Module):
         self.register_buffer("std", torch.tensor(STD).view(3, 1, 1), persistent=False)
 
     def freeze(self) -> None:
-        raise InputError("option train.frozen: DINOv2 has no layer of its own that could learn; leave it out")
+        raise InputError("option train.frozen: only convolutional backbones can be; leave it out")
 
     def forward(self, rgb: Tensor) -> list[Tensor]:
         return self.vit.forward_intermediates(
@@ -93,7 +93,7 @@ class Pyramid(nn.Module):
         if pretrained not in (None, "timm"):
             fit(self.body, _stage_weights(Path(pretrained), self.body), Path(pretrained))
         channels = self.body.feature_info.channels()
-        self.frozen = False
+        self._kept: list[str] = []  # modules of the body that training leaves as they are
         self.join = nn.Conv2d(sum(channels[1:]), self.JOINED_CHANNELS, 1)
         self.cells = size // stride
         self.channels = [channels[0], channels[1], self.JOINED_CHANNELS]
@@ -102,13 +102,20 @@ class Pyramid(nn.Module):
         self.register_buffer("std", torch.tensor(published.std).view(3, 1, 1), persistent=False)
 
     def freeze(self) -> None:
-        """Keeps the published layers as they are, in training too; what joins their maps learns."""
-        self.frozen = True
-        self.body.requires_grad_(False)
+        """Keeps the layers down to the first map as they are, in training too; the others learn."""
+        names = [name for name, _ in self.body.named_modules()]
+        first = self.body.feature_info.module_name()[0]
+        last = max(k for k, name in enumerate(names) if f"{name}.".startswith(f"{first}."))
+        for name in names[: last + 1]:
+            own = list(self.body.get_submodule(name).parameters(recurse=False))
+            self._kept += [name] if own else []
+            for parameter in own:
+                parameter.requires_grad = False
 
     def train(self, mode: bool = True) -> "Pyramid":
         super().train(mode)
-        self.body.train(mode and not self.frozen)  # else norms would take in the batches' statistics
+        for name in self._kept:  # else norms would take in the batches' statistics
+            self.body.get_submodule(name).eval()
         return self
 
     def forward(self, rgb: Tensor) -> list[Tensor]:

@@ -55,17 +55,31 @@ def test_a_file_of_another_network_is_refused():
         Pyramid("resnet10t", size=64, pretrained=str(FILE))
 
 
-def test_a_frozen_body_learns_nothing_and_what_follows_does(rgb):
-    network = Pyramid(NAME, size=64, deep=False, pretrained=str(FILE))
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        (NAME, ("conv_stem", "bn1", "blocks.0.", "blocks.1.", "blocks.2.")),
+        ("resnet10t", ("conv1", "bn1", "layer1.", "layer2.")),
+    ],
+)
+def test_what_is_frozen_learns_nothing_and_what_follows_does(rgb, name, kept):
+    network = Pyramid(name, size=64, deep=False)
+    norms = [module for module in network.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:  # ResNets begin with some of 0, and nothing before those would learn
+        torch.nn.init.ones_(norm.weight)
     network.freeze()
-    before = {name: value.clone() for name, value in network.body.state_dict().items()}
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     network.train()
     network(rgb)[-1].square().sum().backward()
-    assert all(parameter.grad is None for parameter in network.body.parameters())
-    assert network.join.weight.grad.abs().sum() > 0
-    assert all(torch.equal(value, before[name]) for name, value in network.body.state_dict().items())
+    optimizer.step()
+    after = network.state_dict()
+    changed = {key for key in before if not torch.equal(after[key], before[key])}
+    frozen = {key for key in before if key.removeprefix("body.").startswith(kept)}
+    assert frozen and not changed & frozen
+    assert before.keys() - frozen == changed
 
 
-def test_dinov2_has_nothing_to_freeze_but_all():
+def test_dinov2_cannot_be_frozen():
     with pytest.raises(InputError, match="frozen"):
         Dinov2("vit_small_patch14_dinov2", size=28).freeze()

@@ -120,7 +120,7 @@ class TrainConfig:
     clip: float = 10.0  # norm that gradients are cut down to
     scale_weight: float = 1.0  # of stage 2's scale in the loss
     bf16: bool = False  # for backbone, dense head and decoder, where there are instructions for it
-    frozen: bool = False  # whether a convolutional backbone stays as it was pretrained
+    frozen: bool = False  # whether a convolutional backbone's layers before its first map stay as they were
     workers: int = 8  # processes per training process that make pairs
     threads: int | None = None  # of PyTorch on the CPU, per process; None: PyTorch's choice
     log_every: int = 50  # steps, so are the following
