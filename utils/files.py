@@ -188,10 +188,11 @@ def locked(folder: Path, refusal: str) -> Iterator[None]:
 def remove_leftovers(*folders: Path) -> None:
     """Removes, from folders and those below, what processes that were killed have left half written."""
     for folder in folders:
-        found = [path for path in folder.rglob(".*") if _TEMPORARY.fullmatch(path.name)]
+        hidden = list(folder.rglob(".*"))
+        found = [path for path in hidden if _TEMPORARY.fullmatch(path.name)]
         removed = [path for path in found if _remove_if_left(path)]
         held = {path.parent for path in found if path not in removed}
-        others = [path for path in folder.rglob(".tmp*") if _SAFETENSORS.fullmatch(path.name)]
+        others = [path for path in hidden if _SAFETENSORS.fullmatch(path.name)]
         others = [path for path in others if path.parent not in held]  # else perhaps being written
         for path in others:
             path.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Reads MTL files: the colour and the picture of each material of an OBJ file."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import numpy as np
 from rendering.mesh_formats.text import numbers, plain, shown
 from utils.errors import InputError
 
-# Options before the picture's name, and how many values each has at most; of all but the last three, numbers.
+_PICTURES = (b"map_kd", b"map_ka")  # some tools know the ambient one alone
+# Options before the picture's name, and how many values each has at most.
 _NUMBERS = {"-s": 3, "-o": 3, "-t": 3, "-mm": 2, "-bm": 1, "-boost": 1, "-texres": 1}
 _WORDS = {"-blendu": 1, "-blendv": 1, "-cc": 1, "-clamp": 1, "-imfchan": 1, "-type": 1}
 _NEUTRAL = {"-s": 1.0, "-o": 0.0, "-t": 0.0}  # values that change nothing
@@ -29,32 +31,33 @@ def read_materials(path: Path) -> dict[bytes, Material]:
     """The materials of an MTL file by name."""
     found: dict[bytes, Material] = {}
     name, color, pictures = None, None, {}
-    for line in [*plain(path.read_bytes()).splitlines(), b"newmtl"]:
-        keyword, _, rest = line.strip().replace(b"\t", b" ").partition(b" ")
-        keyword, rest = keyword.lower(), rest.strip()
+    for keyword, rest in [*_statements(path.read_bytes()), (b"newmtl", b"")]:
         if keyword == b"newmtl":
             if name is not None:
                 found[name] = _material(name, color, pictures, path)
             name, color, pictures = rest, None, {}
         elif keyword == b"kd":
             color = _color(rest, path)
-        elif keyword in (b"map_kd", b"map_ka"):
+        elif keyword in _PICTURES:
             pictures[keyword] = rest
     return found
 
 
 def names(content: bytes) -> list[bytes]:
     """The pictures that a file names for colour, as its `read_materials` does."""
-    found = []
+    lines = [rest for keyword, rest in _statements(content) if keyword in _PICTURES and rest]
+    return [_split_options(line)[1] for line in lines]
+
+
+def _statements(content: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """The keyword, in small letters, and the rest of each line."""
     for line in plain(content).splitlines():
         keyword, _, rest = line.strip().replace(b"\t", b" ").partition(b" ")
-        if keyword.lower() in (b"map_kd", b"map_ka") and rest.strip():
-            found.append(_split_options(rest.strip())[1])
-    return found
+        yield keyword.lower(), rest.strip()
 
 
 def _material(name: bytes, color: np.ndarray | None, pictures: dict[bytes, bytes], path: Path) -> Material:
-    line = pictures.get(b"map_kd", pictures.get(b"map_ka"))  # some tools know the ambient one alone
+    line = next((pictures[key] for key in _PICTURES if key in pictures), None)
     if line is None:
         return Material(name, color)
     options, picture = _split_options(line)

@@ -10,7 +10,7 @@ import numpy as np
 
 from rendering.mesh_formats.files_beside import FilesBeside
 from rendering.mesh_formats.mtl import Material, read_materials
-from rendering.mesh_formats.part import GREY, Part, as_bytes, tinted
+from rendering.mesh_formats.part import GREY, Part, as_bytes_of_any, tinted
 from rendering.mesh_formats.text import integers, numbers, plain, shown
 from rendering.mesh_formats.textures import Textures
 from rendering.mesh_formats.triangulation import triangulate
@@ -154,17 +154,13 @@ def _statements(content: bytes, path: Path) -> _Statements:
 def _vertices(lines: list[bytes]) -> tuple[np.ndarray, np.ndarray | None]:
     """Positions (V, 3) and colours (V, 3) uint8, where lines have some: x y z, x y z w, x y z r g b (a)."""
     table = _table(lines, 3)
-    if table.shape[1] == 4:
-        if not (np.isnan(table[:, 3]) | (table[:, 3] == 1)).all():
-            raise ValueError("a vertex has a weight other than 1")
-        return table[:, :3], None
+    if table.shape[1] == 4 and not (np.isnan(table[:, 3]) | (table[:, 3] == 1)).all():
+        raise ValueError("a vertex has a weight other than 1")
     if table.shape[1] < 6:
         return table[:, :3], None
-    colors, given = table[:, 3:6], ~np.isnan(table[:, 5])
-    scale = 1.0 if colors[given].max(initial=0) <= 1 else 255.0
-    return table[:, :3], np.where(given[:, None], as_bytes(np.nan_to_num(colors) / scale), GREY).astype(
-        np.uint8
-    )
+    colors = as_bytes_of_any(table[:, 3:6])
+    colors[np.isnan(table[:, 5])] = GREY
+    return table[:, :3], colors
 
 
 def _table(lines: list[bytes], least: int) -> np.ndarray:

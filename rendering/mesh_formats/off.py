@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rendering.mesh_formats.part import GREY, Part, as_bytes
+from rendering.mesh_formats.part import GREY, Part, as_bytes_of_any
 from rendering.mesh_formats.text import integers, numbers, plain, whole_numbers
 from rendering.mesh_formats.triangulation import triangulate
 from utils.errors import InputError
@@ -47,7 +47,9 @@ def _part(vertex_lines: list[bytes], face_lines: list[bytes], header: re.Match, 
             f"its vertices have {table.shape[1]} numbers each, which its first word does not say"
         )
     normals = table[:, 3:6] if with_normals else None
-    vertices, colors = table[:, :3], _as_colors(table[:, place : place + colours]) if coloured else None
+    # With alpha, which tells what the largest value is.
+    colors = as_bytes_of_any(table[:, place : place + colours])[:, :3] if coloured else None
+    vertices = table[:, :3]
     rows = [numbers(line) for line in face_lines]
     sizes = np.array([int(row[0]) for row in rows], dtype=int)
     corners = np.concatenate([row[1 : size + 1] for row, size in zip(rows, sizes, strict=True)] or [[]])
@@ -73,11 +75,5 @@ def _face_colors(behind: list[np.ndarray], path: Path) -> np.ndarray | None:
     if not given.any():
         return None
     colors = np.full((len(behind), 3), GREY, np.uint8)
-    colors[given] = _as_colors(np.stack([row[:3] for row in behind if len(row)]))
+    colors[given] = as_bytes_of_any(np.stack([row[:3] for row in behind if len(row)]))
     return colors
-
-
-def _as_colors(values: np.ndarray) -> np.ndarray:
-    """(N, 3) uint8 of colours (N, 3 or 4), whole numbers to 255 or fractions of one."""
-    scale = 1.0 if values.max(initial=0) <= 1 else 255.0
-    return as_bytes(values[:, :3] / scale)

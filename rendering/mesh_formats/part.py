@@ -87,18 +87,23 @@ def without_strays(part: Part) -> Part:
 
 
 def unique_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different rows (U, C) of an integer table (N, C), and the index (N,) of each row among them."""
-    key = np.zeros(len(rows), np.int64)
+    """The different rows (U, C) of a table (N, C) of integers from 0 on, and the index (N,) of each row."""
+    index = np.zeros(len(rows), np.int64)
     for column in rows.T:  # one column at a time: a number for each combination so far
-        _, value = np.unique(column, return_inverse=True)
-        _, key = np.unique(key * (len(rows) + 1) + value, return_inverse=True)
-    _, first, index = np.unique(key, return_index=True, return_inverse=True)
+        combined = index * (int(column.max(initial=0)) + 1) + column
+        _, first, index = np.unique(combined, return_index=True, return_inverse=True)
     return rows[first], index
 
 
 def as_bytes(colors: np.ndarray) -> np.ndarray:
     """Colours (N, 3) uint8 of numbers in [0, 1]."""
     return np.round(np.clip(colors, 0, 1) * 255).astype(np.uint8)
+
+
+def as_bytes_of_any(colors: np.ndarray) -> np.ndarray:
+    """Colours (N, 3) uint8 of numbers that go to 1 or, where one is larger, to 255."""
+    colors = np.nan_to_num(colors)
+    return as_bytes(colors / (1.0 if colors.max(initial=0) <= 1 else 255.0))
 
 
 def tinted(colors: np.ndarray | None, tint: np.ndarray | None, count: int) -> np.ndarray | None:

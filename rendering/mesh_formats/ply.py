@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from rendering.mesh_formats.files_beside import FilesBeside
-from rendering.mesh_formats.part import Part, as_bytes
+from rendering.mesh_formats.part import Part, as_bytes, as_bytes_of_any
 from rendering.mesh_formats.ply_data import Columns, Lists, header_of, read_tables
 from rendering.mesh_formats.text import whole_numbers
 from rendering.mesh_formats.textures import Textures
@@ -168,12 +168,10 @@ def _colors(columns: Columns) -> np.ndarray | None:
             continue
         raw = np.stack([columns[key] for key in keys], axis=1)
         if raw.dtype.kind == "f":
-            scale = 1.0 if np.nan_to_num(raw).max(initial=0) <= 1 else 255.0
-        else:
-            largest = int(np.iinfo(raw.dtype).max)
-            white = next(limit for limit in (255, 65535, largest) if raw.max(initial=0) <= limit)
-            scale = float(min(white, largest))
-        return as_bytes(np.nan_to_num(raw) / scale)
+            return as_bytes_of_any(raw)
+        largest = int(np.iinfo(raw.dtype).max)
+        white = next(limit for limit in (255, 65535, largest) if raw.max(initial=0) <= limit)
+        return as_bytes(raw / float(min(white, largest)))
     return None
 
 

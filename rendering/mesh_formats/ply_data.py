@@ -150,26 +150,45 @@ def _uniform(values: np.ndarray, element: _Element) -> Columns | None:
 
 def _row_by_row(values: np.ndarray, element: _Element) -> Columns:
     """The columns of rows whose lists differ in length."""
-    sizes = {p.name: [] for p in element.properties}
-    places = {p.name: [] for p in element.properties}
-    position, numbers_there = 0, values.tolist()
-    for _ in range(element.count):
-        for p in element.properties:
-            size = 1
-            if p.count_type is not None:
-                size = _size(numbers_there[position])
-                position += 1
-            sizes[p.name].append(size)
-            places[p.name].append(position)
-            position += size
-    if position != len(values):
-        raise ValueError(f"the rows of '{element.name}' have {len(values)} numbers instead of {position}")
+    numbers_there, widths = values.tolist(), {p.name: (1, 1) for p in element.properties}
+    found, end = _walk(element, 0, widths, lambda p, position: _size(numbers_there[position]), len(values))
+    if end != len(values):
+        raise ValueError(f"the rows of '{element.name}' have {len(values)} numbers instead of {end}")
     columns = {}
     for p in element.properties:
-        own = np.array(sizes[p.name])
-        found = values[_spans(np.array(places[p.name]), own)]
-        columns[p.name] = _as_declared(found, p) if p.count_type is None else Lists(own, found)
+        places, sizes = found[p.name]
+        own = values[_spans(places, sizes)]
+        columns[p.name] = _as_declared(own, p) if p.count_type is None else Lists(sizes, own)
     return columns
+
+
+def _walk(
+    element: _Element,
+    position: int,
+    widths: Mapping[str, tuple[int, int]],
+    size_at: Callable[[_Property, int], int],
+    end: int,
+) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], int]:
+    """Where a property's entries begin in each row and how many they are, by name; and where the rows end.
+
+    Args:
+        widths: of an entry and of a list's length, by the property's name; size_at: a list's length.
+    """
+    found = {p.name: ([], []) for p in element.properties}
+    for _ in range(element.count):
+        for p in element.properties:
+            width, length_width = widths[p.name]
+            size = 1
+            if p.count_type is not None:
+                size = size_at(p, position)
+                position += length_width
+            places, sizes = found[p.name]
+            places.append(position)
+            sizes.append(size)
+            position += size * width
+        if position > end:
+            raise ValueError(f"the rows of '{element.name}' are cut short")
+    return {name: (np.array(places), np.array(sizes)) for name, (places, sizes) in found.items()}, position
 
 
 def _as_declared(values: np.ndarray, declared: _Property) -> np.ndarray:
@@ -225,32 +244,20 @@ def _binary_columns(content: bytes, start: int, element: _Element, order: str) -
 
 def _binary_row_by_row(content: bytes, start: int, element: _Element, order: str) -> tuple[Columns, int]:
     """As `_binary_columns`, of rows whose lists differ in length."""
-    kinds = [
-        (p, np.dtype(order + p.type), p.count_type and np.dtype(order + p.count_type))
-        for p in element.properties
-    ]
-    sizes = {p.name: [] for p in element.properties}
-    places = {p.name: [] for p in element.properties}
-    readers = {count: _integer_reader(content, count) for _, _, count in kinds if count is not None}
-    position = start
-    for _ in range(element.count):
-        for p, kind, count in kinds:
-            size = 1
-            if count is not None:
-                size = readers[count](position)
-                position += count.itemsize
-            sizes[p.name].append(size)
-            places[p.name].append(position)
-            position += size * kind.itemsize
-        if position > len(content):
-            raise ValueError(f"the rows of '{element.name}' are cut short")
+    kinds = {p.name: np.dtype(order + p.type) for p in element.properties}
+    lengths = {p.name: np.dtype(order + p.count_type) for p in element.properties if p.count_type is not None}
+    readers = {name: _integer_reader(content, kind) for name, kind in lengths.items()}
+    widths = {
+        name: (kind.itemsize, lengths[name].itemsize if name in lengths else 0)
+        for name, kind in kinds.items()
+    }
+    found, end = _walk(element, start, widths, lambda p, position: readers[p.name](position), len(content))
     columns, raw = {}, np.frombuffer(content, np.uint8)
-    for p, kind, count in kinds:
-        own = np.array(sizes[p.name])
-        spans = _spans(np.array(places[p.name]), own * kind.itemsize)
-        found = raw[spans].view(kind)
-        columns[p.name] = found if count is None else Lists(own, found)
-    return columns, position
+    for p in element.properties:
+        places, sizes = found[p.name]
+        own = raw[_spans(places, sizes * kinds[p.name].itemsize)].view(kinds[p.name])
+        columns[p.name] = own if p.count_type is None else Lists(sizes, own)
+    return columns, end
 
 
 def _integer_reader(content: bytes, kind: np.dtype) -> Callable[[int], int]:

@@ -33,6 +33,8 @@ def triangulate(
     step = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     first = starts[owner]
     triangles = np.stack([first, first + step + 1, first + step + 2], axis=1)
+    if (sizes == 3).all():
+        return triangles, owner
     for polygon in np.unique(owner[_turned(vertices[corners[triangles]], owner, sizes)]):
         own = starts[polygon] + np.arange(sizes[polygon])
         begin = np.searchsorted(owner, polygon)
@@ -43,8 +45,6 @@ def triangulate(
 def _turned(points: np.ndarray, owner: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """Which triangles (F,) of points (F, 3, 3) of a fan look against their polygon: it is concave."""
     normals = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
-    if (sizes == 3).all():
-        return np.zeros(len(owner), bool)
     whole = np.stack([np.bincount(owner, axis, len(sizes)) for axis in normals.T], axis=1)
     return (normals * whole[owner]).sum(axis=1) < -FLAT * np.square(whole[owner]).sum(axis=1)
 
