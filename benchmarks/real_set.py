@@ -23,7 +23,7 @@ from pycocotools import mask as coco
 from benchmarks.stages import object_table
 from data.bop_files import segmentation, write_image, write_json
 from evaluation.scoring import Scores, score_csv
-from rendering.mesh import GREY
+from rendering.mesh import GREY, read_triangles
 from utils import layouts
 from utils.errors import exits_cleanly
 from utils.files import read_json
@@ -96,8 +96,8 @@ def paint_models_plain(data_set: Path) -> None:
     (data_set / "models").mkdir()
     shutil.copy(linked / "models_info.json", data_set / "models")
     for path in linked.glob("*.ply"):
-        shape = trimesh.load(path, force="mesh", process=False)
-        trimesh.Trimesh(shape.vertices, shape.faces, process=False).export(data_set / "models" / path.name)
+        mesh = trimesh.Trimesh(*read_triangles(path), process=False)
+        mesh.export(data_set / "models" / path.name)
 
 
 def turn_annotations(data_set: Path, height: int) -> None:
