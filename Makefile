@@ -4,7 +4,7 @@ VENV := .venv
 .PHONY: setup demo announce test check
 
 setup: $(VENV)/.ready
-	@$(VENV)/bin/python -m rendering.install_egl
+	@$(VENV)/bin/python -m picopose.rendering.install_egl
 
 $(VENV)/.ready: requirements.txt
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \

@@ -4,7 +4,7 @@ python run_demo.py --mesh mug.ply --image photo.jpg --camera camera.json --box 3
 python run_demo.py --serve
 """
 
-from utils import interrupts
+from picopose.utils import interrupts
 
 if __name__ == "__main__":
     interrupts.leave_at_once()
@@ -16,7 +16,7 @@ def main() -> None:
     # Importing torch and timm makes a million objects that all stay; looking through them for garbage again
     # and again would take a third of the time that a pose takes.
     gc.disable()
-    from demo.command import main as command
+    from picopose.demo.command import main as command
 
     gc.freeze()
     gc.enable()

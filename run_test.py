@@ -3,7 +3,7 @@
 python run_test.py --dataset lmo --checkpoint_path picopose.ckpt test_dataset.data_dir=/data/bop
 """
 
-from utils import interrupts
+from picopose.utils import interrupts
 
 if __name__ == "__main__":
     interrupts.leave_at_once()
@@ -13,18 +13,18 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluation.after_run import check_truth, score_run
-from evaluation.bop_run import objects_of, open_dataset, run_dataset, stages_of, tested_set
-from model.compiling import compile_network
-from model.factory import features_dir, prepare_network
-from model.picopose import PicoPose
-from utils import layouts
-from utils.config import METHODS, Config, load_config, to_yaml
-from utils.device import choose_device
-from utils.distributed import join
-from utils.errors import InputError, exits_cleanly
-from utils.files import remove_leftovers
-from utils.stopwatch import Stopwatch
+from picopose.datasets import layouts
+from picopose.evaluation.after_run import check_truth, score_run
+from picopose.model.compiling import compile_network
+from picopose.model.picopose.build import features_dir, prepare_network
+from picopose.model.picopose.network import PicoPose
+from picopose.pipeline.bop_run import objects_of, open_dataset, run_dataset, stages_of, tested_set
+from picopose.utils.config import METHODS, Config, load_config, to_yaml
+from picopose.utils.device import choose_device
+from picopose.utils.distributed import join
+from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.files import remove_leftovers
+from picopose.utils.stopwatch import Stopwatch
 
 LOG = logging.getLogger("run_test")
 

@@ -4,7 +4,7 @@ On several GPUs or machines: torchrun --nproc_per_node=8 run_train.py ...; `trai
 processes together. A run that has ended goes on with --ckpt_path last exactly as if it had not.
 """
 
-from utils import interrupts
+from picopose.utils import interrupts
 
 if __name__ == "__main__":
     interrupts.leave_at_once()
@@ -24,31 +24,31 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from datasets.pairs import PairSource, Repeated, Share, noticing_dead_workers, pair_loader
-from datasets.sources import description, idle_options, make_source, mesh_files
-from evaluation.in_training import BopValidation
-from model.factory import SCRATCH, build_network, load_network
-from model.losses import Losses
-from model.norms import synchronise_norms
-from model.picopose import PicoPose
-from model.pictures import draw
-from model.supervision import StartNoise, draw_noise
-from model.training import TrainingPass
-from model.validation import answer, validate
-from rendering.studio import Studio
-from utils.checkpoint import fit, take_up
-from utils.collectives import summed
-from utils.config import Config, TrainConfig, changed_options, load_config, to_yaml
-from utils.device import choose_device
-from utils.distributed import World, join, leave
-from utils.errors import InputError, exits_cleanly
-from utils.files import locked, remove_leftovers, write_atomically
-from utils.health import Health, agree
-from utils.log import TrainingLog
-from utils.schedule import rate_at, set_rate
-from utils.signals import StopRequest
-from utils.snapshots import Snapshots, read_snapshot
-from utils.structs import Pair
+from picopose.datasets.training.pairs import PairSource, Repeated, Share, noticing_dead_workers, pair_loader
+from picopose.datasets.training.sources import description, idle_options, make_source, mesh_files
+from picopose.evaluation.in_training import BopValidation
+from picopose.model.norms import synchronise_norms
+from picopose.model.picopose.build import SCRATCH, build_network, load_network
+from picopose.model.picopose.losses import Losses
+from picopose.model.picopose.network import PicoPose
+from picopose.model.picopose.pictures import draw
+from picopose.model.picopose.supervision import StartNoise, draw_noise
+from picopose.model.picopose.training import TrainingPass
+from picopose.model.picopose.validation import answer, validate
+from picopose.pipeline.training.health import Health, agree
+from picopose.pipeline.training.log import TrainingLog
+from picopose.pipeline.training.schedule import rate_at, set_rate
+from picopose.pipeline.training.snapshots import Snapshots, read_snapshot
+from picopose.rendering.studio import Studio
+from picopose.utils.checkpoint import fit, take_up
+from picopose.utils.collectives import summed
+from picopose.utils.config import Config, TrainConfig, changed_options, load_config, to_yaml
+from picopose.utils.device import choose_device
+from picopose.utils.distributed import World, join, leave
+from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.files import locked, remove_leftovers, write_atomically
+from picopose.utils.records import Pair
+from picopose.utils.signals import StopRequest
 
 LOG = logging.getLogger("run_train")
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from selenium import webdriver
 
-from utils.errors import InputError
+from picopose.utils.errors import InputError
 
 _SWITCHES = (
     "headless=new",

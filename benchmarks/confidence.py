@@ -20,23 +20,23 @@ import torch
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
-from data.false_detections import place_apart
-from datasets.augment import augment
-from datasets.bop import BopTestSet
-from evaluation.bop_run import objects_of
-from evaluation.eval_models import EvalModel, load_models
-from evaluation.ground_truth import ImageTruth, load_ground_truth
-from evaluation.pose_measures import LINEMOD_SHARE, add_s_share
-from model.confidence import CALIBRATION, Calibration, Evidence, read_calibration
-from model.factory import make_confidence, make_render_match
-from utils.config import load_config
-from utils.distributed import join
-from utils.errors import InputError, exits_cleanly
-from utils.files import write_atomically
-from utils.masks import boxes_of
-from utils.regions import box_mask
-from utils.structs import Observation, Poses
-from utils.verdict import GOOD, WRONG
+from picopose.datasets.bop.test_set import BopTestSet
+from picopose.datasets.masks.regions import box_mask
+from picopose.datasets.training.augment import augment
+from picopose.evaluation.eval_models import EvalModel, load_models
+from picopose.evaluation.ground_truth import ImageTruth, load_ground_truth
+from picopose.evaluation.pose_measures import LINEMOD_SHARE, add_s_share
+from picopose.model.confidence import CALIBRATION, Calibration, Evidence, read_calibration
+from picopose.model.picopose.build import make_confidence, make_render_match
+from picopose.pipeline.bop_run import objects_of
+from picopose.pipeline.verdict import GOOD, WRONG
+from picopose.utils.config import load_config
+from picopose.utils.distributed import join
+from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.files import write_atomically
+from picopose.utils.masks import boxes_of
+from picopose.utils.records import Observation, Poses
+from tools.mini_set.false_detections import place_apart
 
 RIDGE = 1e-4  # holds weights of features down that say the same
 ATTEMPTS = 100  # at placing an empty box

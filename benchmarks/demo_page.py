@@ -18,10 +18,10 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 from benchmarks.browser import open_browser
-from demo.server import make_page
-from model.estimator import PoseEstimator
-from utils.errors import exits_cleanly
-from utils.files import write_atomically
+from picopose.demo.server import make_page
+from picopose.pipeline.estimator import PoseEstimator
+from picopose.utils.errors import exits_cleanly
+from picopose.utils.files import write_atomically
 
 MINI = Path(__file__).resolve().parent.parent / "data" / "mini"
 PHOTO = MINI / "test" / "000001" / "rgb" / "000000.jpg"

@@ -24,7 +24,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from utils.checkpoint import read_checkpoint
+from picopose.utils.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 MINI = ROOT / "data" / "mini"
@@ -95,7 +95,7 @@ class Render(Program):
 
     def command(self) -> list[str]:
         given = ["--dataset", "mini", "--data_dir", str(self.folder / "data"), "--views", "42"]
-        return ["-m", "rendering.render_templates", *given, "--processes", "2"]
+        return ["-m", "picopose.rendering.render_templates", *given, "--processes", "2"]
 
     def result(self) -> object:
         templates = self.folder / "data" / "templates"

@@ -19,20 +19,20 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.factory import make_stage, prepare_network
-from model.picopose import PicoPose
-from model.stage import PicoPoseStage
-from rendering.mesh import Mesh, diameter
-from rendering.mesh_templates import MeshTemplates
-from rendering.renderer import Renderer
-from rendering.shapes import random_shape
-from utils.config import Config, load_config
-from utils.device import choose_device
-from utils.errors import exits_cleanly
-from utils.files import write_atomically
-from utils.masks import cut_out
-from utils.stopwatch import Stopwatch
-from utils.structs import Observation
+from picopose.model.picopose.build import make_stage, prepare_network
+from picopose.model.picopose.network import PicoPose
+from picopose.model.picopose.stage import PicoPoseStage
+from picopose.rendering.mesh import Mesh, diameter
+from picopose.rendering.mesh_templates import MeshTemplates
+from picopose.rendering.procedural.shapes import random_shape
+from picopose.rendering.renderer import Renderer
+from picopose.utils.config import Config, load_config
+from picopose.utils.device import choose_device
+from picopose.utils.errors import exits_cleanly
+from picopose.utils.files import write_atomically
+from picopose.utils.masks import cut_out
+from picopose.utils.records import Observation
+from picopose.utils.stopwatch import Stopwatch
 
 BACKBONES = {
     "small": ("config/small.yaml", None),

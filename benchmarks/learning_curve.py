@@ -16,8 +16,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from utils.errors import InputError, exits_cleanly
-from utils.files import write_atomically
+from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.files import write_atomically
 
 PARTS = ("total", "matching", "translation", "scale", "angle", "flow", "certainty")
 # Title, unit on the axis, factor to that unit, the lines' names in the log and in the legend.

@@ -13,9 +13,9 @@ import numpy as np
 import poselib
 import torch
 
-from utils.geometry import rotation_angle
-from utils.pnp import solve_pnp
-from utils.structs import Correspondences
+from picopose.model.solve.pnp import solve_pnp
+from picopose.utils.geometry import rotation_angle
+from picopose.utils.records import Correspondences
 
 SIZE = 224  # px, side of the crop that the object fills
 THRESHOLD = 2.0  # px, of every method that does not say otherwise

@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from rendering.mesh import Mesh, load_mesh
-from rendering.renderer import Renderer, Rendering
-from utils.errors import InputError, exits_cleanly
-from utils.files import read_json
+from picopose.rendering.mesh import Mesh, load_mesh
+from picopose.rendering.renderer import Renderer, Rendering
+from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.files import read_json
 
 MARGIN = 0.2  # of the box's longer side, about the box in the picture
 ZOOM = 2

@@ -21,12 +21,12 @@ import trimesh
 from pycocotools import mask as coco
 
 from benchmarks.stages import object_table
-from data.bop_files import segmentation, write_image, write_json
-from evaluation.scoring import Scores, score_csv
-from rendering.mesh import GREY, read_triangles
-from utils import layouts
-from utils.errors import exits_cleanly
-from utils.files import read_json
+from picopose.datasets import layouts
+from picopose.evaluation.scoring import Scores, score_csv
+from picopose.rendering.mesh import GREY, read_triangles
+from picopose.utils.errors import exits_cleanly
+from picopose.utils.files import read_json
+from tools.mini_set.bop_files import segmentation, write_image, write_json
 
 RUN_TEST = Path(__file__).resolve().parent.parent / "run_test.py"
 REMEDY = "download the data set again"

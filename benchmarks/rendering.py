@@ -17,12 +17,13 @@ import moderngl
 import numpy as np
 import trimesh
 
-from rendering.context import create_context
-from rendering.mesh import Mesh, make_mesh
-from rendering.render_templates import Job, render_object, render_view
-from rendering.renderer import Renderer
-from rendering.viewpoints import object_poses
-from utils import layouts
+from picopose.rendering.context import create_context
+from picopose.rendering.mesh import Mesh, make_mesh
+from picopose.rendering.render_templates import Job, render_object, render_view
+from picopose.rendering.renderer import Renderer
+from picopose.rendering.viewpoints import object_poses
+from picopose.utils import template_files
+from picopose.utils.mesh_file import MeshFile
 
 VIEWS = 162
 
@@ -48,7 +49,7 @@ def coverage(mesh: Mesh, poses: np.ndarray) -> float:
 
 def bare_loop(mesh: Mesh, poses: np.ndarray) -> Callable[[], None]:
     """moderngl's own loop: one program, colours and depth test, colours read back."""
-    width, height = layouts.TEMPLATE_SIZE
+    width, height = template_files.SIZE
     ctx = create_context()
     ctx.enable_only(moderngl.DEPTH_TEST)
     program = ctx.program(
@@ -65,7 +66,7 @@ def bare_loop(mesh: Mesh, poses: np.ndarray) -> Callable[[], None]:
     vertices = [(ctx.buffer(mesh.vertices), "3f", "position"), (ctx.buffer(mesh.colors), "3f1", "color")]
     array = ctx.vertex_array(program, vertices, ctx.buffer(mesh.faces))
     fbo = ctx.simple_framebuffer((width, height))
-    (fx, _, cx), (_, fy, cy), _ = layouts.TEMPLATE_K
+    (fx, _, cx), (_, fy, cy), _ = template_files.K
     near, far = 0.01, 1.0
     clip_from_cam = np.array(
         [
@@ -89,12 +90,12 @@ def bare_loop(mesh: Mesh, poses: np.ndarray) -> Callable[[], None]:
 
 
 def renderer_loop(mesh: Mesh, poses: np.ndarray, *, depth_only: bool) -> Callable[[], None]:
-    renderer, K = Renderer(), np.array(layouts.TEMPLATE_K)
+    renderer, K = Renderer(), np.array(template_files.K)
 
     def run() -> None:
         for pose in poses:
             if depth_only:
-                renderer.render_depth(mesh, pose, K, *layouts.TEMPLATE_SIZE)
+                renderer.render_depth(mesh, pose, K, *template_files.SIZE)
             else:
                 render_view(renderer, mesh, pose)
 
@@ -106,7 +107,7 @@ def file_loop(mesh: Mesh, folder: Path) -> Callable[[], None]:
     path = folder / "body.ply"
     colors = np.column_stack([mesh.colors, np.full(len(mesh.colors), 255, np.uint8)])
     trimesh.Trimesh(mesh.vertices * 1000, mesh.faces, vertex_colors=colors, process=False).export(path)
-    job = Job(layouts.MeshFile(path, 1e-3), folder / "templates", "body", VIEWS, depth_unit=1e-3)
+    job = Job(MeshFile(path, 1e-3), folder / "templates", "body", VIEWS, depth_unit=1e-3)
     return lambda: render_object(job)
 
 

@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 
 from benchmarks.browser import open_browser
-from utils.errors import InputError, exits_cleanly
-from utils.files import write_atomically
+from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.files import write_atomically
 
 
 def photograph(page: Path, picture: Path) -> None:

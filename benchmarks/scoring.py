@@ -22,13 +22,13 @@ import numpy as np
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from evaluation.errors import mspd, mssd
-from evaluation.eval_models import EvalModel, symmetries
-from evaluation.ground_truth import ImageTruth
-from evaluation.vsd import VsdScorer
-from rendering.mesh import Mesh, make_mesh
-from rendering.renderer import Renderer
-from utils.bop_objects import ContinuousSymmetry
+from picopose.datasets.bop.objects import ContinuousSymmetry
+from picopose.evaluation.errors import mspd, mssd
+from picopose.evaluation.eval_models import EvalModel, symmetries
+from picopose.evaluation.ground_truth import ImageTruth
+from picopose.evaluation.vsd import VsdScorer
+from picopose.rendering.mesh import Mesh, make_mesh
+from picopose.rendering.renderer import Renderer
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH, HEIGHT = 640, 480
@@ -165,7 +165,7 @@ def in_all(n_vertices: int) -> str:
     """One line: seconds of the command on a data set of LM-O's size, on the clock and of the processor."""
     with tempfile.TemporaryDirectory() as folder:
         result = make_dataset(Path(folder), n_vertices)
-        command = [sys.executable, "-m", "evaluation.bop_scores", "--csv", str(result)]
+        command = [sys.executable, "-m", "picopose.evaluation.bop_scores", "--csv", str(result)]
         command += ["--dataset_dir", str(result.parent / "lmo")]
         seconds, processor = min(_run(command) for _ in range(3))
     return f"{n_vertices:>9}{seconds:>11.2f}{processor:>11.2f}"

@@ -13,11 +13,11 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from evaluation.bop_run import tested_set
-from evaluation.scoring import Scores, score_csv
-from utils import layouts
-from utils.config import Config, load_config
-from utils.errors import exits_cleanly
+from picopose.datasets import layouts
+from picopose.evaluation.scoring import Scores, score_csv
+from picopose.pipeline.bop_run import tested_set
+from picopose.utils.config import Config, load_config
+from picopose.utils.errors import exits_cleanly
 
 RUN_TEST = Path(__file__).resolve().parent.parent / "run_test.py"
 STAGES = (1, 2, 3)

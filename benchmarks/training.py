@@ -19,17 +19,17 @@ from pathlib import Path
 import cv2
 import torch
 
-from datasets.pairs import Augmented, PairSource, Share, pair_loader
-from datasets.sources import make_scenes
-from model.factory import build_network
-from model.supervision import draw_noise
-from model.training import TrainingPass
-from rendering.studio import Studio
+from picopose.datasets.training.pairs import Augmented, PairSource, Share, pair_loader
+from picopose.datasets.training.sources import make_scenes
+from picopose.model.picopose.build import build_network
+from picopose.model.picopose.supervision import draw_noise
+from picopose.model.picopose.training import TrainingPass
+from picopose.rendering.studio import Studio
+from picopose.utils.config import Config, load_config
+from picopose.utils.device import choose_device
+from picopose.utils.errors import exits_cleanly
+from picopose.utils.records import Pair
 from run_train import training_source
-from utils.config import Config, load_config
-from utils.device import choose_device
-from utils.errors import exits_cleanly
-from utils.structs import Pair
 
 PHASES = ("load and make objects", "render photo", "render template", "render depth")
 PHASES += ("read, crop, masks, scene",)

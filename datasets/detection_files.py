@@ -13,11 +13,11 @@ import torch
 from pycocotools.mask import toBbox
 from torch import Tensor
 
-from utils.errors import InputError
-from utils.files import finite_numbers, integer, iterate_json, read_json
-from utils.polygons import Polygons, extent, fill, read_polygons
-from utils.rle import compress, decode, mask_size
-from utils.tables import by_id
+from picopose.datasets.masks.polygons import Polygons, extent, fill, read_polygons
+from picopose.datasets.masks.rle import compress, decode, mask_size
+from picopose.datasets.tables import by_id
+from picopose.utils.errors import InputError
+from picopose.utils.files import finite_numbers, integer, iterate_json, read_json
 
 REMEDY = "write a list of objects with bbox (x, y, width, height), or a file of COCO annotations"
 _PLACES = ("bbox", "bbox_modal", "segmentation")
@@ -44,7 +44,7 @@ class Region:
 
     where: str  # begins messages
     box: tuple[float, float, float, float]  # px: left, top, right, bottom, the last two exclusive
-    runs: tuple[bytes, tuple[int, int]] | None  # of `utils.rle`: code, (height, width)
+    runs: tuple[bytes, tuple[int, int]] | None  # of `datasets.masks.rle`: code, (height, width)
     polygons: Polygons | None
     size: tuple[int, int] | None  # height, width of the image, where the file says it
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Self
 
-from datasets.detection_files import REMEDY, Entry, ImageName, Region, read_entries
-from utils.errors import InputError
-from utils.masks import cut_out
-from utils.regions import box_mask
-from utils.structs import Mask
+from picopose.datasets.detection_files import REMEDY, Entry, ImageName, Region, read_entries
+from picopose.datasets.masks.regions import box_mask
+from picopose.utils.errors import InputError
+from picopose.utils.masks import cut_out
+from picopose.utils.records import Mask
 
 _LOG = logging.getLogger(__name__)
 _SHOWN = 5  # names in a message

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from utils import layouts
-from utils.arrays import read_array
-from utils.crop import crop_views
-from utils.errors import InputError
-from utils.geometry import rigid
-from utils.images import read_pixels
-from utils.structs import View
+from picopose.datasets import layouts
+from picopose.datasets.images import read_pixels
+from picopose.utils import template_files
+from picopose.utils.arrays import read_array
+from picopose.utils.crop import crop_views
+from picopose.utils.errors import InputError
+from picopose.utils.geometry import rigid
+from picopose.utils.records import View
 
 _CHUNK = 8  # whole images held at a time
 _FACTOR = math.sqrt(10)  # between what is said twice; more, and another unit is the likelier cause
@@ -42,7 +43,9 @@ class Templates:
     def __init__(self, data_dir: Path | str, name: str, obj: str, *, diameter: float | None = None):
         self._folder = layouts.templates_dir(data_dir, name)
         self._obj = obj
-        self._remedy = f"run python -m rendering.render_templates --dataset {name} --data_dir {data_dir}"
+        self._remedy = (
+            f"run python -m picopose.rendering.render_templates --dataset {name} --data_dir {data_dir}"
+        )
         self._check_version()
         poses = self._poses()
         self._check_views(len(poses))
@@ -54,12 +57,12 @@ class Templates:
 
     def digest(self) -> str:
         """Tells these templates from others: by what they were rendered from, or else by their files."""
-        record = layouts.template_digest(self._folder, self._obj)
+        record = template_files.digest_file(self._folder, self._obj)
         if record.is_file():
             return record.read_text(encoding="utf-8").strip()
         digest = hashlib.sha256(self.cam_from_obj.numpy().tobytes())
         for view in range(len(self)):
-            for path in layouts.template_files(self._folder, self._obj, view):
+            for path in template_files.image_files(self._folder, self._obj, view):
                 status = path.stat()
                 digest.update(f"{path} {status.st_size} {status.st_mtime_ns}".encode())
         return digest.hexdigest()
@@ -71,7 +74,7 @@ class Templates:
     def chunks(self, size: int, views: Sequence[int] | None = None) -> Iterator[View]:
         """As `read`, a few views at a time."""
         views = range(len(self)) if views is None else views
-        K = torch.tensor(layouts.TEMPLATE_K)
+        K = torch.tensor(template_files.K)
         for start in range(0, len(views), _CHUNK):
             chosen = list(views[start : start + _CHUNK])
             rgba, counts = (torch.stack(maps) for maps in zip(*map(self._images, chosen), strict=True))
@@ -88,8 +91,8 @@ class Templates:
 
     def _check_version(self) -> None:
         """Refuses templates that an earlier version of this program rendered; others have no record."""
-        record = layouts.template_digest(self._folder, self._obj)
-        if record.is_file() and not layouts.is_current(record.read_text(encoding="utf-8")):
+        record = template_files.digest_file(self._folder, self._obj)
+        if record.is_file() and not template_files.is_current(record.read_text(encoding="utf-8")):
             raise InputError(
                 f"the templates of object {self._obj} in {self._folder} are of an earlier version of this "
                 f"program, seen from another distance: {self._remedy}"
@@ -98,10 +101,10 @@ class Templates:
     def _check_views(self, count: int) -> None:
         """Every pose has its two images, and there is no image without a pose."""
         for view in range(count):
-            for path in layouts.template_files(self._folder, self._obj, view):
+            for path in template_files.image_files(self._folder, self._obj, view):
                 if not path.is_file():
                     raise InputError(f"template {path} not found: {self._remedy}")
-        surplus, _ = layouts.template_files(self._folder, self._obj, count)
+        surplus, _ = template_files.image_files(self._folder, self._obj, count)
         if surplus.exists():
             raise InputError(f"template {surplus} has no pose, of {count} poses in all: {self._remedy}")
 
@@ -110,7 +113,7 @@ class Templates:
         for view, image in zip(views, depth, strict=True):
             distance = float(self.cam_from_obj[view, 2, 3])
             if (image > 0).any() and not 1 / _FACTOR < _mean(image) / distance < _FACTOR:
-                _, path = layouts.template_files(self._folder, self._obj, view)
+                _, path = template_files.image_files(self._folder, self._obj, view)
                 raise InputError(
                     f"template {path} shows the object {_mean(image):.3g} m away, its pose says "
                     f"{distance:.3g} m: delete {path.parent} and {self._remedy}"
@@ -118,7 +121,7 @@ class Templates:
 
     def _images(self, view: int) -> tuple[Tensor, Tensor]:
         """RGBA (H, W, 4) uint8 and depth (H, W) float32, in counts of the file, of one view."""
-        image_path, depth_path = layouts.template_files(self._folder, self._obj, view)
+        image_path, depth_path = template_files.image_files(self._folder, self._obj, view)
         rgba = self._checked(image_path, np.uint8, (4,))
         depth = self._checked(depth_path, np.uint16, ())
         return torch.from_numpy(rgba), torch.from_numpy(depth.astype(np.float32))
@@ -129,7 +132,7 @@ class Templates:
             pixels = read_pixels(path)
         except InputError as error:
             raise InputError(f"template {path} is damaged: {redo} ({error})") from None
-        width, height = layouts.TEMPLATE_SIZE
+        width, height = template_files.SIZE
         if pixels.shape != (height, width, *channels) or pixels.dtype != dtype:
             expected = (
                 f"{width}x{height} px, {channels[0] if channels else 1} channel(s) of {np.dtype(dtype)}"
@@ -179,7 +182,7 @@ class Templates:
 
     def _poses(self) -> Tensor:
         """(V, 4, 4) float64 in the unit of the file."""
-        path = layouts.template_poses(self._folder, self._obj)
+        path = template_files.poses_file(self._folder, self._obj)
         try:
             poses = read_array(path)
         except FileNotFoundError:
@@ -205,7 +208,7 @@ def _mean(depth: Tensor) -> float:
 
 
 class TemplateSet:
-    """The templates of several objects, cropped to `size` px, as `model.template_store` asks for them."""
+    """The templates of several objects, cropped to `size` px, as `model.templates.store` asks for them."""
 
     def __init__(self, templates: Mapping[int, Templates], size: int):
         self._templates, self._size = templates, size

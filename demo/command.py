@@ -14,16 +14,16 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from datasets.places import Marked, find_places
-from demo.results import Results, results_of
-from demo.shots import CameraHint, PlaceHint, Shot, find_photos, read_shot, unit_of
-from model.estimator import ObjectPose, PoseEstimator
-from model.factory import features_dir
-from rendering.renderer import Renderer
-from utils.device import choose_device
-from utils.errors import InputError, exits_cleanly
-from utils.files import make_folder, remove_leftovers, write_atomically
-from utils.verdict import verdict
+from picopose.datasets.places import Marked, find_places
+from picopose.demo.results import Results, results_of
+from picopose.demo.shots import CameraHint, PlaceHint, Shot, find_photos, read_shot, unit_of
+from picopose.model.picopose.build import features_dir
+from picopose.pipeline.estimator import ObjectPose, PoseEstimator
+from picopose.pipeline.verdict import verdict
+from picopose.rendering.renderer import Renderer
+from picopose.utils.device import choose_device
+from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.files import make_folder, remove_leftovers, write_atomically
 
 LOG = logging.getLogger(__name__)
 RESULTS = ("overlay.png", "scene.glb", "pose.json")  # the last one says that all are there
@@ -99,7 +99,7 @@ def main() -> None:
 
 def serve(arguments: argparse.Namespace) -> None:
     """Shows the page until the program is interrupted."""
-    from demo.server import make_page  # what else the program does needs no server
+    from picopose.demo.server import make_page  # what else the program does needs no server
 
     with make_page(make_estimator(arguments), arguments.host, arguments.port) as server:
         everywhere = arguments.host in ("0.0.0.0", "::")

@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 import torch
 
-from demo.shots import Shot
-from model.estimator import ObjectPose, PoseEstimator
-from rendering.overlay import GREEN, ORANGE, RED, draw_matches, draw_pose
-from rendering.renderer import Renderer
-from rendering.scene import scene_file
-from utils.cameras import resized
-from utils.verdict import verdict
+from picopose.datasets.cameras.matrices import resized
+from picopose.demo.shots import Shot
+from picopose.pipeline.estimator import ObjectPose, PoseEstimator
+from picopose.pipeline.verdict import verdict
+from picopose.rendering.overlay import GREEN, ORANGE, RED, draw_matches, draw_pose
+from picopose.rendering.renderer import Renderer
+from picopose.rendering.scene import scene_file
 
 LOG = logging.getLogger(__name__)
 LARGEST_OVERLAY = 25_000_000  # px; a drawing of so many takes half a gigabyte

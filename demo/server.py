@@ -22,17 +22,17 @@ import numpy as np
 from flask import Flask, Response, abort, render_template, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeout, ServiceUnavailable
 
-from demo.connections import BoundedServer, has_hung_up
-from demo.desk import Busy, Desk, Dropped, Job, Tell
-from demo.results import results_of
-from demo.shots import read_shot, unit_of
-from demo.uploads import MAX_BYTES, MAX_PARTS, Upload, harden_pictures, receive
-from model.estimator import ROOT, PoseEstimator
-from rendering.renderer import Renderer
-from utils.config import Config
-from utils.errors import InputError
-from utils.scratch import remove_leftovers, scratch_folder
-from utils.units import describe
+from picopose.demo.connections import BoundedServer, has_hung_up
+from picopose.demo.desk import Busy, Desk, Dropped, Job, Tell
+from picopose.demo.results import results_of
+from picopose.demo.shots import read_shot, unit_of
+from picopose.demo.uploads import MAX_BYTES, MAX_PARTS, Upload, harden_pictures, receive
+from picopose.pipeline.estimator import ROOT, PoseEstimator
+from picopose.rendering.renderer import Renderer
+from picopose.utils.config import Config
+from picopose.utils.errors import InputError
+from picopose.utils.scratch import remove_leftovers, scratch_folder
+from picopose.utils.units import describe
 
 LOG = logging.getLogger(__name__)
 HEADERS = {

@@ -11,18 +11,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.places import Marked, Place
-from rendering.mesh import diameter, read_mesh
-from utils.camera_files import read_camera
-from utils.camera_tables import Camera
-from utils.cameras import camera_of_photo, camera_of_view, check_camera, pinhole
-from utils.errors import InputError
-from utils.images import read_image
-from utils.lens import UNDISTORT, Lens
-from utils.masks import cut_out
-from utils.regions import box_mask, read_mask
-from utils.structs import Mask
-from utils.units import apparent_distance, guess_unit
+from picopose.datasets.cameras.files import read_camera
+from picopose.datasets.cameras.lens import UNDISTORT, Lens
+from picopose.datasets.cameras.matrices import camera_of_photo, camera_of_view, check_camera, pinhole
+from picopose.datasets.cameras.tables import Camera
+from picopose.datasets.images import read_image
+from picopose.datasets.masks.regions import box_mask, read_mask
+from picopose.datasets.places import Marked, Place
+from picopose.rendering.mesh import diameter, read_mesh
+from picopose.utils.errors import InputError
+from picopose.utils.masks import cut_out
+from picopose.utils.records import Mask
+from picopose.utils.units import apparent_distance, guess_unit
 
 LOG = logging.getLogger(__name__)
 SUFFIXES = (
@@ -45,7 +45,7 @@ SUFFIXES = (
 class CameraHint:
     """What is known of a camera, at most one of these; if nothing is, the photo's EXIF data may tell."""
 
-    file: str | None = None  # of any kind of `utils.camera_files`, or fx,fy,cx,cy
+    file: str | None = None  # of any kind of `datasets.cameras.files`, or fx,fy,cx,cy
     K: Sequence[str] | None = None  # fx, fy, cx, cy in px
     fov: float | None = None  # degrees, horizontal
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from PIL import EpsImagePlugin, Image
 from werkzeug.datastructures import FileStorage
 
-from demo.shots import CameraHint, PlaceHint
-from utils.errors import InputError
-from utils.images import kind_of
-from utils.layouts import MESH_SUFFIXES
+from picopose.datasets.images import kind_of
+from picopose.demo.shots import CameraHint, PlaceHint
+from picopose.utils.errors import InputError
+from picopose.utils.mesh_file import MESH_SUFFIXES
 
 MAX_BYTES = 64 << 20  # of all files together
 MAX_PARTS = 100  # files and fields of a request

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from datasets.bop_scenes import open_scenes
-from datasets.bop_targets import read_targets
-from evaluation.bop_scores import write_scores
-from evaluation.cases import TestedSet
-from evaluation.report import write_report
-from evaluation.scoring import ERRORS, Scores, score_csv
-from utils.errors import InputError
+from picopose.datasets.bop.scenes import open_scenes
+from picopose.datasets.bop.targets import read_targets
+from picopose.evaluation.bop_scores import write_scores
+from picopose.evaluation.cases import TestedSet
+from picopose.evaluation.report import write_report
+from picopose.evaluation.scoring import ERRORS, Scores, score_csv
+from picopose.utils.errors import InputError
 
 _LOG = logging.getLogger(__name__)
 SCORE_FILES = ("scores.json", "report.html")

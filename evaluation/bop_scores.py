@@ -1,6 +1,6 @@
 """From a BOP result file to its scores, on the screen and in scores.json.
 
-python -m evaluation.bop_scores --csv METHOD_lmo-test.csv --dataset_dir data/lmo --out scores.json
+python -m picopose.evaluation.bop_scores --csv METHOD_lmo-test.csv --dataset_dir data/lmo --out scores.json
 """
 
 import argparse
@@ -11,10 +11,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from evaluation.scoring import PROTOCOLS, Scores, score_csv
-from evaluation.toolkit import run_toolkit
-from utils.errors import InputError, exits_cleanly
-from utils.files import write_atomically
+from picopose.evaluation.scoring import PROTOCOLS, Scores, score_csv
+from picopose.evaluation.toolkit import run_toolkit
+from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.files import write_atomically
 
 
 def table(scores: Scores) -> str:

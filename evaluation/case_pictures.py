@@ -14,18 +14,18 @@ import cv2
 import numpy as np
 import torch
 
-from datasets.templates import Templates
-from evaluation.cases import Case, TestedSet
-from evaluation.errors import end_point_error
-from evaluation.eval_models import EvalModel
-from rendering.mesh import Mesh
-from rendering.mesh_files import MeshFiles
-from rendering.renderer import Renderer
-from utils.errors import InputError
-from utils.geometry import invert, sample_depth, transform, unproject
-from utils.images import read_image
-from utils.layouts import find_meshes
-from utils.structs import View
+from picopose.datasets.images import read_image
+from picopose.datasets.layouts import find_meshes
+from picopose.datasets.templates import Templates
+from picopose.evaluation.cases import Case, TestedSet
+from picopose.evaluation.errors import end_point_error
+from picopose.evaluation.eval_models import EvalModel
+from picopose.rendering.mesh import Mesh
+from picopose.rendering.mesh_files import MeshFiles
+from picopose.rendering.renderer import Renderer
+from picopose.utils.errors import InputError
+from picopose.utils.geometry import invert, sample_depth, transform, unproject
+from picopose.utils.records import View
 
 SIDE = 320  # px, longer side of a photo's picture
 _JPEG_QUALITY = 82

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.results import Details, read_details
-from evaluation.detection import MIN_VISIBILITY
-from evaluation.errors import translation_error
-from evaluation.eval_models import EvalModel
-from evaluation.ground_truth import ImageTruth, load_ground_truth
-from evaluation.groups import Group, groups_of
-from evaluation.pose_measures import LINEMOD_SHARE, add_s_share
-from evaluation.recall import match_groups
-from evaluation.results_csv import Results, read_results
-from evaluation.scoring import Scores
-from utils.errors import InputError
+from picopose.datasets.bop.result_file import Results, read_results
+from picopose.datasets.bop.results import Details, read_details
+from picopose.evaluation.detection import MIN_VISIBILITY
+from picopose.evaluation.errors import translation_error
+from picopose.evaluation.eval_models import EvalModel
+from picopose.evaluation.ground_truth import ImageTruth, load_ground_truth
+from picopose.evaluation.groups import Group, groups_of
+from picopose.evaluation.pose_measures import LINEMOD_SHARE, add_s_share
+from picopose.evaluation.recall import match_groups
+from picopose.evaluation.scoring import Scores
+from picopose.utils.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TestedSet:
     split_dir: Path  # of the test images
     targets: Path  # target list
     templates: Path | None  # data folder that `datasets.templates.Templates` reads from, if any is
-    camera: str | None = None  # of a data set with several; None: see `datasets.bop_scenes.open_scenes`
+    camera: str | None = None  # of a data set with several; None: see `datasets.bop.scenes.open_scenes`
 
     @property
     def files(self) -> tuple[Path, ...]:

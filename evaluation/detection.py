@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evaluation.groups import Group
+from picopose.evaluation.groups import Group
 
 MIN_VISIBILITY = 0.1  # instances less visible than that count neither as found nor as missed
 RECALL_LEVELS = np.arange(101) * 0.01

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rendering.mesh import diameter, read_triangles
-from utils.bop_objects import ContinuousSymmetry, ObjectInfo, listed_unit, read_objects
-from utils.errors import InputError
-from utils.layouts import is_gltf
+from picopose.datasets.bop.objects import ContinuousSymmetry, ObjectInfo, listed_unit, read_objects
+from picopose.rendering.mesh import diameter, read_triangles
+from picopose.utils.errors import InputError
+from picopose.utils.mesh_file import is_gltf
 
 MAX_SYMMETRY_STEP = 0.01  # BOP's limit for sampling a continuous symmetry, as a share of the diameter
 _METRES_PER_MM = 1e-3

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.bop_scenes import Scene, open_scenes
-from datasets.bop_targets import read_targets
-from utils.errors import InputError
-from utils.images import image_size, read_depth
+from picopose.datasets.bop.scenes import Scene, open_scenes
+from picopose.datasets.bop.targets import read_targets
+from picopose.datasets.images import image_size, read_depth
+from picopose.utils.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)

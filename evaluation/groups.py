@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets.bop_targets import max_detections
-from evaluation.ground_truth import GroundTruth, ImageTruth
-from evaluation.results_csv import Results
+from picopose.datasets.bop.result_file import Results
+from picopose.datasets.bop.targets import max_detections
+from picopose.evaluation.ground_truth import GroundTruth, ImageTruth
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,13 +4,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from evaluation.after_run import check_truth, score_set
-from evaluation.bop_run import open_dataset, run_dataset, template_set, tested_set
-from model.factory import make_stage
-from model.picopose import PicoPose
-from utils.config import Config
-from utils.distributed import World
-from utils.stopwatch import Stopwatch
+from picopose.evaluation.after_run import check_truth, score_set
+from picopose.model.picopose.build import make_stage
+from picopose.model.picopose.network import PicoPose
+from picopose.pipeline.bop_run import open_dataset, run_dataset, template_set, tested_set
+from picopose.utils.config import Config
+from picopose.utils.distributed import World
+from picopose.utils.stopwatch import Stopwatch
 
 
 class BopValidation:

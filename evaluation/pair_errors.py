@@ -5,11 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.errors import mspd, mssd
-from evaluation.eval_models import EvalModel
-from evaluation.groups import Group
-from evaluation.results_csv import Results
-from evaluation.vsd import VsdScorer
+from picopose.datasets.bop.result_file import Results
+from picopose.evaluation.errors import mspd, mssd
+from picopose.evaluation.eval_models import EvalModel
+from picopose.evaluation.groups import Group
+from picopose.evaluation.vsd import VsdScorer
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.errors import add, adds, projection_error, rotation_error, translation_error
-from evaluation.eval_models import EvalModel
-from evaluation.groups import Group
-from evaluation.recall import match_groups
-from evaluation.results_csv import Results
+from picopose.datasets.bop.result_file import Results
+from picopose.evaluation.errors import add, adds, projection_error, rotation_error, translation_error
+from picopose.evaluation.eval_models import EvalModel
+from picopose.evaluation.groups import Group
+from picopose.evaluation.recall import match_groups
 
 LINEMOD_SHARE = 0.1  # of the diameter, for ADD(-S)
 LINEMOD_PX = 5.0  # for the 2D projection

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from evaluation.groups import Group
+from picopose.evaluation.groups import Group
 
 # The thresholds of correctness, strict: shares (VSD), shares of the diameter (MSSD), px of 640 (MSPD).
 THRESHOLDS = {

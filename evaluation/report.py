@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from evaluation.case_pictures import CasePainter, CasePictures
-from evaluation.cases import Case, TestedSet, find_cases, select
-from evaluation.eval_models import EvalModel, load_models
-from evaluation.recall import THRESHOLDS
-from evaluation.results_csv import read_results
-from evaluation.scoring import ERRORS, Scores
-from utils.files import write_atomically
-from utils.verdict import verdict
+from picopose.datasets.bop.result_file import read_results
+from picopose.evaluation.case_pictures import CasePainter, CasePictures
+from picopose.evaluation.cases import Case, TestedSet, find_cases, select
+from picopose.evaluation.eval_models import EvalModel, load_models
+from picopose.evaluation.recall import THRESHOLDS
+from picopose.evaluation.scoring import ERRORS, Scores
+from picopose.pipeline.verdict import verdict
+from picopose.utils.files import write_atomically
 
 # Cases that are shown of a whole run, so that the file stays at a few MB.
 WORST, BEST, SAMPLE = 100, 20, 40

@@ -13,18 +13,18 @@ from typing import Any
 
 import numpy as np
 
-from datasets.bop_scenes import open_scenes, tell_cameras
-from datasets.bop_targets import TARGETS
-from evaluation.detection import object_average_precisions
-from evaluation.eval_models import EvalModel, load_models
-from evaluation.ground_truth import GroundTruth, load_ground_truth
-from evaluation.groups import Group, groups_of
-from evaluation.pair_errors import PairErrors, pair_errors, split_by_group
-from evaluation.pose_measures import PoseMeasures, pose_measures
-from evaluation.recall import THRESHOLDS, match_groups, recalls
-from evaluation.results_csv import Results, doubts, read_results
-from utils.errors import InputError
-from utils.layouts import bop_test_split
+from picopose.datasets.bop.result_file import Results, doubts, read_results
+from picopose.datasets.bop.scenes import open_scenes, tell_cameras
+from picopose.datasets.bop.targets import TARGETS
+from picopose.datasets.layouts import bop_test_split
+from picopose.evaluation.detection import object_average_precisions
+from picopose.evaluation.eval_models import EvalModel, load_models
+from picopose.evaluation.ground_truth import GroundTruth, load_ground_truth
+from picopose.evaluation.groups import Group, groups_of
+from picopose.evaluation.pair_errors import PairErrors, pair_errors, split_by_group
+from picopose.evaluation.pose_measures import PoseMeasures, pose_measures
+from picopose.evaluation.recall import THRESHOLDS, match_groups, recalls
+from picopose.utils.errors import InputError
 
 _LOG = logging.getLogger(__name__)
 ERRORS = ("vsd", "mssd", "mspd")
@@ -88,7 +88,7 @@ def score_csv(
     """Scores a BOP result file; warns of what is doubtful in it.
 
     dataset_dir: folder with models_eval, the target list and the test images' annotations. targets: another
-    target list. camera: of a data set with several, see `datasets.bop_scenes.open_scenes`. errors: some of
+    target list. camera: of a data set with several, see `datasets.bop.scenes.open_scenes`. errors: some of
     `ERRORS`; by default all that the task has and the data allow (VSD needs depth images). vsd_delta:
     tolerance of VSD's visibility test in mm; by default the data set's. measures: also ADD and its like.
     Raises `InputError` for files that are missing, damaged or against the rules.

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from utils.errors import InputError
+from picopose.utils.errors import InputError
 
 _PROTOCOLS = {"localization": "bop19", "detection": "bop24"}
 

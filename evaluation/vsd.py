@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evaluation.eval_models import EvalModel
-from evaluation.ground_truth import ImageTruth
-from rendering.mesh import Mesh
-from rendering.renderer import Renderer
+from picopose.evaluation.eval_models import EvalModel
+from picopose.evaluation.ground_truth import ImageTruth
+from picopose.rendering.mesh import Mesh
+from picopose.rendering.renderer import Renderer
 
 TAUS = np.array([0.05 + 0.05 * k for k in range(10)])  # shares of the diameter
 _M_PER_MM = 1e-3

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from model.estimator import ObjectPose, PoseEstimator
-from utils.verdict import verdict
+from picopose.pipeline.estimator import ObjectPose, PoseEstimator
+from picopose.pipeline.verdict import verdict
 
 MINI = Path(__file__).resolve().parent.parent / "data" / "mini"
 K = [[612.3, 0, 319.6], [0, 611.8, 241.7], [0, 0, 1]]

@@ -4,7 +4,7 @@ import logging
 
 import torch
 
-from model.picopose import PicoPose
+from picopose.model.picopose.network import PicoPose
 
 LOG = logging.getLogger(__name__)
 

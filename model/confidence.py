@@ -13,16 +13,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.rendermatch.matcher import SIZE, Matcher
-from model.rendermatch.matching import half_covered
-from model.rendermatch.views import ViewSource
-from model.rendermatch.xfeat import STRIDE
-from utils.errors import InputError
-from utils.files import read_json
-from utils.geometry import project, transform
-from utils.masks import boxes_of
-from utils.stopwatch import Stopwatch
-from utils.structs import Correspondences, Observation, Poses, Record
+from picopose.model.rendermatch.matcher import SIZE, Matcher
+from picopose.model.rendermatch.matching import half_covered
+from picopose.model.rendermatch.views import ViewSource
+from picopose.model.rendermatch.xfeat import STRIDE
+from picopose.utils.errors import InputError
+from picopose.utils.files import read_json
+from picopose.utils.geometry import project, transform
+from picopose.utils.masks import boxes_of
+from picopose.utils.records import Correspondences, Observation, Poses, Record
+from picopose.utils.stopwatch import Stopwatch
 
 CALIBRATION = Path(__file__).resolve().parent.parent / "data" / "weights" / "confidence.json"
 REACH = 5  # cells within which matches are looked for

@@ -1,7 +1,7 @@
 """What is prepared of objects, kept on disk: a safetensors file for each, all together up to a limit.
 
-`python -m model.prepared_files` tells what there is; `--clear` removes it, `--shrink GB` what was used
-longest ago. All of it is made again when it is needed.
+`python -m picopose cache` tells what there is; `--clear` removes it, `--shrink GB` what was used longest ago.
+All of it is made again when it is needed.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from utils.errors import InputError, exits_cleanly
-from utils.files import make_folder, remove_leftovers, write_atomically
+from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.files import make_folder, remove_leftovers, write_atomically
 
 LOG = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent
@@ -100,7 +100,8 @@ class PreparedFiles:
 @exits_cleanly
 def main() -> None:
     parser = argparse.ArgumentParser(
-        prog="python -m model.prepared_files", description="What is prepared of objects and kept on disk."
+        prog="python -m picopose.model.prepared_files",
+        description="What is prepared of objects and kept on disk.",
     )
     parser.add_argument("--folder", type=Path, default=ROOT / "log" / "features")
     size = parser.add_mutually_exclusive_group()

@@ -4,7 +4,7 @@ import os
 
 import moderngl
 
-from utils.errors import InputError
+from picopose.utils.errors import InputError
 
 PACKAGES = ("libegl1", "libgl1-mesa-dri")  # Debian's names; Ubuntu's are the same
 

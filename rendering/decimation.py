@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from rendering.mesh import Mesh
+from picopose.rendering.mesh import Mesh
 
 SAME_PLACE = 1 << 14  # to a part of the box's side vertices in one place agree
 CELLS = (96, 64, 48, 36, 27, 20)  # along the longest side of the box, tried one after the other

@@ -1,4 +1,4 @@
-"""Makes headless rendering work on a fresh machine: `python -m rendering.install_egl`, part of `make setup`.
+"""Makes headless rendering work on a fresh machine: `python -m picopose install-egl`.
 
 It does nothing where an OpenGL context can be made already; without the right to install it says what to do.
 """
@@ -7,8 +7,8 @@ import os
 import shutil
 import subprocess
 
-from rendering.context import PACKAGES, create_context
-from utils.errors import InputError, exits_cleanly
+from picopose.rendering.context import PACKAGES, create_context
+from picopose.utils.errors import InputError, exits_cleanly
 
 
 def has_opengl() -> bool:

@@ -15,14 +15,12 @@ import numpy as np
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
 
-from rendering.mesh_formats import gltf, mtl, obj, off, ply, stl
-from rendering.mesh_formats.files_beside import FilesBeside
-from rendering.mesh_formats.part import GREY, Part, check_faces, vertex_normals, without_strays
-from rendering.mesh_formats.text import shown
-from utils.bop_objects import listed_unit
-from utils.errors import MALFORMED, InputError
-from utils.layouts import LISTED
-from utils.units import NAMES, UNITS
+from picopose.rendering.mesh_formats import gltf, mtl, obj, off, ply, stl
+from picopose.rendering.mesh_formats.files_beside import FilesBeside
+from picopose.rendering.mesh_formats.part import GREY, Part, check_faces, vertex_normals, without_strays
+from picopose.rendering.mesh_formats.text import shown
+from picopose.utils.errors import MALFORMED, InputError
+from picopose.utils.units import NAMES, UNITS
 
 LOG = logging.getLogger(__name__)
 READERS = {".ply": ply, ".obj": obj, ".glb": gltf, ".gltf": gltf, ".stl": stl, ".off": off}
@@ -70,16 +68,16 @@ class Mesh:
                 raise ValueError(f"{name} of a mesh must be {np.dtype(dtype).name}, not {values.dtype}")
 
 
-def load_mesh(path: Path | str, *, unit: str | float = "mm") -> Mesh:
+def load_mesh(path: Path | str, *, unit: str | float | Callable[[float], float] = "mm") -> Mesh:
     """Reads a mesh file, with the nodes of a scene merged.
 
-    unit: "mm" (BOP), "cm", "m" or the metres of one unit of the file; or `layouts.LISTED`, by the listed
-    size of BOP's glTF models. Textures lie beside the file only.
+    unit: "mm" (BOP), "cm", "m" or the metres of one unit of the file; or what tells them by the diameter that
+    the mesh has in the file's unit. Textures lie beside the file only.
     Raises `InputError` for what is missing, no mesh, damaged, or 1000 times too large or too small.
     """
     mesh = read_mesh(path)
-    if unit == LISTED:
-        unit = listed_unit(Path(path), diameter(mesh.vertices))
+    if callable(unit):
+        unit = unit(diameter(mesh.vertices))
     return to_metres(mesh, unit, where=str(path))
 
 

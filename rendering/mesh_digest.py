@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rendering.mesh import Mesh, files_named
-from utils import layouts
+from picopose.rendering.mesh import Mesh, files_named
+from picopose.utils import template_files
 
 
 def mesh_digest(path: Path, *parameters: object) -> str:
@@ -17,7 +17,7 @@ def mesh_digest(path: Path, *parameters: object) -> str:
     digest = hashlib.sha256(repr(parameters).encode())
     for file in [path, *files_named(path)]:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
-    return f"{layouts.TEMPLATE_VERSION} {digest.hexdigest()}"
+    return f"{template_files.VERSION} {digest.hexdigest()}"
 
 
 def content_digest(shown: Mesh, *parameters: object) -> str:
@@ -27,4 +27,4 @@ def content_digest(shown: Mesh, *parameters: object) -> str:
         if values is not None:
             digest.update(f"{name} {values.shape}".encode())
             digest.update(np.ascontiguousarray(values).tobytes())
-    return f"{layouts.TEMPLATE_VERSION} {digest.hexdigest()}"
+    return f"{template_files.VERSION} {digest.hexdigest()}"

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 
-from rendering.mesh import Mesh, load_mesh
-from utils.layouts import MeshFile
-from utils.lru import Lru
+from picopose.rendering.mesh import Mesh, load_mesh
+from picopose.utils.lru import Lru
+from picopose.utils.mesh_file import MeshFile
 
 KEPT = 1e9  # bytes of meshes and textures
 

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 import torch
 
-from rendering.mesh import Mesh
-from rendering.mesh_digest import content_digest
-from rendering.render_templates import render_view
-from rendering.renderer import Renderer
-from rendering.viewpoints import object_poses
-from utils import layouts
-from utils.crop import crop_views
-from utils.structs import View
+from picopose.rendering.mesh import Mesh
+from picopose.rendering.mesh_digest import content_digest
+from picopose.rendering.render_templates import render_view
+from picopose.rendering.renderer import Renderer
+from picopose.rendering.viewpoints import object_poses
+from picopose.utils import template_files
+from picopose.utils.crop import crop_views
+from picopose.utils.records import View
 
 CHUNK = 8  # whole templates held at a time, 2 MB each
 
@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]
 
 
 class MeshTemplates:
-    """The templates of meshes by id, as `model.template_store` asks for them.
+    """The templates of meshes by id, as `model.templates.store` asks for them.
 
     Args:
         meshes: by id; may grow later.
@@ -42,7 +42,7 @@ class MeshTemplates:
         """Renders the templates and cuts them out, a few at a time."""
         mesh = self._meshes[obj_id]
         poses = object_poses(mesh.vertices, self._n_views)
-        K = torch.tensor(layouts.TEMPLATE_K, dtype=torch.float32)
+        K = torch.tensor(template_files.K, dtype=torch.float32)
         # A context of its own: it belongs to a thread, and where nothing is rendered none is needed.
         with Renderer() as renderer:
             for start in range(0, len(poses), CHUNK):

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rendering.mesh import Mesh, hull_vertices
-from rendering.mesh_digest import content_digest
-from rendering.renderer import Renderer, Rendering
-from rendering.viewpoints import object_poses
-from utils.lru import Lru
-from utils.structs import Drawing
+from picopose.rendering.mesh import Mesh, hull_vertices
+from picopose.rendering.mesh_digest import content_digest
+from picopose.rendering.renderer import Renderer, Rendering
+from picopose.rendering.viewpoints import object_poses
+from picopose.utils.lru import Lru
+from picopose.utils.records import Drawing
 
 KEPT = 256  # objects whose hulls and digests are kept
 SOFTNESS = 1.5  # px, standard deviation: lenses and sensors spread every edge, a renderer draws it sharp

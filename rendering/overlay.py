@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from rendering.mesh import Mesh
-from rendering.renderer import Renderer
+from picopose.rendering.mesh import Mesh
+from picopose.rendering.renderer import Renderer
 
 GREEN, YELLOW, ORANGE, RED = (60, 220, 80), (250, 210, 60), (255, 150, 30), (235, 50, 50)
 PANEL = 480  # px, height of the pictures of matches

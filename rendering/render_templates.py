@@ -1,10 +1,10 @@
-"""Renders the templates of a data set's objects: `python -m rendering.render_templates --dataset lmo`.
+"""Renders the templates of a data set's objects: `python -m picopose templates --dataset lmo`.
 
 An object's images are written into a temporary folder that is renamed when it is complete, and its poses
 after that; so an interrupted run goes on with the objects that have no poses yet.
 """
 
-from utils import interrupts
+from picopose.utils import interrupts
 
 if __name__ == "__main__":
     interrupts.leave_at_once()
@@ -26,16 +26,18 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from rendering.mesh import UNITS, Mesh, load_mesh
-from rendering.mesh_digest import mesh_digest
-from rendering.renderer import Renderer, Rendering
-from rendering.viewpoints import VIEWS, object_poses
-from utils import layouts
-from utils.arrays import read_array
-from utils.errors import InputError, exits_cleanly
-from utils.files import locked, make_folder, remove_leftovers, write_atomically, write_error
-from utils.processes import end_with_parent, stay_on_one_core
-from utils.signals import without_interrupts
+from picopose.datasets import layouts
+from picopose.rendering.mesh import UNITS, Mesh, load_mesh
+from picopose.rendering.mesh_digest import mesh_digest
+from picopose.rendering.renderer import Renderer, Rendering
+from picopose.rendering.viewpoints import VIEWS, object_poses
+from picopose.utils import template_files
+from picopose.utils.arrays import read_array
+from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.files import locked, make_folder, remove_leftovers, write_atomically, write_error
+from picopose.utils.mesh_file import MeshFile
+from picopose.utils.processes import end_with_parent, stay_on_one_core
+from picopose.utils.signals import without_interrupts
 
 LOG = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ PNG_OPTIONS = (
     cv2.IMWRITE_PNG_FILTER,
     cv2.IMWRITE_PNG_FILTER_UP,
 )
-TEMPLATE_FILE = re.compile(r"\d{6}(_depth)?\.png")  # as `layouts.template_files` names them
+TEMPLATE_FILE = re.compile(r"\d{6}(_depth)?\.png")  # as `template_files.image_files` names them
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Templates:
 class Job:
     """One object to render into files."""
 
-    mesh: layouts.MeshFile
+    mesh: MeshFile
     templates: Path  # folder of the data set's templates
     name: str
     n_views: int
@@ -71,8 +73,8 @@ class Job:
 
 
 def render_view(renderer: Renderer, mesh: Mesh, cam_from_obj: np.ndarray) -> Rendering:
-    """One template: white ambient light, black background, the size and camera of `utils.layouts`."""
-    return renderer.render([(mesh, cam_from_obj)], np.array(layouts.TEMPLATE_K), *layouts.TEMPLATE_SIZE)
+    """One template: white ambient light, black background, the size and camera of `datasets.layouts`."""
+    return renderer.render([(mesh, cam_from_obj)], np.array(template_files.K), *template_files.SIZE)
 
 
 def render_templates_of(renderer: Renderer, mesh: Mesh, n_views: int = 162) -> Templates:
@@ -83,7 +85,7 @@ def render_templates_of(renderer: Renderer, mesh: Mesh, n_views: int = 162) -> T
         rgb=np.stack([view.rgb for view in views]),
         depth=np.stack([view.depth for view in views]),
         cam_from_obj=poses,
-        K=np.array(layouts.TEMPLATE_K),
+        K=np.array(template_files.K),
     )
 
 
@@ -93,9 +95,9 @@ def is_complete(job: Job) -> bool:
     The images are counted too, for templates that were copied or downloaded in part. Templates without a
     digest, such as those of the paper's authors, are taken for those of the mesh.
     """
-    digest = layouts.template_digest(job.templates, job.name)
+    digest = template_files.digest_file(job.templates, job.name)
     try:
-        poses = read_array(layouts.template_poses(job.templates, job.name))
+        poses = read_array(template_files.poses_file(job.templates, job.name))
         images = sum(1 for _ in (job.templates / job.name).glob("*.png"))
         if poses.shape != (job.n_views, 4, 4) or images != 2 * job.n_views:
             return False
@@ -112,7 +114,7 @@ def _digest(job: Job) -> str:
 def render_object(job: Job) -> str:
     """Writes one object's templates in the layout of the original; returns the object's name."""
     folder, unfinished = job.templates / job.name, job.templates / f".{job.name}.tmp"
-    poses_path = layouts.template_poses(job.templates, job.name)
+    poses_path = template_files.poses_file(job.templates, job.name)
     _check_replaceable(folder)  # better told now than after the rendering
     mesh = load_mesh(job.mesh.path, unit=job.mesh.unit)
     digest = _digest(job)
@@ -122,14 +124,14 @@ def render_object(job: Job) -> str:
     with Renderer() as renderer:
         for index, pose in enumerate(poses):
             view = render_view(renderer, mesh, pose)
-            rgb_path, depth_path = layouts.template_files(job.templates, job.name, index)
+            rgb_path, depth_path = template_files.image_files(job.templates, job.name, index)
             _write_view(view, unfinished / rgb_path.name, unfinished / depth_path.name, job.depth_unit)
     poses_path.unlink(missing_ok=True)
     _remove_images(folder)
     os.replace(unfinished, folder)
     in_mm = poses.copy()
     in_mm[:, :3, 3] *= 1000
-    with write_atomically(layouts.template_digest(job.templates, job.name)) as temporary:
+    with write_atomically(template_files.digest_file(job.templates, job.name)) as temporary:
         temporary.write_text(digest, encoding="utf-8")
     with write_atomically(poses_path) as temporary:
         np.save(temporary, in_mm)

@@ -12,10 +12,10 @@ import cv2
 import moderngl
 import numpy as np
 
-from rendering.context import create_context
-from rendering.mesh import Mesh, vertex_colors
-from rendering.shaders import MAX_LIGHTS, Features, sources
-from rendering.solidity import is_solid
+from picopose.rendering.context import create_context
+from picopose.rendering.mesh import Mesh, vertex_colors
+from picopose.rendering.shaders import MAX_LIGHTS, Features, sources
+from picopose.rendering.solidity import is_solid
 
 NEAR_SHARE = 1e-3  # of an instance's diameter: its surface closer than that is not drawn
 

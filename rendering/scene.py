@@ -13,7 +13,7 @@ from PIL import Image
 from trimesh.visual import TextureVisuals
 from trimesh.visual.material import PBRMaterial
 
-from rendering.mesh import Mesh, vertex_colors
+from picopose.rendering.mesh import Mesh, vertex_colors
 
 GLTF_FROM_CAM = np.diag([1.0, -1.0, -1.0, 1.0])
 LARGEST_PHOTO = 1024  # px

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rendering.decimation import decimated
-from rendering.mesh import Mesh, hull_vertices, load_mesh, make_mesh
-from rendering.prints import random_texture
-from rendering.renderer import Light, Renderer, Rendering
-from rendering.shapes import random_shape
-from rendering.variants import papered, stretched
-from rendering.viewpoints import aim_point, object_poses
+from picopose.rendering.decimation import decimated
+from picopose.rendering.mesh import Mesh, hull_vertices, load_mesh, make_mesh
+from picopose.rendering.procedural.prints import random_texture
+from picopose.rendering.procedural.shapes import random_shape
+from picopose.rendering.procedural.variants import papered, stretched
+from picopose.rendering.renderer import Light, Renderer, Rendering
+from picopose.rendering.viewpoints import aim_point, object_poses
 
 Instance = tuple[Mesh, np.ndarray]  # a mesh and its cam_from_obj (4, 4) m
 

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from datasets.results import Estimate, ImageResult, write_csv, write_details
-from datasets.templates import Templates
-from evaluation.cases import TestedSet
-from evaluation.ground_truth import ImageTruth, load_ground_truth
-from rendering.render_templates import Job, render_all
-from utils import layouts
-from utils.geometry import cell_centres, invert, project, sample_depth, transform, unproject
+from picopose.datasets import layouts
+from picopose.datasets.bop.results import Estimate, ImageResult, write_csv, write_details
+from picopose.datasets.templates import Templates
+from picopose.evaluation.cases import TestedSet
+from picopose.evaluation.ground_truth import ImageTruth, load_ground_truth
+from picopose.rendering.render_templates import Job, render_all
+from picopose.utils.geometry import cell_centres, invert, project, sample_depth, transform, unproject
 
 SIZE = 224  # px of the templates' crops
 CELLS = 64  # along a side of a crop

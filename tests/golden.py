@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model.released import PREFIX
+from picopose.model.picopose.released import PREFIX
 from tests.shared import shared
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from utils.masks import cut_out
-from utils.structs import Mask
+from picopose.utils.masks import cut_out
+from picopose.utils.records import Mask
 
 
 def records(masks: Tensor) -> tuple[Mask, ...]:

@@ -8,9 +8,9 @@ import numpy as np
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from rendering.mesh import Mesh, load_mesh
-from rendering.renderer import Light
-from rendering.scene import geometries
+from picopose.rendering.mesh import Mesh, load_mesh
+from picopose.rendering.renderer import Light
+from picopose.rendering.scene import geometries
 from tests.rendered import renderer
 from tests.shared import ROOT
 

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from PIL import Image
 
-from datasets.bop import BopTestSet
-from evaluation.errors import add, adds
-from evaluation.eval_models import EvalModel, load_models
-from rendering.mesh_files import MeshFiles
-from rendering.mesh_views import MeshViews
+from picopose.datasets import layouts
+from picopose.datasets.bop.test_set import BopTestSet
+from picopose.evaluation.errors import add, adds
+from picopose.evaluation.eval_models import EvalModel, load_models
+from picopose.rendering.mesh_files import MeshFiles
+from picopose.rendering.mesh_views import MeshViews
+from picopose.utils.records import Observation
 from tests.masks import records
 from tests.shared import ROOT
-from utils import layouts
-from utils.structs import Observation
 
 DATA = ROOT / "data"
 

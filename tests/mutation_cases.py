@@ -21,9 +21,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from picopose.utils.errors import InputError
 from tests.mutations import Mutation, mutate
 from tests.shared import ROOT
-from utils.errors import InputError
 
 READERS = "tests.mutated_readers"
 _GRANTED = 6 << 30  # bytes beside those of the good files, so that a reader without bounds leaves others some

@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from picopose.utils.errors import InputError
 from tests.mutation_cases import Reader
-from utils.errors import InputError
 
 CONTENT = b"0123456789" * 3
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from rendering.mesh import Mesh
-from rendering.renderer import Renderer
-from rendering.shapes import random_shape
-from utils.structs import Pair, View
+from picopose.rendering.mesh import Mesh
+from picopose.rendering.procedural.shapes import random_shape
+from picopose.rendering.renderer import Renderer
+from picopose.utils.records import Pair, View
 
 
 @functools.cache

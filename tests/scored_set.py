@@ -9,9 +9,9 @@ import numpy as np
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from evaluation.cases import Case, TestedSet, find_cases
-from evaluation.eval_models import load_models
-from evaluation.scoring import score_csv
+from picopose.evaluation.cases import Case, TestedSet, find_cases
+from picopose.evaluation.eval_models import load_models
+from picopose.evaluation.scoring import score_csv
 from tests.raycast import cast_depth
 
 WIDTH, HEIGHT = 160, 120

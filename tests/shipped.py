@@ -4,7 +4,7 @@ import functools
 import tempfile
 from pathlib import Path
 
-from model.estimator import PoseEstimator
+from picopose.pipeline.estimator import PoseEstimator
 from tests.shared import ROOT
 
 VIEWS = 42  # coarser than usual, so that preparing an object takes seconds

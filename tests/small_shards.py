@@ -10,12 +10,13 @@ import numpy as np
 import trimesh
 import webdataset
 
-from datasets.megapose import SUFFIXES
-from rendering.mesh import Mesh, load_mesh
-from rendering.render_templates import Job, render_object
-from rendering.renderer import Renderer
+from picopose.datasets import layouts
+from picopose.datasets.training.megapose import SUFFIXES
+from picopose.rendering.mesh import Mesh, load_mesh
+from picopose.rendering.render_templates import Job, render_object
+from picopose.rendering.renderer import Renderer
+from picopose.utils.mesh_file import MeshFile
 from tests.small_bop import dump, runs_of
-from utils import layouts
 
 WIDTH, HEIGHT = 160, 120
 K = np.array([[180.0, 0, 79.5], [0, 181.0, 59.5], [0, 0, 1]])
@@ -69,7 +70,7 @@ def _write_mesh(data_dir: Path, root: Path, name: str) -> Mesh:
     path = root / "google_scanned_objects" / "models_normalized" / name / "meshes" / "model.obj"
     path.parent.mkdir(parents=True)
     trimesh.creation.box(OBJECTS[name]).export(path)
-    file = layouts.MeshFile(path, 0.1, "centre")
+    file = MeshFile(path, 0.1, "centre")
     render_object(Job(file, layouts.templates_dir(data_dir, "gso"), name, 42, 1e-4))
     return load_mesh(path, unit=0.1)
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.rendermatch.agreement import Look, agreement, look_of, look_of_drawing
-from model.rendermatch.weights import load_imagenet
+from picopose.model.rendermatch.agreement import Look, agreement, look_of, look_of_drawing
+from picopose.model.rendermatch.weights import load_imagenet
+from picopose.utils.records import Crop, Drawing
 from tests.mini_photos import views
-from utils.structs import Crop, Drawing
 
 SIZE = 256
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from datasets import augment
-from datasets.augment import GDR_NET, Step
-from datasets.augment import augment as augmented
+from picopose.datasets.training import augment
+from picopose.datasets.training.augment import GDR_NET, Step
+from picopose.datasets.training.augment import augment as augmented
 
 
 @pytest.fixture(scope="module")

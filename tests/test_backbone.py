@@ -7,10 +7,10 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from model.backbone import Dinov2, Pyramid
-from model.rendermatch.imagenet import ImageNetFeatures
-from utils.checkpoint import fit, read_checkpoint
-from utils.errors import InputError
+from picopose.model.picopose.backbone import Dinov2, Pyramid
+from picopose.model.rendermatch.imagenet import ImageNetFeatures
+from picopose.utils.checkpoint import fit, read_checkpoint
+from picopose.utils.errors import InputError
 
 NAME = "tf_efficientnet_lite0"
 FILE = Path(__file__).resolve().parent.parent / "data/weights/efficientnet_lite0.safetensors"

@@ -7,13 +7,13 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from datasets.bop import BopTestSet
+from picopose.datasets.bop.objects import read_objects
+from picopose.datasets.bop.test_set import BopTestSet
+from picopose.datasets.layouts import find_detections
+from picopose.utils.errors import InputError
 from tests.masks import whole
 from tests.shared import shared
 from tests.small_bop import HEIGHT, WIDTH, K, dump, load, photo, write_set
-from utils.bop_objects import read_objects
-from utils.errors import InputError
-from utils.layouts import find_detections
 
 
 @pytest.mark.parametrize(

@@ -7,16 +7,16 @@ import json
 import numpy as np
 import pytest
 
-from evaluation.bop_scores import main
-from evaluation.eval_models import load_models
-from evaluation.ground_truth import GroundTruth, load_ground_truth
-from evaluation.groups import Group, localization_groups
-from evaluation.pair_errors import split_by_group
-from evaluation.recall import THRESHOLDS, match_groups
-from evaluation.results_csv import read_results
-from evaluation.scoring import score_csv
+from picopose.datasets.bop.result_file import read_results
+from picopose.evaluation.bop_scores import main
+from picopose.evaluation.eval_models import load_models
+from picopose.evaluation.ground_truth import GroundTruth, load_ground_truth
+from picopose.evaluation.groups import Group, localization_groups
+from picopose.evaluation.pair_errors import split_by_group
+from picopose.evaluation.recall import THRESHOLDS, match_groups
+from picopose.evaluation.scoring import score_csv
+from picopose.utils.errors import InputError
 from tests.shared import shared
-from utils.errors import InputError
 
 GOLDEN = (
     *(

@@ -8,12 +8,12 @@ import torch
 import trimesh
 from PIL import Image
 
-from datasets.bop import BopTestSet
-from rendering.mesh import diameter, load_mesh
+from picopose.datasets.bop.objects import read_objects, read_symmetry
+from picopose.datasets.bop.test_set import BopTestSet
+from picopose.datasets.layouts import find_meshes
+from picopose.rendering.mesh import diameter, load_mesh
+from picopose.utils.errors import InputError
 from tests.small_bop import HEIGHT, WIDTH, K, dump, load, photo, write_set
-from utils.bop_objects import read_objects, read_symmetry
-from utils.errors import InputError
-from utils.layouts import LISTED, find_meshes
 
 TABLES = ("camera", "gt", "gt_info")
 
@@ -199,4 +199,6 @@ def test_gltf_models_are_in_the_unit_that_their_listed_size_says(tmp_path, scale
     assert BopTestSet(tmp_path, "toy").objects[5].model_path.name == "obj_000005.glb"
     dump(folder / "models/models_info.json", {"2": {"diameter": 30}, "5": {"diameter": 400}})
     with pytest.raises(InputError, match=r"obj_000005\.glb is .* lists a diameter of 400 mm"):
-        load_mesh(folder / "models/obj_000005.glb", unit=LISTED)
+        load_mesh(
+            folder / "models/obj_000005.glb", unit=find_meshes(folder.parent, folder.name)["000005"].unit
+        )

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.bop_scores import main, table
-from evaluation.detection import object_average_precisions
-from evaluation.errors import mspd, mssd
-from evaluation.eval_models import load_models, symmetries
-from evaluation.ground_truth import ImageTruth, load_ground_truth
-from evaluation.groups import Group
-from evaluation.results_csv import read_results
-from evaluation.scoring import score_csv
+from picopose.datasets.bop.objects import ContinuousSymmetry
+from picopose.datasets.bop.result_file import read_results
+from picopose.evaluation.bop_scores import main, table
+from picopose.evaluation.detection import object_average_precisions
+from picopose.evaluation.errors import mspd, mssd
+from picopose.evaluation.eval_models import load_models, symmetries
+from picopose.evaluation.ground_truth import ImageTruth, load_ground_truth
+from picopose.evaluation.groups import Group
+from picopose.evaluation.scoring import score_csv
+from picopose.utils.errors import InputError
 from tests import scored_set, slow_scores
-from utils.bop_objects import ContinuousSymmetry
-from utils.errors import InputError
 
 
 @pytest.fixture(scope="module", params=range(2))

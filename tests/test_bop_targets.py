@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from datasets.bop_targets import find_targets, read_targets
+from picopose.datasets.bop.targets import find_targets, read_targets
+from picopose.utils.errors import InputError
 from tests.small_bop import dump
-from utils.errors import InputError
 
 TARGET = {"scene_id": 1, "im_id": 3, "obj_id": 2, "inst_count": 2}
 IMAGE = {"scene_id": 1, "im_id": 3}

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from demo.shots import CameraHint, PlaceHint, camera_of, read_shot
+from picopose.datasets.cameras.matrices import camera_matrix, check_camera
+from picopose.demo.shots import CameraHint, PlaceHint, camera_of, read_shot
+from picopose.utils.errors import InputError
 from tests.small_bop import dump
-from utils.cameras import camera_matrix, check_camera
-from utils.errors import InputError
 
 WIDTH, HEIGHT = 640, 480
 FX, FY, CX, CY = 612.3, 611.8, 319.6, 241.7

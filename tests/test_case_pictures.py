@@ -11,14 +11,14 @@ import torch
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from datasets.results import Details
-from evaluation.case_pictures import CasePainter, match_error
-from evaluation.cases import Case, Estimate
-from evaluation.eval_models import EvalModel, load_models
+from picopose.datasets.bop.results import Details
+from picopose.evaluation.case_pictures import CasePainter, match_error
+from picopose.evaluation.cases import Case, Estimate
+from picopose.evaluation.eval_models import EvalModel, load_models
+from picopose.utils.records import View
 from tests import slow_scores
 from tests.raycast import cast_depth, surface_points
 from tests.scored_set import HEIGHT, WIDTH, K, cases_of, toy_set, write_templates
-from utils.structs import View
 
 
 def polygons(path: str, shape: tuple[int, int]) -> np.ndarray:

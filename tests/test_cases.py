@@ -10,20 +10,20 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from datasets.results import Details, csv_name
-from evaluation.after_run import score_run, table
-from evaluation.cases import Case, Estimate, is_right, select
-from evaluation.eval_models import EvalModel, load_models
-from evaluation.ground_truth import ImageTruth
-from evaluation.report import Bin, reliability
-from evaluation.scoring import score_csv
-from model.flow import sample_matches
+from picopose.datasets.bop.results import Details, csv_name
+from picopose.evaluation.after_run import score_run, table
+from picopose.evaluation.cases import Case, Estimate, is_right, select
+from picopose.evaluation.eval_models import EvalModel, load_models
+from picopose.evaluation.ground_truth import ImageTruth
+from picopose.evaluation.report import Bin, reliability
+from picopose.evaluation.scoring import score_csv
+from picopose.model.picopose.flow import sample_matches
+from picopose.utils.errors import InputError
+from picopose.utils.geometry import cell_centres
+from picopose.utils.records import Correspondences
 from tests import slow_scores
 from tests.scored_set import K, cases_of, toy_set, write_side_file, write_templates
 from tests.test_report import Page
-from utils.errors import InputError
-from utils.geometry import cell_centres
-from utils.structs import Correspondences
 
 
 def test_every_target_is_one_case_with_its_own_errors(tmp_path):

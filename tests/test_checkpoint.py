@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from model.estimator import PoseEstimator
-from model.factory import build_network, load_network, prepare_network
-from model.picopose import PicoPose
+from picopose.model.picopose.build import build_network, load_network, prepare_network
+from picopose.model.picopose.network import PicoPose
+from picopose.pipeline.estimator import PoseEstimator
+from picopose.utils.checkpoint import read_checkpoint, take_up
+from picopose.utils.config import ModelConfig
+from picopose.utils.errors import InputError
 from tests.golden import rule_weights
-from utils.checkpoint import read_checkpoint, take_up
-from utils.config import ModelConfig
-from utils.errors import InputError
 
 SMALL = ModelConfig(backbone="resnet10t", size=64, dpt_channels=[32, 32, 32], features=32, width=32)
 

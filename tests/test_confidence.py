@@ -13,8 +13,8 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks import confidence as benchmark
 from benchmarks.confidence import Cases, auroc, confidence_of, fit, read_cases
-from evaluation.ground_truth import ImageTruth, load_ground_truth
-from model.confidence import (
+from picopose.evaluation.ground_truth import ImageTruth, load_ground_truth
+from picopose.model.confidence import (
     CALIBRATION,
     ConfidenceStage,
     Evidence,
@@ -23,18 +23,18 @@ from model.confidence import (
     _spread,
     read_calibration,
 )
-from model.rendermatch.crops import PADDING
-from model.rendermatch.matcher import Matcher
-from model.rendermatch.weights import load_xfeat
-from model.stage import no_poses
-from rendering.mesh import make_mesh
-from rendering.mesh_views import MeshViews
+from picopose.model.picopose.stage import no_poses
+from picopose.model.rendermatch.crops import PADDING
+from picopose.model.rendermatch.matcher import Matcher
+from picopose.model.rendermatch.weights import load_xfeat
+from picopose.pipeline.verdict import GOOD, WRONG, verdict
+from picopose.rendering.mesh import make_mesh
+from picopose.rendering.mesh_views import MeshViews
+from picopose.utils.errors import InputError
+from picopose.utils.records import Correspondences, Observation, Poses
 from tests.masks import records, whole
 from tests.mini_photos import DATA, annotated, error, model, views
 from tests.raycast import cast_depth
-from utils.errors import InputError
-from utils.structs import Correspondences, Observation, Poses
-from utils.verdict import GOOD, WRONG, verdict
 
 NAMES = [field.name for field in fields(Evidence)]
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from picopose.utils.config import load_config
+from picopose.utils.errors import InputError
 from tests.shared import ROOT
-from utils.config import load_config
-from utils.errors import InputError
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda path: path.name)

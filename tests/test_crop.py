@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from picopose.utils.crop import crop_from_image, crop_image, crop_views, mask_boxes, square_boxes
+from picopose.utils.geometry import invert, project, transform, unproject
 from tests.masks import records
-from utils.crop import crop_from_image, crop_image, crop_views, mask_boxes, square_boxes
-from utils.geometry import invert, project, transform, unproject
 
 HEIGHT, WIDTH = 120, 160
 

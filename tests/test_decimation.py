@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import trimesh
 
-from rendering.decimation import clustered, decimated
-from rendering.mesh import Mesh, make_mesh
-from rendering.renderer import Renderer
-from rendering.variants import STRETCH, papered, stretched
-from rendering.viewpoints import object_poses
+from picopose.rendering.decimation import clustered, decimated
+from picopose.rendering.mesh import Mesh, make_mesh
+from picopose.rendering.procedural.variants import STRETCH, papered, stretched
+from picopose.rendering.renderer import Renderer
+from picopose.rendering.viewpoints import object_poses
 
 K = np.array([[300.0, 0, 80], [0, 300, 80], [0, 0, 1]])
 

@@ -5,12 +5,12 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from datasets.places import find_places
-from demo.shots import CameraHint, camera_of
+from picopose.datasets.places import find_places
+from picopose.demo.shots import CameraHint, camera_of
+from picopose.utils.errors import InputError
+from picopose.utils.units import check_plausible, describe, guess_unit
 from tests.masks import whole
 from tests.small_bop import dump, runs_of
-from utils.errors import InputError
-from utils.units import check_plausible, describe, guess_unit
 
 WIDTH, HEIGHT = 640, 480
 NAMES = ["obj_000002", "obj_000007"]

@@ -7,13 +7,13 @@ import cv2
 import numpy as np
 import pytest
 
-from demo import results
-from demo.shots import Shot
-from model.estimator import ObjectPose, PoseEstimator
+from picopose.demo import results
+from picopose.demo.shots import Shot
+from picopose.pipeline.estimator import ObjectPose, PoseEstimator
+from picopose.pipeline.verdict import verdict
 from tests import mesh_variants, shipped
 from tests.mesh_variants import K
 from tests.rendered import renderer
-from utils.verdict import verdict
 
 COLOURS = {"good": (60, 220, 80), "doubtful": (255, 150, 30), "wrong": (235, 50, 50)}
 

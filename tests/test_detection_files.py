@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.bop import BopTestSet
-from datasets.detections import Detections
-from datasets.places import find_places
+from picopose.datasets.bop.detections import Detections
+from picopose.datasets.bop.test_set import BopTestSet
+from picopose.datasets.masks.rle import compress
+from picopose.datasets.places import find_places
+from picopose.utils.errors import InputError
 from tests.small_bop import HEIGHT, WIDTH, box_mask, detection, dump, runs_of, write_set
-from utils.errors import InputError
-from utils.rle import compress
 
 SIZE = (HEIGHT, WIDTH)
 BOX = [30, 20, 20, 8]  # x, y, width, height

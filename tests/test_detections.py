@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from datasets.detections import Detections
+from picopose.datasets.bop.detections import Detections
+from picopose.datasets.masks.rle import compress, decode
+from picopose.utils.errors import InputError
 from tests.masks import whole
 from tests.shared import shared
 from tests.small_bop import HEIGHT, WIDTH, box_mask, detection, dump, runs_of
-from utils.errors import InputError
-from utils.rle import compress, decode
 
 SIZE = (HEIGHT, WIDTH)
 

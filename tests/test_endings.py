@@ -17,9 +17,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.files import locked, make_folder, remove_leftovers, write_atomically
 from tests.shared import ROOT
-from utils.errors import InputError, exits_cleanly
-from utils.files import locked, make_folder, remove_leftovers, write_atomically
 
 
 def ending(capsys, error: BaseException, **options) -> tuple[int, str]:

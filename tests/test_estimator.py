@@ -17,18 +17,18 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from examples import estimate
-from model.estimator import ObjectPose, PoseEstimator
-from rendering.mesh import load_mesh
-from rendering.render_templates import render_view
-from rendering.scene import scene_file
-from rendering.viewpoints import object_poses
+from picopose.datasets.bop.objects import read_symmetry
+from picopose.pipeline.estimator import ObjectPose, PoseEstimator
+from picopose.rendering.mesh import load_mesh
+from picopose.rendering.render_templates import render_view
+from picopose.rendering.scene import scene_file
+from picopose.rendering.viewpoints import object_poses
+from picopose.utils.errors import InputError
+from picopose.utils.records import Observation, Poses
+from picopose.utils.symmetry import parse_symmetry
 from tests import mesh_variants, shipped
 from tests.rendered import renderer
 from tests.shared import ROOT
-from utils.bop_objects import read_symmetry
-from utils.errors import InputError
-from utils.structs import Observation, Poses
-from utils.symmetry import parse_symmetry
 
 TINY = ["model.size=64", "test.views=42", "test.hypotheses=1"]
 K = [[300, 0, 80], [0, 300, 60], [0, 0, 1]]

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from model import export
-from model.factory import build_network, load_network
-from model.picopose import PicoPose
-from utils.checkpoint import read_checkpoint
-from utils.config import Config, ModelConfig, to_yaml
-from utils.errors import InputError
+from picopose.model.picopose import export
+from picopose.model.picopose.build import build_network, load_network
+from picopose.model.picopose.network import PicoPose
+from picopose.utils.checkpoint import read_checkpoint
+from picopose.utils.config import Config, ModelConfig, to_yaml
+from picopose.utils.errors import InputError
 
 SMALL = ModelConfig(backbone="resnet10t", size=64, dpt_channels=[32, 32, 32], features=32, width=32)
 

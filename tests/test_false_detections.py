@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from data import false_detections
-from datasets.bop import BopTestSet
+from picopose.datasets.bop.test_set import BopTestSet
 from tests.shared import ROOT
 from tests.small_bop import HEIGHT, WIDTH, dump, load, write_set
+from tools.mini_set import false_detections
 
 MINI = ROOT / "data/mini"
 

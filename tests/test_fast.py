@@ -12,12 +12,12 @@ import pytest
 import timm
 import torch
 
-from model import compiling
-from model.folding import fold_batch_norms
-from utils.batches import Batches
-from utils.errors import InputError
-from utils.lru import Lru
-from utils.stopwatch import Stopwatch
+from picopose.model import compiling
+from picopose.model.batches import Batches
+from picopose.model.folding import fold_batch_norms
+from picopose.utils.errors import InputError
+from picopose.utils.lru import Lru
+from picopose.utils.stopwatch import Stopwatch
 
 
 @pytest.mark.parametrize("name", ["resnet10t", "resnet18", "repvit_m1", "mobilenetv4_conv_small"])

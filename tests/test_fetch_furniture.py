@@ -5,7 +5,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from rendering.mesh import load_mesh
+from picopose.rendering.mesh import load_mesh
+from picopose.utils.errors import InputError
 from tools.fetch_furniture import (
     CATALOGUE,
     Piece,
@@ -16,7 +17,6 @@ from tools.fetch_furniture import (
     unpack,
     write_table,
 )
-from utils.errors import InputError
 
 CUBE = """mtllib cube.mtl
 v 0 0 0\nv 40 0 0\nv 40 30 0\nv 0 30 0\nv 0 0 20\nv 40 0 20\nv 40 30 20\nv 0 30 20

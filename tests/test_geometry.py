@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from utils.geometry import (
+from picopose.utils.geometry import (
     cell_centres,
     invert,
     project,

@@ -7,17 +7,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from model import matching
-from model.affine import Similarity, pose_from_similarity
-from model.backbone import Dinov2
-from model.flow import Flow
-from model.folding import fold_batch_norms
-from model.picopose import PicoPose
-from model.released import RELEASED_MEAN, RELEASED_STD, convert
+from picopose.model.folding import fold_batch_norms
+from picopose.model.picopose import matching
+from picopose.model.picopose.affine import Similarity, pose_from_similarity
+from picopose.model.picopose.backbone import Dinov2
+from picopose.model.picopose.flow import Flow
+from picopose.model.picopose.network import PicoPose
+from picopose.model.picopose.released import RELEASED_MEAN, RELEASED_STD, convert
+from picopose.utils.checkpoint import fit, read_checkpoint
+from picopose.utils.geometry import rotation_angle
+from picopose.utils.records import View
 from tests.golden import arrays, write_released_checkpoint
-from utils.checkpoint import fit, read_checkpoint
-from utils.geometry import rotation_angle
-from utils.structs import View
 
 TOLERANCE = 1e-4  # norm of the difference over norm
 HALF_PIXEL = torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])

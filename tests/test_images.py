@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin
 
-from utils.errors import InputError
-from utils.images import photo_of, read_depth, read_image, read_pixels
+from picopose.datasets.images import photo_of, read_depth, read_image, read_pixels
+from picopose.utils.errors import InputError
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
 GREY = RGB[..., 0]

@@ -11,15 +11,15 @@ import cv2
 import numpy as np
 import pytest
 
-from evaluation.after_run import score_run
-from evaluation.bop_scores import main
-from evaluation.cases import find_cases
-from evaluation.eval_models import load_models
-from evaluation.results_csv import HEADER
-from evaluation.scoring import score_csv
+from picopose.datasets.bop.result_file import HEADER
+from picopose.evaluation.after_run import score_run
+from picopose.evaluation.bop_scores import main
+from picopose.evaluation.cases import find_cases
+from picopose.evaluation.eval_models import load_models
+from picopose.evaluation.scoring import score_csv
+from picopose.utils.errors import InputError
 from tests import scored_set
 from tests.small_bop import dump, load
-from utils.errors import InputError
 
 NAN = float("nan")
 SKEWED = [1.0, 0.2, 0, 0, 1, 0, 0, 0, 1]

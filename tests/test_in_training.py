@@ -8,15 +8,15 @@ import pytest
 import torch
 
 import run_test
-from evaluation.in_training import BopValidation
-from model.factory import build_network, load_network
-from model.picopose import PicoPose
+from picopose.evaluation.in_training import BopValidation
+from picopose.model.picopose.build import build_network, load_network
+from picopose.model.picopose.network import PicoPose
+from picopose.utils.config import Config, load_config
+from picopose.utils.distributed import World
+from picopose.utils.errors import InputError
 from tests.shared import ROOT
 from tests.shipped import SMALL_WEIGHTS
 from tests.small_bop import dump, load, write_set
-from utils.config import Config, load_config
-from utils.distributed import World
-from utils.errors import InputError
 
 
 def few_images(folder: Path) -> Path:

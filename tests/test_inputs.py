@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from evaluation import bop_run, inputs
-from model.rendermatch.stage import RenderMatchStage
+from picopose.model.rendermatch.stage import RenderMatchStage
+from picopose.pipeline import bop_run, inputs
+from picopose.utils.config import load_config
+from picopose.utils.files import locked
 from tests.shared import ROOT
 from tests.small_bop import K, detection, dump, load, photo, run_program, write_set
-from utils.config import load_config
-from utils.files import locked
 
 FAST = ["--config", "config/default.yaml", "--gpus", "cpu", "--view", "42", "--hypotheses", "1"]
 FAST += ["rendermatch.turns=1", "rendermatch.refinements=0"]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.kept_pairs import (
+from picopose.datasets.training.kept_pairs import (
     RECORD,
     KeptPairs,
     begin_record,
@@ -18,9 +18,9 @@ from datasets.kept_pairs import (
     turned,
     write_shard,
 )
-from utils.errors import InputError
-from utils.geometry import project
-from utils.structs import Pair, View
+from picopose.utils.errors import InputError
+from picopose.utils.geometry import project
+from picopose.utils.records import Pair, View
 
 SIZE = 16
 MADE_WITH = {"size": SIZE, "shapes": 1.0, "meshes": ["a", "b"]}

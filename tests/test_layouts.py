@@ -5,12 +5,13 @@ import os
 
 import pytest
 
-from datasets.sources import mesh_files
-from rendering.mesh import READERS
+from picopose.datasets.layouts import dataset_dir, dataset_name, find_meshes, templates_dir
+from picopose.datasets.training.sources import mesh_files
+from picopose.rendering.mesh import READERS
+from picopose.utils.errors import InputError
+from picopose.utils.files import iterate_json, read_json, write_atomically
+from picopose.utils.mesh_file import MESH_SUFFIXES, MeshFile
 from tests.small_bop import dump, write_set
-from utils.errors import InputError
-from utils.files import iterate_json, read_json, write_atomically
-from utils.layouts import MESH_SUFFIXES, MeshFile, dataset_dir, dataset_name, find_meshes, templates_dir
 
 
 def touch(path):

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import learning_curve
 from benchmarks.learning_curve import read_legs, smoothed
-from utils.errors import InputError
+from picopose.utils.errors import InputError
 
 
 def leg(path: Path, steps: list[int], offset: float, *, end: str = "") -> Path:

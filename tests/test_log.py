@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from utils.log import TrainingLog
+from picopose.pipeline.training.log import TrainingLog
 
 
 @pytest.mark.parametrize("first_step", [0, 500])

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from model import losses
-from model.affine import Similarity
-from model.flow import Flow
-from model.supervision import Positions
+from picopose.model.picopose import losses
+from picopose.model.picopose.affine import Similarity
+from picopose.model.picopose.flow import Flow
+from picopose.model.picopose.supervision import Positions
 
 SIZE = 64
 

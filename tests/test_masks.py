@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from utils.masks import boxes_of, cut_out
-from utils.regions import box_mask
+from picopose.datasets.masks.regions import box_mask
+from picopose.utils.masks import boxes_of, cut_out
 
 HEIGHT, WIDTH = 30, 40
 WINDOWS = [

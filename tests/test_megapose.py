@@ -13,14 +13,14 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from datasets.megapose import EpochOrder, MegaPosePairs, part, read_photo
-from datasets.pairs import Share, pair_loader
-from datasets.shards import Shards
+from picopose.datasets.training.megapose import EpochOrder, MegaPosePairs, part, read_photo
+from picopose.datasets.training.pairs import Share, pair_loader
+from picopose.datasets.training.shards import Shards
+from picopose.utils.errors import InputError
+from picopose.utils.geometry import cell_centres, transform
+from picopose.utils.records import Pair
 from tests import small_shards
 from tests.raycast import surface_points
-from utils.errors import InputError
-from utils.geometry import cell_centres, transform
-from utils.structs import Pair
 
 SIZE = 64
 

@@ -12,10 +12,10 @@ from PIL import Image
 from scipy.spatial.distance import pdist
 from trimesh.visual.material import PBRMaterial, SimpleMaterial
 
-from rendering.mesh import Mesh, bounding_sphere, diameter, load_mesh, make_mesh, vertex_colors
-from rendering.mesh_formats import part, textures
-from rendering.renderer import Renderer
-from utils.errors import InputError
+from picopose.rendering.mesh import Mesh, bounding_sphere, diameter, load_mesh, make_mesh, vertex_colors
+from picopose.rendering.mesh_formats import part, textures
+from picopose.rendering.renderer import Renderer
+from picopose.utils.errors import InputError
 
 # Four colours as they are seen on the rectangle below: red, green / blue, yellow.
 QUARTERS = np.array([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 0]]], np.uint8)

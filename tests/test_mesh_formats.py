@@ -12,9 +12,9 @@ import pytest
 import trimesh
 from PIL import Image
 
-from rendering import mesh as meshes
-from rendering.mesh import Mesh, read_mesh, read_triangles
-from utils.errors import InputError
+from picopose.rendering import mesh as meshes
+from picopose.rendering.mesh import Mesh, read_mesh, read_triangles
+from picopose.utils.errors import InputError
 
 # A box of 90 x 60 x 140, its corners in the order of their bits, and its sides, seen from outside.
 BOX = np.array([[x, y, z] for z in (-70, 70) for y in (-30, 30) for x in (-45, 45)], float)

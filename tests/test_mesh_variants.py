@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from demo.shots import CameraHint, PlaceHint, read_shot, unit_of
-from rendering.mesh import bounding_sphere
+from picopose.demo.shots import CameraHint, PlaceHint, read_shot, unit_of
+from picopose.rendering.mesh import bounding_sphere
 from tests import mesh_variants, shipped
 from tests.mesh_variants import HEIGHT, PLAIN, TEXTURED, WIDTH, K, Variant
 

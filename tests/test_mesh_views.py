@@ -9,13 +9,13 @@ import trimesh
 from scipy.ndimage import distance_transform_edt
 from scipy.spatial.transform import Rotation
 
-from rendering import mesh_files, mesh_views
-from rendering.mesh import Mesh, load_mesh, make_mesh
-from rendering.mesh_files import MeshFiles
-from rendering.mesh_views import MeshViews
-from rendering.renderer import Renderer
-from rendering.viewpoints import object_poses
-from utils.layouts import MeshFile
+from picopose.rendering import mesh_files, mesh_views
+from picopose.rendering.mesh import Mesh, load_mesh, make_mesh
+from picopose.rendering.mesh_files import MeshFiles
+from picopose.rendering.mesh_views import MeshViews
+from picopose.rendering.renderer import Renderer
+from picopose.rendering.viewpoints import object_poses
+from picopose.utils.mesh_file import MeshFile
 
 SIZE = 96
 

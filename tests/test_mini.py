@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
-from data import make_mini, photos
-from data.fake_detections import imperfect
-from data.objects import MINI, named_objects
-from data.scenes import compose, stable_poses
-from datasets.bop import BopTestSet
-from rendering import solids
-from rendering.mesh import load_mesh, read_triangles
-from rendering.renderer import Renderer
+from picopose.datasets.bop.objects import read_objects
+from picopose.datasets.bop.test_set import BopTestSet
+from picopose.rendering.mesh import load_mesh, read_triangles
+from picopose.rendering.procedural import solids
+from picopose.rendering.renderer import Renderer
 from tests.raycast import cast
 from tests.shared import ROOT
-from utils.bop_objects import read_objects
+from tools.mini_set import make_mini, photos
+from tools.mini_set.fake_detections import imperfect
+from tools.mini_set.objects import MINI, named_objects
+from tools.mini_set.scenes import compose, stable_poses
 
 MINI_DIR = ROOT / "data/mini"
 SCENES = (1, 2)

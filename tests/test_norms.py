@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from model.norms import synced
+from picopose.model.norms import synced
 
 
 def answers(norm: nn.Module, x: torch.Tensor) -> list[torch.Tensor]:

@@ -12,19 +12,19 @@ import torch
 from scipy.spatial import ConvexHull
 from scipy.spatial.transform import Rotation
 
-from model.affine import Similarity, pose_from_similarity
-from model.flow import Flow, correspondences, floored
-from rendering.mesh import Mesh, make_mesh
-from rendering.render_templates import render_view
-from rendering.renderer import Renderer
-from rendering.viewpoints import object_poses
+from picopose.model.picopose.affine import Similarity, pose_from_similarity
+from picopose.model.picopose.flow import Flow, correspondences, floored
+from picopose.model.solve.pnp import solve_pnp
+from picopose.rendering.mesh import Mesh, make_mesh
+from picopose.rendering.render_templates import render_view
+from picopose.rendering.renderer import Renderer
+from picopose.rendering.viewpoints import object_poses
+from picopose.utils import template_files
+from picopose.utils.crop import crop_image, crop_views, mask_boxes, square_boxes
+from picopose.utils.geometry import cell_centres, rotation_angle
+from picopose.utils.records import Correspondences, Crop, View
 from tests.masks import records
 from tests.raycast import surface_points
-from utils import layouts
-from utils.crop import crop_image, crop_views, mask_boxes, square_boxes
-from utils.geometry import cell_centres, rotation_angle
-from utils.pnp import solve_pnp
-from utils.structs import Correspondences, Crop, View
 
 SCENES = 200
 SIZE, CELLS = 224, 64
@@ -88,7 +88,7 @@ def render_template(renderer: Renderer, mesh: Mesh, pose: np.ndarray) -> View:
     image = render_view(renderer, mesh, pose)
     rgb = torch.from_numpy(image.rgb).permute(2, 0, 1)[None] / 255
     depth = torch.from_numpy(image.depth * 1000).round()[None] / 1000
-    K = torch.tensor(layouts.TEMPLATE_K)[None]
+    K = torch.tensor(template_files.K)[None]
     return crop_views(
         rgb, depth, torch.from_numpy(image.mask)[None], K, torch.from_numpy(pose)[None].float(), SIZE
     )
@@ -185,7 +185,7 @@ def released_flow(mesh: Mesh, template: View, real: Crop, pose: np.ndarray, K: n
     point = np.floor(SIZE / CELLS * cell + SIZE / CELLS / 2)
     x, y = np.meshgrid(point, point)
     crop_xy = np.stack([x, y], axis=-1).reshape(-1, 2)
-    K_template, template_pose = np.array(layouts.TEMPLATE_K), template.cam_from_obj[0].double().numpy()
+    K_template, template_pose = np.array(template_files.K), template.cam_from_obj[0].double().numpy()
     zoom, corner = window_of(template.K[0].double().numpy(), K_template)
     image_xy = np.floor(corner + crop_xy / zoom)
     xyz, hit = surface_points(image_xy, K_template, template_pose, mesh.vertices, mesh.faces)
@@ -225,7 +225,7 @@ def test_flow_of_the_released_weights_is_read_as_they_were_trained():
             real = crop_photo(renderer, mesh, pose, K)
             flow = released_flow(mesh, template, real, pose, K)
             real_zoom = real.K[:, 0, 0] / K[0, 0]
-            template_zoom = template.K[:, 0, 0] / layouts.TEMPLATE_K[0][0]
+            template_zoom = template.K[:, 0, 0] / template_files.K[0][0]
             for reading, rounding in (("plain", None), ("floored", floored(real_zoom, template_zoom))):
                 matches = correspondences(flow, template, rounding)
                 solution = solve_pnp(matches, real.K, threshold_px=2 * real_zoom)

@@ -8,18 +8,18 @@ import pytest
 import trimesh
 from PIL import Image
 
-from data import make_mini, photos
-from data.bop_files import write_ply
-from data.make_mini import _schedule
-from data.one_texture import with_one_texture
-from data.own_meshes import read_objects
-from data.scenes import Setting, compose
-from datasets.bop import BopTestSet
-from rendering import solids
-from rendering.mesh import Mesh, load_mesh, make_mesh
-from rendering.painting import paint
-from rendering.renderer import Renderer
-from utils.errors import InputError
+from picopose.datasets.bop.test_set import BopTestSet
+from picopose.rendering.mesh import Mesh, load_mesh, make_mesh
+from picopose.rendering.procedural import solids
+from picopose.rendering.procedural.painting import paint
+from picopose.rendering.renderer import Renderer
+from picopose.utils.errors import InputError
+from tools.mini_set import make_mini, photos
+from tools.mini_set.bop_files import write_ply
+from tools.mini_set.make_mini import _schedule
+from tools.mini_set.one_texture import with_one_texture
+from tools.mini_set.own_meshes import read_objects
+from tools.mini_set.scenes import Setting, compose
 
 K = np.array([[300, 0, 79.5], [0, 300, 59.5], [0, 0, 1.0]])
 RED, GREEN, WHITE = (220, 30, 40), (20, 200, 60), (255, 255, 255)

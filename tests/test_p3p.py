@@ -8,7 +8,7 @@ import poselib
 import pytest
 import torch
 
-from utils.p3p import p3p
+from picopose.model.solve.p3p import p3p
 
 
 @pytest.fixture

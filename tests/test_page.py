@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 
 from benchmarks.demo_page import BOX, CAMERA, MESH, MINI, PHOTO, PageDriver, running_page
-from demo import server, uploads
-from model.estimator import PoseEstimator
+from picopose.demo import server, uploads
+from picopose.pipeline.estimator import PoseEstimator
+from picopose.utils.config import Config
+from picopose.utils.errors import InputError
 from tests import shipped
 from tests.contrast import colours, contrast, luminance
 from tests.shared import ROOT
-from utils.config import Config
-from utils.errors import InputError
 
 POSITION = 90.4, 78.4, 667.7  # mm, of the cereal box, as scene_gt.json has it
 

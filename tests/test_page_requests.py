@@ -17,13 +17,13 @@ import pytest
 from PIL import Image
 
 from benchmarks.demo_page import running_page
-from demo import connections, server, uploads
-from demo.desk import Desk, Job
-from model.estimator import PoseEstimator
+from picopose.demo import connections, server, uploads
+from picopose.demo.desk import Desk, Job
+from picopose.pipeline.estimator import PoseEstimator
+from picopose.utils import scratch
+from picopose.utils.errors import InputError
 from tests import shipped
 from tests.shared import ROOT
-from utils import scratch
-from utils.errors import InputError
 
 FIELDS = dict.fromkeys(uploads.SIDES, "9") | {"camera": "fov", "fov": "60"}
 

@@ -10,10 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.pairs import Augmented, Mixture, Repeated, Share, noticing_dead_workers, pair_loader
-from utils.errors import InputError
-from utils.streams import stream
-from utils.structs import Pair, View
+from picopose.datasets.training.pairs import (
+    Augmented,
+    Mixture,
+    Repeated,
+    Share,
+    noticing_dead_workers,
+    pair_loader,
+)
+from picopose.datasets.training.streams import stream
+from picopose.utils.errors import InputError
+from picopose.utils.records import Pair, View
 
 SIZE = 8
 

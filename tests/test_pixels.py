@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, TiffImagePlugin
 
-from utils.errors import InputError
-from utils.pixels import pixels_of, rgb_of
+from picopose.utils.errors import InputError
+from picopose.utils.pixels import pixels_of, rgb_of
 
 RGB = np.stack(np.meshgrid(np.arange(5, 250, 7), np.arange(10, 255, 6), indexing="ij"), axis=-1)
 RGB = np.dstack([RGB, 255 - RGB[..., :1]]).astype(np.uint8)

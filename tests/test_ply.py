@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from rendering.mesh import read_triangles
-from utils.errors import InputError
+from picopose.rendering.mesh import read_triangles
+from picopose.utils.errors import InputError
 
 TEXT = """ply
 format ascii 1.0

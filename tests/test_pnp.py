@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from utils.geometry import project, rigid, rotation_angle, transform
-from utils.pnp import solve_pnp
-from utils.structs import Correspondences
+from picopose.model.solve.pnp import solve_pnp
+from picopose.utils.geometry import project, rigid, rotation_angle, transform
+from picopose.utils.records import Correspondences
 
 SIZE = 224
 

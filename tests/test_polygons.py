@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from utils.errors import InputError
-from utils.polygons import extent, fill, read_polygons
+from picopose.datasets.masks.polygons import extent, fill, read_polygons
+from picopose.utils.errors import InputError
 
 SIZE = (48, 64)
 

@@ -5,7 +5,9 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
-from evaluation.errors import (
+from picopose.datasets.bop.objects import ContinuousSymmetry
+from picopose.datasets.bop.result_file import read_results
+from picopose.evaluation.errors import (
     add,
     adds,
     end_point_error,
@@ -13,12 +15,10 @@ from evaluation.errors import (
     rotation_error,
     translation_error,
 )
-from evaluation.eval_models import load_models, symmetries
-from evaluation.pose_measures import auc
-from evaluation.results_csv import read_results
-from evaluation.scoring import score_csv
+from picopose.evaluation.eval_models import load_models, symmetries
+from picopose.evaluation.pose_measures import auc
+from picopose.evaluation.scoring import score_csv
 from tests import scored_set, slow_scores
-from utils.bop_objects import ContinuousSymmetry
 
 K = np.array([[500.0, 2.0, 320], [0, 510, 240], [0, 0, 1]])
 AXIS = ContinuousSymmetry(np.array([0.0, 0, 1]), np.zeros(3))

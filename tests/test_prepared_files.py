@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model import prepared_files
-from model.prepared_files import GIGABYTE, PreparedFiles
-from utils.errors import InputError
+from picopose.model import prepared_files
+from picopose.model.prepared_files import GIGABYTE, PreparedFiles
+from picopose.utils.errors import InputError
 
 SIZE = 1000 + 72  # bytes of a file: what it holds, and a head
 

@@ -13,7 +13,7 @@ from benchmarks.real_photo import (
     picture,
     read_posed_photo,
 )
-from rendering.renderer import Renderer
+from picopose.rendering.renderer import Renderer
 from tests.shared import shared
 
 

@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import trimesh
 
-from rendering import render_templates
-from rendering.mesh import files_named, hull_vertices, load_mesh, make_mesh
-from rendering.mesh_digest import mesh_digest
-from rendering.render_templates import Job, render_templates_of
-from rendering.renderer import Renderer
-from rendering.viewpoints import object_poses, view_directions, view_poses
+from picopose.datasets import layouts
+from picopose.rendering import render_templates
+from picopose.rendering.mesh import files_named, hull_vertices, load_mesh, make_mesh
+from picopose.rendering.mesh_digest import mesh_digest
+from picopose.rendering.render_templates import Job, render_templates_of
+from picopose.rendering.renderer import Renderer
+from picopose.rendering.viewpoints import object_poses, view_directions, view_poses
+from picopose.utils import template_files
+from picopose.utils.mesh_file import MeshFile
 from tests.shared import shared
-from utils import layouts
 
 
 @pytest.mark.parametrize("count", [42, 162, 642])
@@ -85,10 +87,10 @@ def test_no_view_of_any_model_touches_the_border(folder: str, pattern: str, unit
         corners = hull_vertices(load_mesh(file, unit=unit).vertices)
         poses = object_poses(corners, 162)
         xyz = np.einsum("vij,nj->vni", poses[:, :3, :3], corners) + poses[:, None, :3, 3]
-        xyw = xyz @ np.array(layouts.TEMPLATE_K).T
+        xyw = xyz @ np.array(template_files.K).T
         xy = xyw[..., :2] / xyw[..., 2:]
         assert xy.min() > 1, file
-        assert (xy.max(axis=(0, 1)) < np.array(layouts.TEMPLATE_SIZE) - 2).all(), file
+        assert (xy.max(axis=(0, 1)) < np.array(template_files.SIZE) - 2).all(), file
 
 
 def write_ball(folder: Path, name: str = "ball", radius: float = 0.04) -> None:
@@ -105,7 +107,7 @@ def run(data_dir: Path, *options: str) -> None:
 
 
 def is_complete(data_dir: Path, name: str, n_views: int = 42) -> bool:
-    mesh = layouts.MeshFile(data_dir / "toys" / f"{name}.ply", 1.0)
+    mesh = MeshFile(data_dir / "toys" / f"{name}.ply", 1.0)
     job = Job(mesh, layouts.templates_dir(data_dir, "toys"), name, n_views, 1e-3)
     return render_templates.is_complete(job)
 

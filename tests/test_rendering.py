@@ -8,9 +8,9 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from rendering import install_egl
-from rendering.mesh import GREY, Mesh, load_mesh, make_mesh
-from rendering.renderer import Light, Renderer
+from picopose.rendering import install_egl
+from picopose.rendering.mesh import GREY, Mesh, load_mesh, make_mesh
+from picopose.rendering.renderer import Light, Renderer
 from tests.raycast import cast_depth
 from tests.shared import shared
 

@@ -5,16 +5,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from model.prepared_files import PreparedFiles
-from model.rendermatch.crops import PADDING, regions_of
-from model.rendermatch.matcher import SIZE, Matcher
-from model.rendermatch.stage import THRESHOLD, RenderMatchStage, best_of_each
-from model.rendermatch.views import ViewBank
-from model.rendermatch.weights import load_imagenet, load_xfeat
+from picopose.model.prepared_files import PreparedFiles
+from picopose.model.rendermatch.crops import PADDING, regions_of
+from picopose.model.rendermatch.matcher import SIZE, Matcher
+from picopose.model.rendermatch.stage import THRESHOLD, RenderMatchStage, best_of_each
+from picopose.model.rendermatch.views import ViewBank
+from picopose.model.rendermatch.weights import load_imagenet, load_xfeat
+from picopose.utils.geometry import rotation_angle
+from picopose.utils.records import Observation, Poses
 from tests.masks import records, whole
 from tests.mini_photos import detected, error, truths, views
-from utils.geometry import rotation_angle
-from utils.structs import Observation, Poses
 
 PHOTO, OTHER = (1, 7), (2, 0)  # scene and image; together they show nine of the ten objects
 VIEWS, HYPOTHESES = 42, 5  # fewer than usual, which is quicker and finds almost as much

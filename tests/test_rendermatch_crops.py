@@ -8,11 +8,11 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 
-from model.rendermatch import crops
-from model.rendermatch.crops import PADDING, Regions, crop_regions, regions_of, turned
+from picopose.model.rendermatch import crops
+from picopose.model.rendermatch.crops import PADDING, Regions, crop_regions, regions_of, turned
+from picopose.utils.geometry import project, sample
+from picopose.utils.records import Mask
 from tests.masks import records
-from utils.geometry import project, sample
-from utils.structs import Mask
 
 WIDTH, HEIGHT, SIZE = 120, 100, 32
 K = torch.tensor([[150.0, 0, 61.0], [0, 140, 48], [0, 0, 1]])

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from model.rendermatch.matching import cells_of, drawn_cells, match
-from model.rendermatch.xfeat import STRIDE
-from rendering.mesh import make_mesh
-from rendering.mesh_views import MeshViews
-from utils.geometry import cell_centres, project, transform
-from utils.structs import View
+from picopose.model.rendermatch.matching import cells_of, drawn_cells, match
+from picopose.model.rendermatch.xfeat import STRIDE
+from picopose.rendering.mesh import make_mesh
+from picopose.rendering.mesh_views import MeshViews
+from picopose.utils.geometry import cell_centres, project, transform
+from picopose.utils.records import View
 
 N, CHANNELS = 7, 12
 BOX = np.array([0.08, 0.06, 0.1])  # m

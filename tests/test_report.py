@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from evaluation.after_run import score_run
-from evaluation.cases import TestedSet
-from evaluation.scoring import Scores
+from picopose.evaluation.after_run import score_run
+from picopose.evaluation.cases import TestedSet
+from picopose.evaluation.scoring import Scores
 from tests.contrast import colours, contrast, luminance
 from tests.fabricated import SIZE, fabricate
 from tests.shared import ROOT

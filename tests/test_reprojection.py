@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from utils.geometry import project, transform
-from utils.reprojection import Points, anneal, msac, noise, refine, residuals
+from picopose.model.solve.reprojection import Points, anneal, msac, noise, refine, residuals
+from picopose.utils.geometry import project, transform
 
 K = torch.tensor([[700.0, 40, 0], [0, 500, 0], [0, 0, 1]], dtype=torch.float64)
 FOCAL = torch.tensor([[700.0, 40, 500]], dtype=torch.float64)

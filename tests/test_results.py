@@ -9,8 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from datasets.journal import Journal, read_journals
-from datasets.results import (
+from picopose.datasets.bop.results import (
     Estimate,
     ImageResult,
     csv_name,
@@ -20,10 +19,11 @@ from datasets.results import (
     write_csv,
     write_details,
 )
+from picopose.pipeline.journal import Journal, read_journals
+from picopose.utils.errors import InputError
+from picopose.utils.records import Matches, Observation, Poses
 from tests.masks import records
 from tests.shared import shared
-from utils.errors import InputError
-from utils.structs import Matches, Observation, Poses
 
 FINGERPRINT = {"checkpoint": "abc", "stage": 3, "seed": 0}
 

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 import run_test
-from datasets.bop import BopTestSet
-from evaluation import bop_run
-from model.rendermatch.stage import RenderMatchStage
-from rendering.mesh_views import MeshViews
+from picopose.datasets.bop.test_set import BopTestSet
+from picopose.model.rendermatch.stage import RenderMatchStage
+from picopose.pipeline import bop_run
+from picopose.rendering.mesh_views import MeshViews
+from picopose.utils.config import Config, load_config
+from picopose.utils.errors import InputError
 from tests.shared import ROOT
 from tests.small_bop import dump, load, run_program, write_set
-from utils.config import Config, load_config
-from utils.errors import InputError
 
 
 def run(monkeypatch, data: Path, log_dir: Path, version: int, *more: str) -> Path:

@@ -10,11 +10,11 @@ import pytest
 import trimesh
 from PIL import ExifTags, Image
 
-from demo import command
-from demo.shots import CameraHint, PlaceHint, read_shot, unit_of
+from picopose.datasets.masks.regions import read_mask
+from picopose.demo import command
+from picopose.demo.shots import CameraHint, PlaceHint, read_shot, unit_of
 from tests.masks import whole
 from tests.small_bop import dump, load
-from utils.regions import read_mask
 
 SMALL = [
     "--config",

@@ -10,9 +10,9 @@ import pytest
 import torch
 import trimesh
 
+from picopose.datasets import layouts
 from tests.shared import ROOT
 from tests.small_bop import dump, load, run_program, write_set
-from utils import layouts
 
 SMALL = [
     "model.backbone=resnet10t",

@@ -6,11 +6,11 @@ import trimesh
 from scipy.spatial import cKDTree
 from scipy.spatial.transform import Rotation
 
-from data.objects import MINI, UNSEEN, NamedObject, named_objects
-from rendering import solids
-from rendering.mesh import Mesh, diameter
-from rendering.renderer import Light, Renderer
-from rendering.shapes import random_shape
+from picopose.rendering.mesh import Mesh, diameter
+from picopose.rendering.procedural import solids
+from picopose.rendering.procedural.shapes import random_shape
+from picopose.rendering.renderer import Light, Renderer
+from tools.mini_set.objects import MINI, UNSEEN, NamedObject, named_objects
 
 NAMED = named_objects(MINI) + named_objects(UNSEEN)
 PX = 160

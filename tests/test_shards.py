@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from datasets.shards import Shards, UnreadableSample
-from utils.errors import InputError
+from picopose.datasets.training.shards import Shards, UnreadableSample
+from picopose.utils.errors import InputError
 
 SUFFIXES = ("rgb.jpg", "gt.json")
 KEYS = ("000000_000000", "000000_000001", "000000_000002")

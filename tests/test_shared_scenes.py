@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch.nn.functional import max_pool2d
 
-from datasets.object_pool import ObjectPool
-from datasets.shared_scenes import SharedScenes
-from datasets.synthetic import MIN_VISIBLE
-from rendering.studio import Studio
-from utils.geometry import cell_centres, invert, project, transform, unproject
-from utils.structs import Pair
+from picopose.datasets.training.object_pool import ObjectPool
+from picopose.datasets.training.shared_scenes import SharedScenes
+from picopose.datasets.training.synthetic import MIN_VISIBLE
+from picopose.rendering.studio import Studio
+from picopose.utils.geometry import cell_centres, invert, project, transform, unproject
+from picopose.utils.records import Pair
 
 SIZE, SEED, SCENES = 64, 3, 6
 

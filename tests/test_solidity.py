@@ -7,9 +7,9 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from rendering.mesh import Mesh, make_mesh
-from rendering.renderer import Renderer
-from rendering.solidity import is_solid
+from picopose.rendering.mesh import Mesh, make_mesh
+from picopose.rendering.renderer import Renderer
+from picopose.rendering.solidity import is_solid
 
 K = np.array([[300.0, 0, 79.7], [0, 310.0, 61.2], [0, 0, 1]])
 SIZE = (160, 120)

@@ -9,14 +9,14 @@ import torch
 import trimesh
 
 import run_train
-from datasets.kept_pairs import KeptPairs, begin_record, end_record, write_shard
-from datasets.object_pool import ObjectPool
-from datasets.sources import description, idle_options, made_with, make_scenes, make_source
-from rendering.studio import Studio
+from picopose.datasets.training.kept_pairs import KeptPairs, begin_record, end_record, write_shard
+from picopose.datasets.training.object_pool import ObjectPool
+from picopose.datasets.training.sources import description, idle_options, made_with, make_scenes, make_source
+from picopose.rendering.studio import Studio
+from picopose.utils.config import Config, TrainDatasetConfig, load_config
+from picopose.utils.errors import InputError
+from picopose.utils.mesh_file import MeshFile
 from tests.shared import ROOT
-from utils.config import Config, TrainDatasetConfig, load_config
-from utils.errors import InputError
-from utils.layouts import MeshFile
 
 SIZE = 64
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks import stages
-from datasets.results import read_details
-from evaluation.scoring import score_csv
+from picopose.datasets.bop.results import read_details
+from picopose.evaluation.scoring import score_csv
 from tests import scored_set
 from tests.shared import ROOT
 from tests.small_bop import dump, load, write_set

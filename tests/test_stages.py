@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 
-from model import correlation
-from model.affine import Similarity, no_motion, object_origin, pose_from_similarity
-from model.matching import descriptors, mask_cells, rank, similarity_volume
-from model.stage import best_hypotheses
-from utils.geometry import rotation_angle, transform
-from utils.structs import Poses, View
+from picopose.model import correlation
+from picopose.model.picopose.affine import Similarity, no_motion, object_origin, pose_from_similarity
+from picopose.model.picopose.matching import descriptors, mask_cells, rank, similarity_volume
+from picopose.model.picopose.stage import best_hypotheses
+from picopose.utils.geometry import rotation_angle, transform
+from picopose.utils.records import Poses, View
 
 
 def all_pairs_lookup(template, real, positions, *, radius, scales):

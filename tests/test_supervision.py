@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from model.affine import Similarity, object_origin, pose_from_similarity
-from model.supervision import (
+from picopose.model.picopose.affine import Similarity, object_origin, pose_from_similarity
+from picopose.model.picopose.supervision import (
     MAX_ANGLE_DEG,
     MAX_LOG_SCALE,
     StartNoise,
@@ -15,10 +15,10 @@ from model.supervision import (
     true_positions,
     true_similarity,
 )
+from picopose.utils.geometry import cell_centres, rotation_angle, transform
+from picopose.utils.records import Pair
 from tests import rendered
 from tests.raycast import cast, surface_points
-from utils.geometry import cell_centres, rotation_angle, transform
-from utils.structs import Pair
 
 SIZE = 224
 

@@ -8,21 +8,21 @@ import torch
 import trimesh
 from torch.nn.functional import max_pool2d
 
-from datasets.drawn_templates import DrawnTemplates, draw_template
-from datasets.object_pool import ObjectPool, TrainingObject, nearest_views
-from datasets.pairs import Share, pair_loader
-from datasets.synthetic import MIN_VISIBLE, SyntheticPairs
-from rendering.mesh import diameter, hull_vertices, make_mesh
-from rendering.render_templates import render_templates_of
-from rendering.renderer import Renderer
-from rendering.studio import Studio
-from rendering.viewpoints import object_poses, view_poses
+from picopose.datasets.training.drawn_templates import DrawnTemplates, draw_template
+from picopose.datasets.training.object_pool import ObjectPool, TrainingObject, nearest_views
+from picopose.datasets.training.pairs import Share, pair_loader
+from picopose.datasets.training.synthetic import MIN_VISIBLE, SyntheticPairs
+from picopose.rendering.mesh import diameter, hull_vertices, make_mesh
+from picopose.rendering.render_templates import render_templates_of
+from picopose.rendering.renderer import Renderer
+from picopose.rendering.studio import Studio
+from picopose.rendering.viewpoints import object_poses, view_poses
+from picopose.utils.crop import crop_views
+from picopose.utils.errors import InputError
+from picopose.utils.geometry import cell_centres, invert, project, transform, unproject
+from picopose.utils.mesh_file import MeshFile
+from picopose.utils.records import Pair, View
 from tests.raycast import surface_points
-from utils.crop import crop_views
-from utils.errors import InputError
-from utils.geometry import cell_centres, invert, project, transform, unproject
-from utils.layouts import MeshFile
-from utils.structs import Pair, View
 
 SIZE, SEED, COUNT = 96, 4, 40
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.factory import build_network
-from model.matching import descriptors
-from model.onboarding import TemplateBank
-from model.picopose import PicoPose
-from model.prepared_files import PreparedFiles
-from model.template_store import TemplateStore, bytes_of
-from utils.structs import View
+from picopose.model.picopose.build import build_network
+from picopose.model.picopose.matching import descriptors
+from picopose.model.picopose.network import PicoPose
+from picopose.model.prepared_files import PreparedFiles
+from picopose.model.templates.bank import TemplateBank
+from picopose.model.templates.store import TemplateStore, bytes_of
+from picopose.utils.records import View
 
 SIZE, VIEWS = 64, 5
 

@@ -6,21 +6,22 @@ import pytest
 import torch
 import trimesh
 
-from datasets.templates import Templates
-from rendering.render_templates import main as render_templates
-from utils import layouts
-from utils.errors import InputError
-from utils.geometry import cell_centres, project, transform, unproject
+from picopose.datasets import layouts
+from picopose.datasets.templates import Templates
+from picopose.rendering.render_templates import main as render_templates
+from picopose.utils import template_files
+from picopose.utils.errors import InputError
+from picopose.utils.geometry import cell_centres, project, transform, unproject
 
-WIDTH, HEIGHT = layouts.TEMPLATE_SIZE
-K = torch.tensor(layouts.TEMPLATE_K)
+WIDTH, HEIGHT = template_files.SIZE
+K = torch.tensor(template_files.K)
 OBJ = "000004"
 
 
 def write_templates(data_dir, name="toy", *, views=20):
     """A square plate of 0.1 m that faces the camera, moved and recoloured a little from view to view."""
     folder = layouts.templates_dir(data_dir, name)
-    layouts.template_poses(folder, OBJ).parent.mkdir(parents=True)
+    template_files.poses_file(folder, OBJ).parent.mkdir(parents=True)
     (folder / OBJ).mkdir()
     poses = np.tile(np.eye(4), (views, 1, 1))
     for view, pose in enumerate(poses):
@@ -33,10 +34,10 @@ def write_templates(data_dir, name="toy", *, views=20):
         window = slice(max(top, 0), bottom), slice(max(left, 0), right)
         rgba[window] = (200, 100, view, 255)  # RGBA
         depth[window] = round(distance * 1e-3 / layouts.template_depth_unit(name))
-        image, depth_image = layouts.template_files(folder, OBJ, view)
+        image, depth_image = template_files.image_files(folder, OBJ, view)
         cv2.imwrite(str(image), cv2.cvtColor(rgba, cv2.COLOR_RGBA2BGRA))
         cv2.imwrite(str(depth_image), depth)
-    np.save(layouts.template_poses(folder, OBJ), poses)
+    np.save(template_files.poses_file(folder, OBJ), poses)
     return folder
 
 
@@ -60,13 +61,13 @@ def test_depth_colour_and_poses_agree(tmp_path, name):
 
 def test_poses_in_tenths_of_millimetres_are_told_by_their_depth(tmp_path):
     folder = write_templates(tmp_path, "gso")  # depth in 0.1 mm, poses in mm, as this program writes them
-    poses = np.load(layouts.template_poses(folder, OBJ))
+    poses = np.load(template_files.poses_file(folder, OBJ))
     expected = Templates(tmp_path, "gso", OBJ).cam_from_obj
     poses[:, :3, 3] *= 10  # as the original's scripts do
-    np.save(layouts.template_poses(folder, OBJ), poses)
+    np.save(template_files.poses_file(folder, OBJ), poses)
     torch.testing.assert_close(Templates(tmp_path, "gso", OBJ).cam_from_obj, expected)
     poses[:, :3, 3] *= 10
-    np.save(layouts.template_poses(folder, OBJ), poses)
+    np.save(template_files.poses_file(folder, OBJ), poses)
     with pytest.raises(InputError, match=r"view 0 shows it 0.2 m away, its pose says 2e\+04 mm"):
         Templates(tmp_path, "gso", OBJ)
 
@@ -74,11 +75,11 @@ def test_poses_in_tenths_of_millimetres_are_told_by_their_depth(tmp_path):
 def rewrite(folder, *, depth: float = 1.0, poses: float = 1.0, views=range(20)) -> None:
     """Multiplies the numbers in the files."""
     for view in views:
-        path = layouts.template_files(folder, OBJ, view)[1]
+        path = template_files.image_files(folder, OBJ, view)[1]
         cv2.imwrite(str(path), (cv2.imread(str(path), cv2.IMREAD_UNCHANGED) * depth).astype(np.uint16))
-    saved = np.load(layouts.template_poses(folder, OBJ))
+    saved = np.load(template_files.poses_file(folder, OBJ))
     saved[:, :3, 3] *= poses
-    np.save(layouts.template_poses(folder, OBJ), saved)
+    np.save(template_files.poses_file(folder, OBJ), saved)
 
 
 @pytest.mark.parametrize(
@@ -124,10 +125,10 @@ def test_templates_of_another_size_than_the_object_are_refused(tmp_path):
 
 def test_templates_of_an_earlier_version_are_not_used(tmp_path):
     folder = write_templates(tmp_path)
-    record = layouts.template_digest(folder, OBJ)
-    record.write_text(f"{layouts.TEMPLATE_VERSION} 0123")
+    record = template_files.digest_file(folder, OBJ)
+    record.write_text(f"{template_files.VERSION} 0123")
     Templates(tmp_path, "toy", OBJ)
-    for earlier in (f"{layouts.TEMPLATE_VERSION - 1} 0123", "0123456789abcdef"):
+    for earlier in (f"{template_files.VERSION - 1} 0123", "0123456789abcdef"):
         record.write_text(earlier)
         with pytest.raises(InputError, match=r"000004 .* earlier version .*: run python -m rendering"):
             Templates(tmp_path, "toy", OBJ)
@@ -161,22 +162,22 @@ def damage(path, pixels):
 
 
 def save(folder, poses, **options):
-    np.save(layouts.template_poses(folder, OBJ), poses, **options)
+    np.save(template_files.poses_file(folder, OBJ), poses, **options)
 
 
 def image(folder, view):
-    return layouts.template_files(folder, OBJ, view)[0]
+    return template_files.image_files(folder, OBJ, view)[0]
 
 
 def depth(folder, view):
-    return layouts.template_files(folder, OBJ, view)[1]
+    return template_files.image_files(folder, OBJ, view)[1]
 
 
 FAR = np.tile(np.eye(4) + np.eye(4, k=1) * [[0], [0], [500], [0]], (4, 1, 1))
 
 DAMAGES = [
-    (r"object 000004, .*000004\.npy not found", lambda f: layouts.template_poses(f, OBJ).unlink()),
-    (r"000004\.npy cannot be read", lambda f: layouts.template_poses(f, OBJ).write_bytes(b"")),
+    (r"object 000004, .*000004\.npy not found", lambda f: template_files.poses_file(f, OBJ).unlink()),
+    (r"000004\.npy cannot be read", lambda f: template_files.poses_file(f, OBJ).write_bytes(b"")),
     (r"000004\.npy cannot be read.*pickle", lambda f: save(f, np.array([{}]), allow_pickle=True)),
     (r"holds no poses \(V, 4, 4\)", lambda f: save(f, np.eye(4))),
     (r"no pose in mm", lambda f: save(f, FAR * np.nan)),

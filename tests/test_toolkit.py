@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from benchmarks.scoring import make_dataset
-from evaluation.bop_scores import main
-from evaluation.scoring import score_csv
-from evaluation.toolkit import run_toolkit, toolkit_dir
+from picopose.evaluation.bop_scores import main
+from picopose.evaluation.scoring import score_csv
+from picopose.evaluation.toolkit import run_toolkit, toolkit_dir
+from picopose.utils.errors import InputError
 from tests import scored_set
-from utils.errors import InputError
 
 # Stands in for the toolkit's script: writes what it was given where the toolkit writes its scores.
 SCRIPT = """

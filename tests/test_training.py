@@ -18,22 +18,22 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import nn
 
 import run_train
-from datasets.megapose import MegaPosePairs
-from model import norms
-from model.factory import build_network
-from model.supervision import StartNoise
-from model.training import TrainingPass
-from model.validation import validate
+from picopose.datasets.training.megapose import MegaPosePairs
+from picopose.model import norms
+from picopose.model.picopose.build import build_network
+from picopose.model.picopose.supervision import StartNoise
+from picopose.model.picopose.training import TrainingPass
+from picopose.model.picopose.validation import validate
+from picopose.pipeline.training.schedule import rate_at
+from picopose.pipeline.training.snapshots import Snapshots, read_snapshot
+from picopose.utils.checkpoint import read_checkpoint
+from picopose.utils.config import Config, ModelConfig, TrainConfig, load_config
+from picopose.utils.distributed import World, join, leave
+from picopose.utils.errors import InputError
+from picopose.utils.records import Pair
 from run_train import Run
 from tests import rendered, small_shards
 from tests.shared import ROOT
-from utils.checkpoint import read_checkpoint
-from utils.config import Config, ModelConfig, TrainConfig, load_config
-from utils.distributed import World, join, leave
-from utils.errors import InputError
-from utils.schedule import rate_at
-from utils.snapshots import Snapshots, read_snapshot
-from utils.structs import Pair
 
 CPU = torch.device("cpu")
 TINY = ModelConfig(

@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 
-from model.prepared_files import PreparedFiles
-from model.rendermatch import views
-from model.rendermatch.imagenet import ImageNetFeatures
-from model.rendermatch.views import (
+from picopose.model.prepared_files import PreparedFiles
+from picopose.model.rendermatch import views
+from picopose.model.rendermatch.imagenet import ImageNetFeatures
+from picopose.model.rendermatch.views import (
     GREY,
     SIZE,
     PreparedViews,
@@ -23,9 +23,9 @@ from model.rendermatch.views import (
     rank,
     turned_maps,
 )
-from model.rendermatch.weights import load_imagenet
-from utils.geometry import rotation_angle, transform
-from utils.structs import Crop, Drawing
+from picopose.model.rendermatch.weights import load_imagenet
+from picopose.utils.geometry import rotation_angle, transform
+from picopose.utils.records import Crop, Drawing
 
 CELLS = SIZE // 16  # along a side
 BALL = torch.from_numpy(

@@ -13,11 +13,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from model.rendermatch.imagenet import NAME, ImageNetFeatures
-from model.rendermatch.xfeat import XFeat
-from utils.checkpoint import read_checkpoint
-from utils.errors import exits_cleanly
-from utils.files import write_atomically
+from picopose.model.rendermatch.imagenet import NAME, ImageNetFeatures
+from picopose.model.rendermatch.xfeat import XFeat
+from picopose.utils.checkpoint import read_checkpoint
+from picopose.utils.errors import exits_cleanly
+from picopose.utils.files import write_atomically
 
 BATCH_NORM_EPS = 1e-5
 XFEAT_NAMES = {"skip": "skip1", "fusion": "block_fusion"}  # ours: the published one's

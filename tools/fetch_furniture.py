@@ -23,11 +23,11 @@ import numpy as np
 import trimesh
 from PIL import Image
 
-from rendering.decimation import decimated
-from rendering.mesh import Mesh, read_mesh, vertex_colors
-from utils.errors import InputError, exits_cleanly
-from utils.files import write_atomically
-from utils.processes import end_with_parent
+from picopose.rendering.decimation import decimated
+from picopose.rendering.mesh import Mesh, read_mesh, vertex_colors
+from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.files import write_atomically
+from picopose.utils.processes import end_with_parent
 
 PACKAGE = "sweethome3d-furniture"
 CATALOGUE = "PluginFurnitureCatalog.properties"

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import torch
 
-from datasets.kept_pairs import SCENES, begin_record, end_record, shard_path, write_shard
-from datasets.shared_scenes import SharedScenes
-from datasets.sources import made_with, make_scenes
-from rendering.studio import Studio
-from utils.config import Config, load_config
-from utils.errors import InputError, exits_cleanly
-from utils.processes import end_with_parent, stay_on_one_core
+from picopose.datasets.training.kept_pairs import SCENES, begin_record, end_record, shard_path, write_shard
+from picopose.datasets.training.shared_scenes import SharedScenes
+from picopose.datasets.training.sources import made_with, make_scenes
+from picopose.rendering.studio import Studio
+from picopose.utils.config import Config, load_config
+from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.processes import end_with_parent, stay_on_one_core
 
 
 @cache

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from utils.errors import MALFORMED, InputError
+from picopose.utils.errors import MALFORMED, InputError
 
 
 def read_checkpoint(path: Path) -> dict:

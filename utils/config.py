@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from utils.errors import MALFORMED, InputError
+from picopose.utils.errors import MALFORMED, InputError
 
 _LONGEST = 100_000  # characters of a configuration
 _WIDEST = 2048  # px or channels: what a damaged file asks for beyond that would not fit into memory
@@ -28,7 +28,7 @@ NO_MATTER |= {"pretrained", "validate_on", "validate_every", "log_every", "pictu
 
 @dataclass
 class ModelConfig:
-    """Arguments of `model.factory.build_network`."""
+    """Arguments of `model.picopose.build.build_network`."""
 
     backbone: str = "vit_large_patch14_dinov2"
     # The backbone's weights: "timm" downloads them, a path reads them from a file, "scratch" takes random
@@ -40,8 +40,8 @@ class ModelConfig:
     dpt_channels: list[int] = field(default_factory=lambda: [512, 1024, 1024])
     features: int = 256
     width: int = 256
-    half_cell: float = 0.0  # see `model.flow.FlowDecoder`
-    viewing_ray: bool = True  # see `model.affine.pose_from_similarity`
+    half_cell: float = 0.0  # see `model.picopose.flow.FlowDecoder`
+    viewing_ray: bool = True  # see `model.picopose.affine.pose_from_similarity`
 
     def __post_init__(self):
         for name in ("stride", "size", "features", "width"):

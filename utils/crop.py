@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from utils.geometry import cell_centres, sample, sample_depth
-from utils.structs import Crop, Mask, View
+from picopose.utils.geometry import cell_centres, sample, sample_depth
+from picopose.utils.records import Crop, Mask, View
 
 
 def mask_boxes(masks: Tensor) -> Tensor:

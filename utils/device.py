@@ -4,7 +4,7 @@ import ctypes
 
 import torch
 
-from utils.errors import InputError
+from picopose.utils.errors import InputError
 
 # Of glibc's malloc.h: parameters of mallopt, and the largest value that it takes.
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3

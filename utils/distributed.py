@@ -7,7 +7,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from utils.processes import end_with_parent
+from picopose.utils.processes import end_with_parent
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from utils import interrupts
+from picopose.utils import interrupts
 
 # What Python raises where data from outside are not as they should be; one tuple for all who convert them.
 MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from utils.errors import DISK_FULL, InputError
+from picopose.utils.errors import DISK_FULL, InputError
 
 _LOG = logging.getLogger(__name__)
 _CHUNK = 1 << 20  # characters

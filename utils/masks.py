@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from utils.structs import Mask
+from picopose.utils.records import Mask
 
 
 def cut_out(mask: Tensor) -> Mask:

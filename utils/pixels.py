@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 from PIL import Image, ImageCms
 
-from utils.errors import InputError
-from utils.tiff import check_tiff, in_full_range
+from picopose.utils.errors import InputError
+from picopose.utils.tiff import check_tiff, in_full_range
 
 MAX_PIXELS = 150_000_000  # of a picture; below Pillow's own bound
 CONVERTED = ("CMYK", "HSV", "P", "PA", "RGBX", "YCbCr")  # modes that Pillow brings to RGB

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from utils.errors import InputError
-from utils.files import lock
+from picopose.utils.errors import InputError
+from picopose.utils.files import lock
 
 PREFIX = "picopose-scratch-"
 

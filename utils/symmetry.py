@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from utils.errors import InputError
+from picopose.utils.errors import InputError
 
 _TURN = re.compile(r"([xyz])(\d{0,4})")
 _MAX_GROUP = 120  # motions: the icosahedron has 60

@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from utils.errors import InputError
+from picopose.utils.errors import InputError
 
 DNG_VERSION, SUBFILE_TYPE = 50706, 254  # tags: of Adobe's RAW format; 1 for a preview
 UNSIGNED = 1  # numbers, as a SAMPLEFORMAT

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from utils.errors import InputError
+from picopose.utils.errors import InputError
 
 UNITS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0}  # in metres
 NAMES = {"mm": "millimetres", "cm": "centimetres", "m": "metres"}

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.rendermatch.imagenet import ImageNetFeatures
-from model.rendermatch.views import GREY, SIZE
-from utils.structs import Crop, Drawing, Record
+from picopose.model.rendermatch.imagenet import ImageNetFeatures
+from picopose.model.rendermatch.views import GREY, SIZE
+from picopose.utils.records import Crop, Drawing, Record
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.geometry import sample
-from utils.masks import boxes_of
-from utils.structs import Crop, Mask, Record
+from picopose.utils.geometry import sample
+from picopose.utils.masks import boxes_of
+from picopose.utils.records import Crop, Mask, Record
 
 PADDING = 1.1  # side of a crop in diameters of the region's circle
 STRIP_PX = 500_000  # of a window that are averaged at once: as numbers, a large photo would take gigabytes

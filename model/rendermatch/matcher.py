@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.rendermatch.crops import Regions, crop_regions, regions_of
-from model.rendermatch.matching import cells_of, drawn_cells, match
-from model.rendermatch.views import GREY
-from model.rendermatch.xfeat import STRIDE, XFeat
-from utils.batches import Batches
-from utils.structs import Correspondences, Crop, Drawing, Observation, Record
+from picopose.model.batches import Batches
+from picopose.model.rendermatch.crops import Regions, crop_regions, regions_of
+from picopose.model.rendermatch.matching import cells_of, drawn_cells, match
+from picopose.model.rendermatch.views import GREY
+from picopose.model.rendermatch.xfeat import STRIDE, XFeat
+from picopose.utils.records import Correspondences, Crop, Drawing, Observation, Record
 
 SIZE = 256  # px, side of the crops
 

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.rendermatch.xfeat import STRIDE
-from utils.geometry import cell_centres, invert, sample_depth, transform, unproject
-from utils.structs import Correspondences, View
+from picopose.model.rendermatch.xfeat import STRIDE
+from picopose.utils.geometry import cell_centres, invert, sample_depth, transform, unproject
+from picopose.utils.records import Correspondences, View
 
 COVERED = 0.5  # share of a cell that the object covers where the cell is matched
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from model.rendermatch.agreement import agreement, look_of, look_of_drawing
-from model.rendermatch.imagenet import ImageNetFeatures
-from model.rendermatch.matcher import SIZE, Matcher, Query
-from model.rendermatch.views import ViewBank, ViewSource, poses_of_views, rank, turned_maps
-from model.stage import no_poses
-from utils.batches import Batches
-from utils.geometry import project, transform
-from utils.pnp import PnPResult, solve_pnp
-from utils.stopwatch import Stopwatch
-from utils.structs import Correspondences, Drawing, Matches, Observation, Poses, Record
+from picopose.model.batches import Batches
+from picopose.model.picopose.stage import no_poses
+from picopose.model.rendermatch.agreement import agreement, look_of, look_of_drawing
+from picopose.model.rendermatch.imagenet import ImageNetFeatures
+from picopose.model.rendermatch.matcher import SIZE, Matcher, Query
+from picopose.model.rendermatch.views import ViewBank, ViewSource, poses_of_views, rank, turned_maps
+from picopose.model.solve.pnp import PnPResult, solve_pnp
+from picopose.utils.geometry import project, transform
+from picopose.utils.records import Correspondences, Drawing, Matches, Observation, Poses, Record
+from picopose.utils.stopwatch import Stopwatch
 
 FIRST_REACH, REACH = 8, 5  # cells between matches, at a view's pose and when it is refined
 FIRST_THRESHOLD, THRESHOLD = 8.0, 5.0  # px of the crop, of inliers

@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from safetensors.torch import load
 from torch import Tensor
 
-from model.prepared_files import PreparedFiles
-from model.rendermatch.crops import PADDING, turned
-from model.rendermatch.imagenet import ImageNetFeatures
-from utils.geometry import rigid, rotation_between, transform
-from utils.lru import Lru
-from utils.structs import Crop, Drawing, Record
+from picopose.model.prepared_files import PreparedFiles
+from picopose.model.rendermatch.crops import PADDING, turned
+from picopose.model.rendermatch.imagenet import ImageNetFeatures
+from picopose.utils.geometry import rigid, rotation_between, transform
+from picopose.utils.lru import Lru
+from picopose.utils.records import Crop, Drawing, Record
 
 GREY = 0.5  # behind an object: black might be taken for a part of it
 SIZE = 128  # px, side of the images that are compared

@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from model.folding import fold_batch_norms
-from model.rendermatch.imagenet import ImageNetFeatures
-from model.rendermatch.xfeat import XFeat
+from picopose.model.folding import fold_batch_norms
+from picopose.model.rendermatch.imagenet import ImageNetFeatures
+from picopose.model.rendermatch.xfeat import XFeat
 
 FOLDER = Path(__file__).resolve().parents[2] / "data" / "weights"
 IMAGENET, XFEAT = FOLDER / "efficientnet_lite0.safetensors", FOLDER / "xfeat.safetensors"

@@ -4,8 +4,8 @@ import os
 import unicodedata
 from pathlib import Path
 
-from rendering.mesh_formats.text import shown, spellings
-from utils.errors import InputError
+from picopose.rendering.mesh_formats.text import shown, spellings
+from picopose.utils.errors import InputError
 
 # Of ShapeNet, of others, and of Gazebo (GSO).
 TEXTURE_FOLDERS = (("..", "images"), ("..", "textures"), ("..", "materials"))

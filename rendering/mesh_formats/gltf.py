@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from rendering.mesh_formats import gltf_data
-from rendering.mesh_formats.gltf_data import Document, normalised, refuse_compressed, whole
-from rendering.mesh_formats.part import Part, as_bytes, check_faces, tinted, vertex_normals
-from rendering.mesh_formats.text import shown
-from rendering.mesh_formats.textures import Textures
-from utils.errors import InputError
+from picopose.rendering.mesh_formats import gltf_data
+from picopose.rendering.mesh_formats.gltf_data import Document, normalised, refuse_compressed, whole
+from picopose.rendering.mesh_formats.part import Part, as_bytes, check_faces, tinted, vertex_normals
+from picopose.rendering.mesh_formats.text import shown
+from picopose.rendering.mesh_formats.textures import Textures
+from picopose.utils.errors import InputError
 
 LOG = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from urllib.parse import unquote_to_bytes
 
 import numpy as np
 
-from rendering.mesh_formats.files_beside import FilesBeside
-from rendering.mesh_formats.text import plain, shown
-from utils.errors import InputError
+from picopose.rendering.mesh_formats.files_beside import FilesBeside
+from picopose.rendering.mesh_formats.text import plain, shown
+from picopose.utils.errors import InputError
 
 _HEADER = struct.Struct("<4sII")  # magic, version, length
 _CHUNK = struct.Struct("<I4s")

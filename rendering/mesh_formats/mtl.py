@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rendering.mesh_formats.text import numbers, plain, shown
-from utils.errors import InputError
+from picopose.rendering.mesh_formats.text import numbers, plain, shown
+from picopose.utils.errors import InputError
 
 _PICTURES = (b"map_kd", b"map_ka")  # some tools know the ambient one alone
 # Options before the picture's name, and how many values each has at most.

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rendering.mesh_formats.files_beside import FilesBeside
-from rendering.mesh_formats.mtl import Material, read_materials
-from rendering.mesh_formats.part import GREY, Part, as_bytes_of_any, tinted
-from rendering.mesh_formats.text import integers, numbers, plain, shown
-from rendering.mesh_formats.textures import Textures
-from rendering.mesh_formats.triangulation import triangulate
-from utils.errors import InputError
+from picopose.rendering.mesh_formats.files_beside import FilesBeside
+from picopose.rendering.mesh_formats.mtl import Material, read_materials
+from picopose.rendering.mesh_formats.part import GREY, Part, as_bytes_of_any, tinted
+from picopose.rendering.mesh_formats.text import integers, numbers, plain, shown
+from picopose.rendering.mesh_formats.textures import Textures
+from picopose.rendering.mesh_formats.triangulation import triangulate
+from picopose.utils.errors import InputError
 
 LOG = logging.getLogger(__name__)
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rendering.mesh_formats.part import GREY, Part, as_bytes_of_any
-from rendering.mesh_formats.text import integers, numbers, plain, whole_numbers
-from rendering.mesh_formats.triangulation import triangulate
-from utils.errors import InputError
+from picopose.rendering.mesh_formats.part import GREY, Part, as_bytes_of_any
+from picopose.rendering.mesh_formats.text import integers, numbers, plain, whole_numbers
+from picopose.rendering.mesh_formats.triangulation import triangulate
+from picopose.utils.errors import InputError
 
 LOG = logging.getLogger(__name__)
 _HEADER = re.compile(rb"\s*(ST)?(C)?(N)?(4)?(n)?OFF(\s*BINARY)?")

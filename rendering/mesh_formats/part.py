@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 import trimesh
 
-from utils.errors import InputError
+from picopose.utils.errors import InputError
 
 GREY = 180  # of what brings no colour
 MAX_FACES = 1 << 24  # of all parts together

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rendering.mesh_formats.files_beside import FilesBeside
-from rendering.mesh_formats.part import Part, as_bytes, as_bytes_of_any
-from rendering.mesh_formats.ply_data import Columns, Lists, header_of, read_tables
-from rendering.mesh_formats.text import whole_numbers
-from rendering.mesh_formats.textures import Textures
-from rendering.mesh_formats.triangulation import triangulate
-from utils.errors import InputError
+from picopose.rendering.mesh_formats.files_beside import FilesBeside
+from picopose.rendering.mesh_formats.part import Part, as_bytes, as_bytes_of_any
+from picopose.rendering.mesh_formats.ply_data import Columns, Lists, header_of, read_tables
+from picopose.rendering.mesh_formats.text import whole_numbers
+from picopose.rendering.mesh_formats.textures import Textures
+from picopose.rendering.mesh_formats.triangulation import triangulate
+from picopose.utils.errors import InputError
 
 LOG = logging.getLogger(__name__)
 

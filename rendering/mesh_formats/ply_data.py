@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rendering.mesh_formats.text import numbers, plain
+from picopose.rendering.mesh_formats.text import numbers, plain
 
 _TYPES = {
     **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"},

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from rendering.mesh_formats.part import GREY, Part
-from rendering.mesh_formats.text import numbers, plain
+from picopose.rendering.mesh_formats.part import GREY, Part
+from picopose.rendering.mesh_formats.text import numbers, plain
 
 LOG = logging.getLogger(__name__)
 _HEADER = 80  # bytes

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from rendering.mesh_formats.text import shown
-from utils.errors import InputError
-from utils.pixels import rgb_of
+from picopose.rendering.mesh_formats.text import shown
+from picopose.utils.errors import InputError
+from picopose.utils.pixels import rgb_of
 
 MAX_TEXELS_READ = 1 << 28  # of all pictures in a file together
 _KTX2 = b"\xabKTX 20\xbb"

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from datasets.bop import BopTestSet
-from datasets.results import ImageResult, write_csv
-from evaluation.eval_models import load_models
-from evaluation.ground_truth import GroundTruth, load_ground_truth
-from evaluation.scoring import score_csv
-from rendering.mesh import MAX_DIAMETER, MIN_DIAMETER
+from picopose.datasets.bop.objects import read_objects
+from picopose.datasets.bop.results import ImageResult, write_csv
+from picopose.datasets.bop.test_set import BopTestSet
+from picopose.evaluation.eval_models import load_models
+from picopose.evaluation.ground_truth import GroundTruth, load_ground_truth
+from picopose.evaluation.scoring import score_csv
+from picopose.rendering.mesh import MAX_DIAMETER, MIN_DIAMETER
 from tests.mutated.run_files import estimate
 from tests.mutated.soundness import check_mask, finite, is_camera, is_rotation, sound
 from tests.mutation_cases import Reader
 from tests.small_bop import HEIGHT, WIDTH, dump, load, write_set
-from utils.bop_objects import read_objects
 
 SCENE = "toy/test/000001"
 CSV = "method_toy-test.csv"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rendering.mesh import MAX_DIAMETER, MIN_DIAMETER, Mesh, diameter, load_mesh
+from picopose.rendering.mesh import MAX_DIAMETER, MIN_DIAMETER, Mesh, diameter, load_mesh
 from tests.mutated.soundness import finite, sound
 from tests.mutation_cases import Reader
 from tests.small_bop import dump, photo

@@ -8,15 +8,16 @@ import numpy as np
 import torch
 from PIL import Image
 
-from datasets.kept_pairs import KeptPairs, begin_record, end_record, write_shard
-from datasets.megapose import SUFFIXES, MegaPosePairs
-from datasets.templates import Templates
+from picopose.datasets import layouts
+from picopose.datasets.templates import Templates
+from picopose.datasets.training.kept_pairs import KeptPairs, begin_record, end_record, write_shard
+from picopose.datasets.training.megapose import SUFFIXES, MegaPosePairs
+from picopose.utils import template_files
+from picopose.utils.crop import crop_views
+from picopose.utils.records import Pair, View
 from tests.mutated.soundness import is_camera, is_rotation, sound
 from tests.mutation_cases import Reader
 from tests.small_bop import dump, runs_of
-from utils import layouts
-from utils.crop import crop_views
-from utils.structs import Pair, View
 
 SIDE = 80  # px, of a square photo
 PIXELS = np.mgrid[:SIDE, :SIDE]
@@ -60,16 +61,16 @@ def write_shards(folder: Path) -> None:
 def write_templates(folder: Path) -> None:
     """Two views of a disc, half a metre away."""
     templates = layouts.templates_dir(folder, "gso")
-    width, height = layouts.TEMPLATE_SIZE
+    width, height = template_files.SIZE
     y, x = np.mgrid[:height, :width]
     shown = (x - width / 2) ** 2 + (y - height / 2) ** 2 < 80**2
     rgba = np.stack([x % 256, y % 256, (x + y) % 256, shown * 255], axis=-1).astype(np.uint8)
     for view in range(2):
-        image, depth = layouts.template_files(templates, "000001", view)
+        image, depth = template_files.image_files(templates, "000001", view)
         image.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(rgba).save(image)
         Image.fromarray(np.where(shown, 5000, 0).astype(np.uint16)).save(depth)
-    path = layouts.template_poses(templates, "000001")
+    path = template_files.poses_file(templates, "000001")
     path.parent.mkdir()
     turned = np.array([[-1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, -1, 500], [0, 0, 0, 1]])
     np.save(path, np.stack([POSE, turned]))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets.journal import Journal, read_journals
-from datasets.results import Estimate, ImageResult, read_details, write_csv, write_details
+from picopose.datasets.bop.results import Estimate, ImageResult, read_details, write_csv, write_details
+from picopose.pipeline.journal import Journal, read_journals
 from tests.mutated.soundness import finite, is_rotation, sound
 from tests.mutation_cases import Reader
 

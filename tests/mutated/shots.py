@@ -12,14 +12,14 @@ import yaml
 from PIL import Image
 from werkzeug.datastructures import FileStorage
 
-from datasets.places import find_places
-from demo.shots import CameraHint, PlaceHint, Shot, read_shot
-from demo.uploads import receive
+from picopose.datasets.images import read_image
+from picopose.datasets.places import find_places
+from picopose.demo.shots import CameraHint, PlaceHint, Shot, read_shot
+from picopose.demo.uploads import receive
 from tests.mutated.meshes import rows
 from tests.mutated.soundness import check_mask, is_camera, sound
 from tests.mutation_cases import Reader
 from tests.small_bop import HEIGHT, WIDTH, K, box_mask, detection, dump, photo
-from utils.images import read_image
 
 
 def write_photo(folder: Path, name: str, *, grey: bool = False, bits: int = 8, **options: Any) -> None:

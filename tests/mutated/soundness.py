@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.structs import Mask
+from picopose.utils.records import Mask
 
 
 def sound(truth: Any, what: str) -> None:

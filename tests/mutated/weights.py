@@ -10,12 +10,12 @@ import torch
 import yaml
 from torch import nn
 
-from model.factory import load_network
+from picopose.model.picopose.build import load_network
+from picopose.pipeline.training.log import TrainingLog
+from picopose.utils.config import Config, load_config, to_yaml
 from run_train import Run
 from tests.mutated.soundness import sound
 from tests.mutation_cases import Reader
-from utils.config import Config, load_config, to_yaml
-from utils.log import TrainingLog
 
 SECRET = "a value of the environment"
 CONFIG = {
@@ -76,7 +76,7 @@ def write_safetensors(folder: Path) -> None:
 
 def read_network(folder: Path) -> list:
     """The weights, and the configuration that an estimator of them would have."""
-    from utils.checkpoint import read_checkpoint
+    from picopose.utils.checkpoint import read_checkpoint
 
     path = next(folder.glob("network.*"))
     network = SmallNetwork()

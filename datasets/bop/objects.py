@@ -1,0 +1,155 @@
+"""The objects of a BOP data set, for runs and scores: size and symmetries in `models_info.json`'s mm."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from picopose.datasets.tables import read_table
+from picopose.utils.errors import InputError
+from picopose.utils.files import finite_matrix, finite_numbers
+from picopose.utils.mesh_file import MESH_SUFFIXES
+from picopose.utils.rotations import is_rotation
+from picopose.utils.symmetry import Symmetry
+
+_METRES_PER_MM = 1e-3
+_SMALLEST_MM, _LARGEST_MM = 1.0, 10_000.0
+_MOST_SYMMETRIES = 1000
+_AXIS_LENGTHS = 1e-6, 1e6  # of what still is a direction
+_ANOTHER_VERSION = 1.1  # factor: the listed diameter may be of another version of the mesh
+_REMEDY = "download the models of the data set again"
+
+
+@dataclass(frozen=True, eq=False)
+class ContinuousSymmetry:
+    """The object may turn about this axis by any angle."""
+
+    axis: np.ndarray  # (3,) unit vector, object frame
+    offset: np.ndarray  # (3,) mm, a point on the axis
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectInfo:
+    """What is known of one object before any image is seen; arrays are float64, as the file spells them."""
+
+    obj_id: int
+    model_path: Path | None  # mesh; None where there is none
+    diameter: float  # mm, largest distance of two vertices
+    symmetries_discrete: np.ndarray  # (N, 4, 4) mm, object from object, the identity left out
+    symmetries_continuous: tuple[ContinuousSymmetry, ...]
+
+
+def read_objects(models: Path | str) -> dict[int, ObjectInfo]:
+    """All objects of a BOP models folder (`models`, `models_cad` or `models_eval`) by id.
+
+    Raises an `InputError` that names file and object for anything missing, not numeric or not in mm.
+    """
+    path = Path(models) / "models_info.json"
+    table = read_table(path, of="object", remedy=_REMEDY)
+    if not table:
+        raise InputError(f"{path} lists no objects: {_REMEDY}")
+    files = model_files(path.parent)
+    return {obj_id: _object(obj_id, entry, path, files.get(obj_id)) for obj_id, entry in table.items()}
+
+
+def model_files(models: Path) -> dict[int, Path]:
+    """The meshes `obj_000001.ply`, ... of a BOP models folder by number; PLY before other formats."""
+    found: dict[int, Path] = {}
+    for path in sorted(models.glob("obj_*"), key=lambda path: (path.suffix.lower() != ".ply", path.name)):
+        number = path.stem.removeprefix("obj_")
+        if path.suffix.lower() in MESH_SUFFIXES and number.isdecimal():
+            found.setdefault(int(number), path)
+    return dict(sorted(found.items()))
+
+
+def read_symmetry(mesh: Path) -> Symmetry | None:
+    """The symmetry of a mesh file if a `models_info.json` beside it lists the number that ends its name.
+
+    In metres. None where there is no such file, or none that lists the mesh.
+    """
+    number = re.search(r"(\d+)$", mesh.stem)
+    if number is None or not mesh.with_name("models_info.json").is_file():
+        return None
+    info = read_objects(mesh.parent).get(int(number[1]))
+    if info is None or not (len(info.symmetries_discrete) or info.symmetries_continuous):
+        return None
+    discrete = info.symmetries_discrete.copy()
+    discrete[:, :3, 3] *= _METRES_PER_MM
+    axes = tuple((turn.axis, turn.offset * _METRES_PER_MM) for turn in info.symmetries_continuous)
+    return Symmetry(discrete, axes)
+
+
+def listed_unit(path: Path, size: float) -> float:
+    """Metres per unit of a BOP model `obj_000001.glb` whose diameter is `size` units.
+
+    The format prescribes metres and BOP mm, so that the diameter in the `models_info.json` beside it decides;
+    an `InputError` where it speaks for neither.
+    """
+    listing = path.with_name("models_info.json")
+    info = read_objects(path.parent).get(int(path.stem.removeprefix("obj_")))
+    if info is None:
+        raise InputError(f"{listing} lacks the object of {path.name}, whose unit it tells: {_REMEDY}")
+    for unit in (1.0, _METRES_PER_MM):
+        if 1 / _ANOTHER_VERSION < unit * size / (_METRES_PER_MM * info.diameter) < _ANOTHER_VERSION:
+            return unit
+    raise InputError(
+        f"{path} is {size:g} units across, and {listing} lists a diameter of {info.diameter:g} mm: "
+        "scale the mesh to metres or mm"
+    )
+
+
+def _object(obj_id: int, entry: Any, path: Path, model: Path | None) -> ObjectInfo:
+    where = f"{path}: object {obj_id}"
+    if not isinstance(entry, dict) or "diameter" not in entry:
+        raise InputError(f"{where} has no diameter: {_REMEDY}")
+    (diameter,) = finite_numbers(entry["diameter"], 1, f"{where}: diameter")
+    if not _SMALLEST_MM <= diameter <= _LARGEST_MM:
+        raise InputError(
+            f"{where}: diameter {diameter:g} mm: metres where mm are expected? Scale models and file to mm"
+        )
+    return ObjectInfo(
+        obj_id=obj_id,
+        model_path=model,
+        diameter=diameter,
+        symmetries_discrete=_discrete(_list(entry, "symmetries_discrete", where), where),
+        symmetries_continuous=_continuous(_list(entry, "symmetries_continuous", where), where),
+    )
+
+
+def _list(entry: dict, key: str, where: str) -> list:
+    value = entry.get(key, [])
+    if not isinstance(value, list):
+        raise InputError(f"{where}: {key} must be a list: correct the file")
+    if len(value) > _MOST_SYMMETRIES:
+        raise InputError(f"{where}: {len(value)} {key}, more than {_MOST_SYMMETRIES}: correct the file")
+    return value
+
+
+def _discrete(entries: list, where: str) -> np.ndarray:
+    where = f"{where}: symmetries_discrete"
+    numbers = [finite_matrix(entry, 4, 4, where) for entry in entries]
+    matrices = np.array(numbers, dtype=np.float64).reshape(-1, 4, 4)
+    if not is_rotation(matrices[:, :3, :3]).all():
+        raise InputError(f"{where} holds a matrix that is no rotation: correct the file")
+    if (matrices[:, 3] != [0, 0, 0, 1]).any():
+        raise InputError(f"{where} holds a matrix whose last row is not 0 0 0 1: correct the file")
+    return matrices
+
+
+def _continuous(entries: list, where: str) -> tuple[ContinuousSymmetry, ...]:
+    where = f"{where}: symmetries_continuous"
+    symmetries = []
+    for entry in entries:
+        if not isinstance(entry, dict) or "axis" not in entry:
+            raise InputError(f"{where} needs axis and offset: correct the file")
+        axis = np.array(finite_numbers(entry["axis"], 3, f"{where}: axis"))
+        offset = np.array(finite_numbers(entry.get("offset", [0, 0, 0]), 3, f"{where}: offset"))
+        with np.errstate(over="ignore"):
+            length = float(np.linalg.norm(axis))
+        if not _AXIS_LENGTHS[0] <= length <= _AXIS_LENGTHS[1]:
+            problem = "is zero" if length == 0 else f"is {length:g} long, which is no direction"
+            raise InputError(f"{where}: the axis {problem}: correct the file")
+        symmetries.append(ContinuousSymmetry(axis / length, offset))
+    return tuple(symmetries)

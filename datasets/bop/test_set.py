@@ -1,0 +1,186 @@
+"""Test images of BOP data sets, one `Observation` per image, with the detections that its targets ask for.
+
+The lists are read and checked at once; photos and masks are read one image at a time.
+"""
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from picopose.datasets import layouts
+from picopose.datasets.bop.detections import Detection, Detections
+from picopose.datasets.bop.objects import ObjectInfo, read_objects
+from picopose.datasets.bop.scenes import open_scenes, tell_cameras
+from picopose.datasets.bop.targets import Targets, find_targets, max_detections, read_targets
+from picopose.datasets.cameras.matrices import check_camera
+from picopose.datasets.images import read_image
+from picopose.utils.errors import InputError
+from picopose.utils.records import Observation
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TargetImage:
+    """One image to solve: its photo, its camera, and how many instances of which objects to find."""
+
+    scene_id: int
+    im_id: int
+    path: Path
+    K: Tensor  # (3, 3)
+    size: tuple[int, int] | None  # width, height in px that the camera is stated for, if it is
+    # obj_id: inst_count, in the order of the targets; empty: whatever is detected.
+    instances: dict[int, int]
+
+
+class BopTestSet(Dataset):
+    """The target images of a BOP data set as `Observation`s, in the order of the targets.
+
+    For every target the `inst_count` best detections of its object are taken; for an object without any the
+    best ones of all detections of the image, under that object's id. Where the targets name images alone, all
+    detections of objects that have a model are taken, as many as the challenge counts. An image without
+    detections gives an observation with none.
+
+    Args:
+        data_dir: folder of the data sets.
+        name: folder of this one, `lmo` for example.
+        detections: JSON file of detections; the one `layouts.find_detections` knows if not given.
+        targets: JSON file of targets; the one `find_targets` knows if not given.
+        camera: of a set with several; the first one, said aloud, if not given.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path | str,
+        name: str,
+        *,
+        detections: Path | str | None = None,
+        targets: Path | str | None = None,
+        camera: str | None = None,
+    ):
+        self.name = name
+        self.split = layouts.bop_test_split(data_dir, name)
+        folder = layouts.dataset_dir(data_dir, name)
+        self.split_dir = folder / self.split
+        listed = read_targets(Path(targets) if targets else find_targets(folder))
+        self.images = _target_images(listed, self.split_dir, camera)
+        models = layouts.models_dir(data_dir, name)
+        self.objects = _target_objects(listed, models)
+        self.detections = Detections(
+            detections or layouts.find_detections(data_dir, name),
+            images={(image.scene_id, image.im_id) for image in self.images},
+        )
+        self._per_object, self._most = listed.per_object, max_detections(name)
+        if self._per_object:
+            self._tell_undetected()
+        else:
+            self._keep_detected()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Observation:
+        target = self.images[index]
+        image = read_image(target.path)
+        height, width = image.shape[1:]
+        where = f"{target.path}: its K in scene_camera.json"
+        if target.size not in (None, (width, height)):
+            raise InputError(
+                f"{where} is of {target.size[0]}x{target.size[1]} px, the photo has {width}x{height} px: "
+                "download the images of the data set again"
+            )
+        check_camera(target.K, width, height, where, cropped=target.size is not None)
+        found = self.detections.of_image(target.scene_id, target.im_id)
+        obj_ids, chosen = self._select(found, target.instances)
+        return Observation(
+            image=image,
+            K=target.K,
+            obj_ids=torch.tensor(obj_ids, dtype=torch.long),
+            masks=self.detections.masks(chosen, size=(height, width)),
+            boxes=torch.tensor([detection.box for detection in chosen]).reshape(-1, 4),
+            scores=torch.tensor([detection.score for detection in chosen]),
+            scene_id=target.scene_id,
+            im_id=target.im_id,
+            seconds=max((detection.seconds for detection in found), default=0.0),
+        )
+
+    def _select(
+        self, found: tuple[Detection, ...], instances: dict[int, int]
+    ) -> tuple[list[int], list[Detection]]:
+        """Object ids and detections to solve, from the detections of an image, best first."""
+        if not self._per_object:
+            chosen = [detection for detection in found if detection.obj_id in self.objects][: self._most]
+            return [detection.obj_id for detection in chosen], chosen
+        obj_ids, chosen = [], []
+        for obj_id, count in instances.items():
+            own = [detection for detection in found if detection.obj_id == obj_id][:count] or found[:count]
+            obj_ids += [obj_id] * len(own)
+            chosen += own
+        return obj_ids, chosen
+
+    def _tell_undetected(self) -> None:
+        """Says where detections of other objects stand in for those that there are none of."""
+        undetected: Counter[int] = Counter()
+        for image in self.images:
+            found = {entry.obj_id for entry in self.detections.of_image(image.scene_id, image.im_id)}
+            undetected.update(obj_id for obj_id in image.instances if found and obj_id not in found)
+        if undetected:
+            objects = ", ".join(map(str, sorted(undetected)[:8])) + ", ..." * (len(undetected) > 8)
+            _LOG.info(
+                "%s: targets without a detection: %d (of objects %s); their images' best ones are tried",
+                *(self.name, undetected.total(), objects),
+            )
+
+    def _keep_detected(self) -> None:
+        """Of the objects keeps those that were detected; says what is detected and has no model."""
+        images = (self.detections.of_image(image.scene_id, image.im_id) for image in self.images)
+        counts = Counter(detection.obj_id for found in images for detection in found)
+        unknown = sorted(counts.keys() - self.objects.keys())
+        self.objects = {obj_id: info for obj_id, info in self.objects.items() if obj_id in counts}
+        if unknown:
+            _LOG.warning(
+                "%s: %d detections of %d objects without a model are left out: %s",
+                self.detections.path,
+                sum(counts[obj_id] for obj_id in unknown),
+                len(unknown),
+                ", ".join(map(str, unknown[:8])) + ", ..." * (len(unknown) > 8),
+            )
+        if counts and not self.objects:
+            raise InputError(
+                f"{self.detections.path}: none of its detections is of an object that {self.name} has "
+                "a model of: make the detections on this data set"
+            )
+
+
+def _target_images(listed: Targets, split_dir: Path, camera: str | None) -> tuple[TargetImage, ...]:
+    """The images that a list of targets names, in its order, each with its K and its objects."""
+    scenes = open_scenes(split_dir, (scene_id for scene_id, _ in listed.images), camera)
+    if camera is None:
+        tell_cameras(scenes.values())
+    images = []
+    for (scene_id, im_id), instances in listed.images.items():
+        scene = scenes[scene_id]
+        K = torch.from_numpy(scene.K(im_id)).float()
+        images.append(TargetImage(scene_id, im_id, scene.photo_path(im_id), K, scene.size(im_id), instances))
+    return tuple(images)
+
+
+def _target_objects(listed: Targets, models: Path) -> dict[int, ObjectInfo]:
+    """The objects that the targets name, by id; all that have a model where they name none."""
+    known = read_objects(models)
+    if not listed.per_object:
+        return {obj_id: info for obj_id, info in known.items() if info.model_path is not None}
+    wanted = sorted({obj_id for instances in listed.images.values() for obj_id in instances})
+    for obj_id in wanted:
+        if obj_id not in known:
+            raise InputError(
+                f"{models / 'models_info.json'} lacks object {obj_id} of {listed.path}: download the models"
+            )
+        if known[obj_id].model_path is None:
+            raise InputError(f"model {models}/obj_{obj_id:06d}.ply not found: download the models again")
+    return {obj_id: known[obj_id] for obj_id in wanted}

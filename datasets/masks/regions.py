@@ -1,0 +1,49 @@
+"""Where in a photo an object is, as a mask: from a box, from an image of a mask, or the whole photo."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from picopose.datasets.images import read_pixels
+from picopose.utils.errors import InputError
+from picopose.utils.masks import cut_out
+from picopose.utils.records import Mask
+
+
+def box_mask(box: Sequence[float], height: int, width: int) -> Mask:
+    """The mask of a box: left, top, right, bottom in px, the last two exclusive, cut at the rim.
+
+    Raises an `InputError` where that leaves nothing.
+    """
+    given = " ".join(f"{value:g}" for value in box)
+    if len(box) != 4 or not all(map(math.isfinite, box)):
+        raise InputError(f"--box {given}: not four numbers; give left top right bottom in px")
+    left, top, right, bottom = (round(float(value)) for value in box)
+    left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
+    if left >= right or top >= bottom:
+        raise InputError(f"--box {given}: nothing of {width}x{height} px; give left top right bottom in px")
+    return Mask(torch.tensor([left, top, right, bottom]), None)
+
+
+def read_mask(path: Path, height: int, width: int) -> Mask:
+    """The mask of an image file that is not 0 on the object.
+
+    Raises an `InputError` for one of another size than the photo, or empty.
+    """
+    pixels = read_pixels(path, upright=True)  # as its photo is
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    has_alpha = pixels.shape[-1] in (2, 4)
+    # Of an object that was cut out the alpha channel is the mask, unless it says nothing.
+    by_alpha = has_alpha and pixels[..., -1].min() != pixels[..., -1].max()
+    colours = pixels[..., -1:] if by_alpha else pixels[..., : pixels.shape[-1] - has_alpha]
+    mask = torch.from_numpy(colours.any(axis=-1))
+    if mask.shape != (height, width):
+        size = f"{mask.shape[1]}x{mask.shape[0]}"
+        raise InputError(
+            f"--mask {path}: {size} px for a photo of {width}x{height} px; give one of the same size"
+        )
+    if not mask.any():
+        raise InputError(f"--mask {path}: empty; it must be other than 0 on the object")
+    return cut_out(mask)

@@ -1,0 +1,247 @@
+"""Poses from correspondences: RANSAC for a batch of PnP problems of unequal sizes, on CPU and CUDA alike.
+
+The last step of the pipeline, which solves the 2D-3D matches of all detections and hypotheses at once.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from picopose.model.solve.p3p import COLLINEAR, p3p
+from picopose.model.solve.reprojection import Points, anneal, msac, noise, refine, residuals
+from picopose.utils.geometry import rigid
+from picopose.utils.records import Correspondences, Record
+
+# Every problem is resampled to POOL points. Triples are drawn from them; all hypotheses of a round are scored
+# on the first SCREEN points, the best SCREENED of each problem on the first SIFT, and the best OPTIMISED of
+# those are refined there and compared on the whole pool.
+POOL, SIFT, SCREEN = 1024, 512, 128
+SCREENED, OPTIMISED = 32, 4
+# A triple's noise grows in its pose, so hypotheses are scored with so many times the threshold.
+LENIENCE = 6.0
+# Standard deviations of the local optimisation's steps, in thresholds: the first draw a rough pose near.
+GRADUATION = (4.0, 4.0, 2.0, 1.0, 0.5)
+# Triples per problem in the first round; every later round has three times what came before.
+FIRST_ROUND = 128
+# A problem rests once it has drawn a triple of inliers with this probability.
+CONFIDENCE = 0.9999
+
+
+@dataclass(frozen=True)
+class PnPResult(Record):
+    """Poses of B problems. Where `solved` is false the pose is the identity and nothing is an inlier."""
+
+    cam_from_obj: Tensor  # (B, 4, 4) m
+    inlier_ratio: Tensor  # (B,) share of the weight within the threshold
+    inliers: Tensor  # (B, N) bool
+    solved: Tensor  # (B,) bool
+
+
+@torch.no_grad()
+def solve_pnp(
+    matches: Correspondences,
+    K: Tensor,
+    *,
+    threshold_px: float | Tensor = 2.0,
+    iterations: int = 8192,
+    seed: int = 0,
+) -> PnPResult:
+    """The camera poses under which most of the matches' weight lies within a threshold.
+
+    RANSAC (Fischler and Bolles, 1981) with P3P, the MSAC score (Torr and Zisserman, 2000), scoring in stages
+    (Nistér, "Preemptive RANSAC", 2005) and local optimisation (Chum et al., "LO-RANSAC", 2003) by
+    Levenberg-Marquardt. Points are drawn in proportion to their weight, and weigh so in the final fit.
+    A problem's outcome does not depend on the others of the batch, save for rounding.
+
+    Not solved are problems with fewer than four usable points (three have up to four poses, and the fourth
+    has to choose), with all inliers on a line or on three spots, and those whose inliers could be chance.
+    A point is usable if its weight is positive and its coordinates are finite.
+
+    Args:
+        matches: xy (B, N, 2) in px, xyz (B, N, 3) and weight (B, N); of any floating type.
+        K: (B, 3, 3) cameras of the pixels xy.
+        threshold_px: largest distance of an inlier from its projection, one for all or (B,).
+        iterations: triples drawn at most per problem; 8192 find a pose among 10 % inliers.
+        seed: of the only random numbers, which are the same for each problem and device.
+    """
+    threshold = torch.as_tensor(threshold_px, dtype=torch.float64, device=K.device).expand(len(K))
+    points, centre, spread = _normalised(matches, K)
+    if points.weight.numel() == 0:
+        return _result(matches, torch.zeros_like(matches.weight, dtype=torch.bool), K.new_zeros(len(K), 3, 4))
+    with torch.autocast("cpu", enabled=False):
+        pose, cost = _search(points, threshold, iterations, torch.Generator().manual_seed(seed))
+
+    pose = pose[:, None]
+    pose = refine(points, pose, noise(points, pose, threshold), steps=2)
+    inliers = (residuals(points, pose)[:, 0] < threshold[:, None] ** 2) & (points.weight > 0)
+    meaningful = _log_false_alarms(points, inliers, threshold) < 0
+    solved = cost.isfinite() & _spread_out(points, inliers) & meaningful
+
+    R, t = pose[:, 0, :, :3], pose[:, 0, :, 3:]
+    t = t * spread[:, None, None] - R @ centre[..., None]
+    return _result(matches, inliers & solved[:, None], torch.cat([R, t], dim=-1))
+
+
+def _result(matches: Correspondences, inliers: Tensor, pose: Tensor) -> PnPResult:
+    solved = inliers.any(1)
+    cam_from_obj = rigid(pose[..., :3], pose[..., 3])
+    identity = torch.eye(4, dtype=pose.dtype, device=pose.device)
+    cam_from_obj = torch.where(solved[:, None, None], cam_from_obj, identity)
+    weight = torch.where(matches.weight > 0, matches.weight, 0.0)
+    ratio = (weight * inliers).sum(1) / weight.sum(1).clamp(min=torch.finfo(weight.dtype).tiny)
+    return PnPResult(cam_from_obj.to(matches.xyz.dtype), ratio, inliers, solved)
+
+
+def _normalised(matches: Correspondences, K: Tensor) -> tuple[Points, Tensor, Tensor]:
+    """The points about their centre (B, 3) in units of their spread (B,); unusable ones weigh 0. Float64."""
+    xyz, xy, weight = (value.double() for value in (matches.xyz, matches.xy, matches.weight))
+    usable = (weight > 0) & xyz.isfinite().all(-1) & xy.isfinite().all(-1)
+    weight = torch.where(usable, weight, 0.0)
+    xyz, xy = (torch.where(usable[..., None], value, 0.0) for value in (xyz, xy))
+    share = weight / weight.sum(1, keepdim=True).clamp(min=1e-300)
+    centre = (share[:, None] @ xyz)[:, 0]
+    xyz = torch.where(usable[..., None], xyz - centre[:, None], 0.0)
+    spread = (share[:, None] @ xyz**2).sum((1, 2)).sqrt()
+    spread = torch.where(spread > 0, spread, 1.0)
+    K = K.double()
+    focal = torch.stack([K[:, 0, 0], K[:, 0, 1], K[:, 1, 1]], dim=-1)
+    xyz, xy = xyz / spread[:, None, None], xy - K[:, None, :2, 2]
+    return Points(xyz.mT.contiguous(), xy.mT.contiguous(), weight, focal), centre, spread
+
+
+def _search(
+    points: Points, threshold: Tensor, iterations: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """The best pose (B, 3, 4) found for each problem, and its MSAC cost (B,): infinite if there is none."""
+    pool = _pool(points, generator)
+    samples = torch.cat([_rays(pool), pool.xyz], dim=1)  # (B, 6, POOL)
+    # Hypotheses are judged in float32 on CPU, but not on CUDA, where TF32 products would cost whole pixels.
+    dtype = torch.float32 if threshold.device.type == "cpu" else torch.float64
+    pool, limit = pool.to(dtype), threshold.to(dtype)
+    pose = torch.eye(3, 4, dtype=torch.float64, device=threshold.device).repeat(len(threshold), 1, 1)
+    cost = torch.full_like(limit, torch.inf)
+    active = torch.arange(len(threshold), device=threshold.device)
+    done = 0
+    while done < iterations and len(active) > 0:
+        count = min(max(FIRST_ROUND, 3 * done), iterations - done)
+        triples = torch.randint(POOL, (3, count), generator=generator).to(threshold.device)
+        some = pool[active]
+        new_pose, new_cost = _round(some, samples[active], triples, limit[active])
+        better = new_cost < cost[active]
+        cost[active] = torch.where(better, new_cost, cost[active])
+        pose[active] = torch.where(better[:, None, None], new_pose, pose[active])
+        done += count
+        error = residuals(some, pose[active][:, None])[:, 0]
+        share = (error < limit[active, None] ** 2).double().mean(1).clamp(1e-3, 1 - 1e-3)
+        active = active[math.log(1 - CONFIDENCE) / torch.log1p(-(share**3)) > done]
+    return pose, cost
+
+
+def _pool(points: Points, generator: torch.Generator) -> Points:
+    """POOL points of each problem, of weight 1, and each repeated as often as its own weight demands.
+
+    The multiples of the golden ratio spread any number of first points evenly over a problem's points.
+    """
+    start = torch.rand((), generator=generator, dtype=torch.float64)
+    share = (start + torch.arange(POOL, dtype=torch.float64) * (math.sqrt(5) - 1) / 2) % 1
+    total = points.weight.cumsum(1)
+    index = torch.searchsorted(total, share.to(total.device) * total[:, -1:], right=True)
+    index = index.clamp(max=total.shape[1] - 1)[:, None]
+    xyz, xy = (value.gather(2, index.expand(-1, value.shape[1], -1)) for value in (points.xyz, points.xy))
+    return Points(xyz, xy, torch.ones_like(xyz[:, 0]), points.focal)
+
+
+def _rays(points: Points) -> Tensor:
+    """Unit viewing directions (B, 3, M)."""
+    fx, skew, fy = points.focal[:, :, None].unbind(1)
+    y = points.xy[:, 1] / fy
+    x = (points.xy[:, 0] - skew * y) / fx
+    rays = torch.stack([x, y, torch.ones_like(x)], dim=1)
+    return rays / rays.norm(dim=1, keepdim=True)
+
+
+def _round(pool: Points, samples: Tensor, triples: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+    """The best pose (B, 3, 4) from triples (3, S) of the pool, locally optimised, and its MSAC cost (B,)."""
+    lenient = LENIENCE * threshold
+    # So many triples at a time keep within a processor's cache or a GPU's memory.
+    block = max(1, (2**12 if samples.device.type == "cpu" else 2**18) // len(threshold))
+    screened = []
+    for some in triples.split(block, dim=1):
+        pose, exists = _hypotheses(samples, some)
+        cost = msac(pool.first(SCREEN), pose, lenient).masked_fill(~exists, torch.inf)
+        screened.append(_best(pose, cost, SCREENED))
+    pose, cost = _best(*(torch.cat(parts, dim=1) for parts in zip(*screened, strict=True)), SCREENED)
+    exists = cost.isfinite()
+    sift = pool.first(SIFT)
+    pose, cost = _best(pose, msac(sift, pose, lenient).masked_fill(~exists, torch.inf), OPTIMISED)
+    exists = cost.isfinite()
+    pose = anneal(sift, pose, [factor * threshold[:, None] for factor in GRADUATION])
+    pose, cost = _best(pose, msac(pool, pose, threshold).masked_fill(~exists, torch.inf), 1)
+    return pose[:, 0], cost[:, 0]
+
+
+def _hypotheses(samples: Tensor, triples: Tensor) -> tuple[Tensor, Tensor]:
+    """Poses (B, H, 3, 4) of the triples (3, S), and which are not padding (B, H)."""
+    batch, count = len(samples), triples.shape[1]
+    chosen = samples.gather(2, triples.flatten().expand(batch, 6, -1)).view(batch, 6, 3, count)
+    chosen = chosen.permute(2, 1, 0, 3).reshape(3, 6, batch * count)
+    pose, triple = p3p(chosen[:, :3], chosen[:, 3:])
+    problem = triple // count  # in rising order
+    start = torch.searchsorted(problem, torch.arange(batch + 1, device=problem.device))
+    number = start.diff()
+    width = max(1, int(number.max()))
+    place = problem * width + torch.arange(len(problem), device=problem.device) - start[problem]
+    padded = pose.new_zeros(batch * width, 12).index_copy_(0, place, pose.flatten(0, 1).T)
+    exists = torch.arange(width, device=number.device) < number[:, None]
+    return padded.view(batch, width, 3, 4), exists
+
+
+def _best(pose: Tensor, cost: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The poses (B, count, 3, 4) of least cost (B, count); all of them if there are fewer."""
+    cost, index = cost.topk(min(count, cost.shape[1]), dim=1, largest=False)
+    return pose.gather(1, index[..., None, None].expand(-1, -1, 3, 4)), cost
+
+
+def _spread_out(points: Points, inliers: Tensor) -> Tensor:
+    """Whether the inliers (B, N) are on four or more different spots that do not lie on one line (B,)."""
+    xyz = points.xyz
+
+    def farthest(measure: Tensor) -> Tensor:
+        index = measure.masked_fill(~inliers, -1).argmax(1)
+        return xyz.gather(2, index[:, None, None].expand(-1, 3, 1))
+
+    def squared(vectors: Tensor) -> Tensor:
+        return vectors.square().sum(1)
+
+    first = farthest(squared(xyz))
+    from_first = squared(xyz - first)
+    second = farthest(from_first)
+    from_second, axis = squared(xyz - second), second - first
+    length = squared(axis)
+    area = from_first * length - (axis.mT @ (xyz - first))[:, 0] ** 2  # squared, by Pythagoras
+    third = farthest(area)
+    gap = torch.minimum(torch.minimum(from_first, from_second), squared(xyz - third))
+    height, gap = (value.masked_fill(~inliers, 0).amax(1, keepdim=True) for value in (area / length, gap))
+    return ((height > COLLINEAR**2 * length) & (gap > COLLINEAR**2 * length))[:, 0]
+
+
+def _log_false_alarms(points: Points, inliers: Tensor, threshold: Tensor) -> Tensor:
+    """Logarithm (B,) of the number of poses with as many inliers that are expected in random matches.
+
+    The a-contrario criterion (Moisan and Stival, IJCV 2004; for P3P: Moulon et al., ACCV 2012), with
+    points that lie anywhere in the box of the observed ones.
+    """
+    usable = points.weight > 0
+    low = points.xy.masked_fill(~usable[:, None], torch.inf).amin(2)
+    high = points.xy.masked_fill(~usable[:, None], -torch.inf).amax(2)
+    chance = (2 * threshold[:, None] / (high - low)).clamp(0, 1).prod(1)
+    n, k = usable.sum(1).double(), inliers.sum(1).double()
+
+    def log_choose(a: Tensor, b: Tensor | float) -> Tensor:
+        b = torch.as_tensor(b, dtype=a.dtype, device=a.device)
+        return torch.lgamma(a + 1) - torch.lgamma(b + 1) - torch.lgamma(a - b + 1)
+
+    choices = math.log(4) + torch.log(n - 3) + log_choose(n, k) + log_choose(k, 3.0)
+    return torch.where(k > 3, choices + (k - 3) * chance.log(), torch.inf)

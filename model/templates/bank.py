@@ -1,0 +1,95 @@
+"""The templates of the objects in use: descriptors of all, and all that the stages read of the chosen ones.
+
+Both stay on the device in half precision while there is room, and are read from disk otherwise.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from picopose.model.picopose.flow import TemplateMaps
+from picopose.model.picopose.matching import descriptors
+from picopose.model.picopose.network import PicoPose
+from picopose.model.prepared_files import GIGABYTE
+from picopose.model.templates.store import PreparedViews, TemplateStore, bytes_of
+from picopose.utils.lru import Lru
+from picopose.utils.records import Record, View
+
+
+@dataclass(frozen=True)
+class Template(Record):
+    """Chosen templates, one for each hypothesis."""
+
+    view: View  # (H, ...)
+    descriptors: Tensor  # (H, n*n, C) unit length
+    maps: TemplateMaps | None  # None where stage 3 is not run
+
+
+@dataclass(frozen=True)
+class _Object(Record):
+    """An object at hand."""
+
+    file: PreparedViews
+    descriptors: Tensor  # (V, n*n, C) unit length, half precision
+
+
+class TemplateBank:
+    """Templates by object and view, prepared when first asked for; those used longest ago make room.
+
+    Args:
+        memory: bytes that the templates at hand may take.
+        dense: whether to prepare what stage 3 reads.
+    """
+
+    def __init__(
+        self, network: PicoPose, store: TemplateStore, *, memory: float = 4 * GIGABYTE, dense: bool = True
+    ):
+        self._network, self._store, self._dense = network, store, dense
+        self._device = next(network.parameters()).device
+        self._kept = Lru(memory, bytes_of)  # objects by (id,), templates by (id, view)
+
+    def descriptors(self, obj_id: int) -> Tensor:
+        """Of all templates of an object: (V, n*n, C) unit length, half precision."""
+        return self._object(obj_id).descriptors
+
+    @torch.inference_mode()
+    def templates(self, obj_ids: list[int], views: list[int]) -> Template:
+        """The templates with these indices, on the device, in single precision."""
+        keys = list(zip(obj_ids, views, strict=True))
+        missing = [key for key in dict.fromkeys(keys) if key not in self._kept]
+        made = dict(zip(missing, self._make(missing), strict=True)) if missing else {}
+        found = [self._kept.get(key, lambda key: made.get(key) or self._make([key])[0]) for key in keys]
+        return Template.stack(found).map(_single)
+
+    def forget(self, obj_id: int) -> None:
+        """Drops all that is at hand of an object, while its source still knows it."""
+        self._kept.forget(lambda key: key[0] == obj_id)
+        self._store.release(obj_id)
+
+    def _object(self, obj_id: int) -> _Object:
+        return self._kept.get((obj_id,), self._load)
+
+    @torch.inference_mode()
+    def _load(self, key: tuple[int]) -> _Object:
+        file = self._store.open(*key)
+        rows = [descriptors(maps.to(self._device).float()).half() for maps in file.last_maps().split(16)]
+        return _Object(file, torch.cat(rows))
+
+    def _make(self, keys: list[tuple[int, int]]) -> list[Template]:
+        """Templates, unbatched, in half precision but for their depth and camera."""
+        files = [self._object(obj_id).file for obj_id, _ in keys]
+        views = [file.view(view).to(self._device) for file, (_, view) in zip(files, keys, strict=True)]
+        maps = [file.maps(view) for file, (_, view) in zip(files, keys, strict=True)]
+        stacked = [torch.stack(parts).to(self._device).float() for parts in zip(*maps, strict=True)]
+        rows = descriptors(stacked[-1]).half()
+        dense = self._network.template_maps(stacked).map(Tensor.half) if self._dense else None
+        return [
+            # Copies, for a part of a larger tensor would keep all of it in memory.
+            Template(view, row, dense[i].map(Tensor.clone) if dense else None)
+            for i, (view, row) in enumerate(zip(views, rows.unbind(), strict=True))
+        ]
+
+
+def _single(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor

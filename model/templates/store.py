@@ -1,0 +1,142 @@
+"""What the backbone makes of an object's templates, computed once and kept on disk in half precision.
+
+One safetensors file an object, named by all that it depends on; single views are read without the rest.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import timm
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from picopose.model.batches import Batches
+from picopose.model.picopose import backbone
+from picopose.model.picopose.network import PicoPose
+from picopose.model.prepared_files import PreparedFiles
+from picopose.utils import crop, geometry
+from picopose.utils.records import Record, View
+
+MAPS = ("map0", "map1", "map2")  # of the backbone, shallow to deep
+VIEW = ("rgb", "mask", "K", "depth", "cam_from_obj")
+
+
+class TemplateSource(Protocol):
+    """Where templates come from."""
+
+    def digest(self, obj_id: int) -> str:
+        """Tells templates apart that differ in anything: mesh, number of views, way of rendering."""
+
+    def views(self, obj_id: int) -> Iterable[View]:
+        """The rendered views (V, ...) of an object on the CPU, a part at a time."""
+
+
+class PreparedViews:
+    """The templates of one object in an open file; maps and views are read when asked for."""
+
+    def __init__(self, path: Path):
+        self._file = safe_open(path, framework="pt")
+        self._slices = {name: self._file.get_slice(name) for name in (*MAPS, *VIEW)}
+        (self.count,) = {part.get_shape()[0] for part in self._slices.values()}
+        self._check()
+
+    def _check(self) -> None:
+        """A ValueError where the parts are of other kinds than those that are written."""
+        kinds = {name: (part.get_dtype(), *part.get_shape()[1:]) for name, part in self._slices.items()}
+        _, size, _ = kinds["mask"]
+        written = {"rgb": ("U8", 3, size, size), "mask": ("U8", size, size), "K": ("F32", 3, 3)}
+        written |= {"depth": ("F32", size, size), "cam_from_obj": ("F32", 4, 4)}
+        if any(kinds[name] != written[name] for name in VIEW):
+            raise ValueError("its views are none")
+        if any(len(kinds[name]) != 4 or kinds[name][0] != "F16" for name in MAPS):
+            raise ValueError("its maps are none")
+        if not all(self._file.get_tensor(name).isfinite().all() for name in ("K", "cam_from_obj")):
+            raise ValueError("its cameras or poses are not finite")
+
+    def last_maps(self) -> Tensor:
+        """(V, C, n, n) half: the maps that templates are matched by."""
+        return self._file.get_tensor(MAPS[-1])
+
+    def maps(self, view: int) -> tuple[Tensor, ...]:
+        """The backbone's maps (C_i, s_i, s_i) of one view, half precision."""
+        return tuple(self._slices[name][view] for name in MAPS)
+
+    def view(self, view: int) -> View:
+        """One view, unbatched; its colours are rounded to 8 bits."""
+        parts = {name: self._slices[name][view] for name in VIEW}
+        return View(**parts | {"rgb": parts["rgb"] / 255, "mask": parts["mask"] > 0})
+
+
+class TemplateStore:
+    """Prepared templates on disk; what is missing there, or damaged, is computed and written.
+
+    Args:
+        batch: views that go through the backbone at once; bf16: whether it computes in bfloat16.
+    """
+
+    def __init__(
+        self,
+        files: PreparedFiles,
+        network: PicoPose,
+        source: TemplateSource,
+        *,
+        batch: int = 16,
+        bf16: bool = False,
+    ):
+        self._files, self._network, self._source = files, network, source
+        self._batches, self._bf16 = Batches(batch), bf16
+        self._made_with = f"{digest_of(network)} {bf16}"
+
+    def open(self, obj_id: int) -> PreparedViews:
+        make, what = partial(self._make, obj_id), f"the templates of object {obj_id}"
+        return self._files.open(self._key(obj_id), PreparedViews, make, what=what)
+
+    def release(self, obj_id: int) -> None:
+        """The templates of an object are not used any longer."""
+        self._files.release(self._key(obj_id))
+
+    def _key(self, obj_id: int) -> str:
+        return hashlib.sha256(f"{self._source.digest(obj_id)} {self._made_with}".encode()).hexdigest()[:20]
+
+    def _make(self, obj_id: int) -> dict[str, Tensor]:
+        parts = [part for views in self._source.views(obj_id) for part in self._compute_all(views)]
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _compute_all(self, views: View) -> list[dict[str, Tensor]]:
+        return self._batches.run(lambda part: self._compute(views[part]), len(views.rgb))
+
+    @torch.inference_mode()
+    def _compute(self, views: View) -> dict[str, Tensor]:
+        device = next(self._network.parameters()).device
+        maps = self._network.features(views.rgb.to(device), bf16=self._bf16)
+        maps = [m.half().cpu().contiguous() for m in maps]
+        stored = vars(views) | {"rgb": (views.rgb * 255).round().byte(), "mask": views.mask.byte()}
+        return dict(zip(MAPS, maps, strict=True)) | {name: stored[name] for name in VIEW}
+
+
+def digest_of(network: PicoPose) -> str:
+    """Of all but the templates that prepared ones depend on: the backbone's weights and the code."""
+    digest = hashlib.sha256(f"{network.size} {timm.__version__}".encode())
+    for module in (backbone, crop, geometry, inspect.getmodule(digest_of)):
+        digest.update(inspect.getsource(module).encode())
+    for name, tensor in network.backbone.state_dict().items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def bytes_of(record: Record) -> int:
+    """Memory that the tensors of a record take."""
+    sizes: list[int] = []
+
+    def count(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.nbytes)
+        return tensor
+
+    record.map(count)
+    return sum(sizes)

@@ -1,0 +1,22 @@
+"""The import name of the project: `from picopose import PoseEstimator`.
+
+Installed, all rooms (`model`, `datasets`, ...) lie in this folder; in a checkout they lie beside it.
+"""
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+__version__ = "0.1.0"
+__all__ = ["ObjectPose", "PoseEstimator"]
+
+_HERE = Path(__file__).resolve().parent
+if not (_HERE / "model").is_dir():
+    __path__.append(str(_HERE.parent))
+
+
+def __getattr__(name: str) -> Any:
+    # PyTorch takes seconds to import: only what computes something waits for it.
+    if name in __all__:
+        return getattr(import_module("picopose.pipeline.estimator"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,315 @@
+"""One run on a BOP data set: its images through the stages, their poses into the CSV that BOP accepts.
+
+What a run leaves unfinished is gone on with: every image is in a journal as soon as it is done, with digests
+of what its poses were made from. Images of which anything has changed since are done again.
+"""
+
+import json
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from picopose.datasets import layouts
+from picopose.datasets.bop.results import ImageResult, csv_name, write_csv, write_details
+from picopose.datasets.bop.targets import find_targets
+from picopose.datasets.bop.test_set import BopTestSet
+from picopose.datasets.templates import Templates, TemplateSet
+from picopose.evaluation.after_run import SCORE_FILES
+from picopose.evaluation.cases import TestedSet
+from picopose.model.picopose.build import make_confidence, make_render_match, make_stage
+from picopose.model.picopose.network import PicoPose
+from picopose.model.picopose.stage import Stage
+from picopose.pipeline.inputs import digest, inputs_of, inputs_of_all
+from picopose.pipeline.journal import Fingerprint, Journal, read_journals, write_journal
+from picopose.pipeline.prefetch import prefetch
+from picopose.rendering.mesh_digest import mesh_digest
+from picopose.rendering.mesh_files import MeshFiles
+from picopose.rendering.mesh_views import MeshViews
+from picopose.rendering.render_templates import Job, render_all
+from picopose.utils import template_files
+from picopose.utils.config import Config, to_yaml
+from picopose.utils.distributed import World
+from picopose.utils.errors import InputError
+from picopose.utils.files import locked, write_atomically
+from picopose.utils.mesh_file import MeshFile
+from picopose.utils.records import Observation
+from picopose.utils.stopwatch import Stopwatch
+
+LOG = logging.getLogger(__name__)
+
+
+def tested_set(name: str, config: Config, run_dir: Path) -> TestedSet:
+    """Where a data set's files are and those of a run on it will be."""
+    data = config.test_dataset
+    folder, split = layouts.dataset_dir(data.data_dir, name), layouts.bop_test_split(data.data_dir, name)
+    return TestedSet(
+        name=name,
+        csv=run_dir / csv_name(config.method, name, split),
+        dataset_dir=folder,
+        split_dir=folder / split,
+        targets=Path(data.targets) if data.targets else find_targets(folder),
+        templates=templates_root(config, name) if config.method == "picopose" else None,
+        camera=data.camera,
+    )
+
+
+def open_dataset(tested: TestedSet, config: Config) -> BopTestSet:
+    detections = detections_of(config, tested.name)
+    return BopTestSet(
+        config.test_dataset.data_dir,
+        tested.name,
+        detections=detections,
+        targets=tested.targets,
+        camera=tested.camera,
+    )
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of a data set, as the stages ask for them."""
+
+    views: MeshViews | None  # None: there are no meshes, so that poses cannot be judged
+    templates: TemplateSet | None  # None: the method needs none
+
+
+def objects_of(config: Config, dataset: BopTestSet, world: World) -> Objects:
+    """The objects of a data set; an `InputError` where the method lacks something of them."""
+    if config.method == "rendermatch":
+        return Objects(_views(config, dataset), None)
+    templates = template_set(config, dataset, world)
+    try:
+        return Objects(_views(config, dataset), templates)
+    except InputError as error:
+        LOG.warning("the poses in %s get no confidence, for which meshes are needed: %s", dataset.name, error)
+        return Objects(None, templates)
+
+
+def _views(config: Config, dataset: BopTestSet) -> MeshViews:
+    return MeshViews(MeshFiles(mesh_files(config, dataset)))
+
+
+def mesh_files(config: Config, dataset: BopTestSet) -> dict[int, MeshFile]:
+    """The mesh of each object of a data set; an `InputError` where one is missing."""
+    meshes = layouts.find_meshes(config.test_dataset.data_dir, dataset.name)
+    if missing := [obj_id for obj_id in dataset.objects if f"{obj_id:06d}" not in meshes]:
+        folder = next(iter(meshes.values())).path.parent
+        raise InputError(f"{folder}/obj_{missing[0]:06d}.ply not found: download the models again")
+    return {obj_id: meshes[f"{obj_id:06d}"] for obj_id in dataset.objects}
+
+
+def stages_of(
+    objects: Objects, network: PicoPose | None, config: Config, device: torch.device, stopwatch: Stopwatch
+) -> list[Stage]:
+    """The method of a configuration, then the judge of its poses; network: None for a method without."""
+    stages: list[Stage] = []
+    if network is None:
+        stages.append(make_render_match(objects.views, config, device, stopwatch))
+    else:
+        stages.append(make_stage(network, objects.templates, config, stopwatch))
+    if objects.views is not None:
+        stages.append(make_confidence(objects.views, config, device, stopwatch))
+    return stages
+
+
+def run_dataset(
+    tested: TestedSet,
+    dataset: BopTestSet,
+    stages: list[Stage],
+    config: Config,
+    run_dir: Path,
+    *,
+    world: World,
+    stopwatch: Stopwatch,
+) -> None:
+    """Runs one data set, or what an interrupted run left of it, and writes its CSV.
+
+    Raises an `InputError` where another program is at it, or has been with other options or weights.
+    """
+    fingerprint, journals = fingerprint_of(config, dataset), run_dir / f"{tested.name}_journal"
+    refusal = "another run is at work in it: wait for its end, or name another log_dir or version_id"
+    with locked(journals, refusal) if world.rank == 0 else nullcontext():
+        if world.rank == 0:
+            take_over(journals, fingerprint, tested, dataset)
+        world.barrier()
+        done = read_journals(journals, fingerprint)
+        # Images are dealt out before the finished ones are left out, so that every process deals alike.
+        own = range(world.rank, len(dataset), world.size)
+        missing = [i for i in own if _image(dataset, i) not in done]
+        with Journal(journals, fingerprint, rank=world.rank) as journal:
+            run_images(dataset, missing, stages, journal.append, stopwatch, last=config.test.stage)
+        world.barrier()
+        if world.rank == 0:
+            _write_results(tested, dataset, read_journals(journals, fingerprint), config)
+
+
+def take_over(journals: Path, fingerprint: Fingerprint, tested: TestedSet, dataset: BopTestSet) -> None:
+    """Keeps those finished images of earlier runs that would come out alike now, and says how many they are.
+
+    Results that the run is about to make anew are removed at once, so that none outlive their inputs.
+    """
+    found = read_journals(journals, fingerprint)
+    indices = [i for i in range(len(dataset)) if _image(dataset, i) in found]
+    kept, changes = [], Counter()
+    for i, inputs in zip(indices, inputs_of_all(dataset, indices), strict=True):
+        result = found[_image(dataset, i)]
+        if inputs == result.inputs:
+            kept.append(result)
+        changes.update(name for name in inputs if inputs[name] != result.inputs.get(name))
+    if changes:
+        told = ", ".join(f"{name} of {count}" for name, count in sorted(changes.items()))
+        again = len(indices) - len(kept)
+        LOG.info("%s: %d images are not as they were and are done again: other %s", tested.name, again, told)
+    if kept:
+        share = f"{len(kept)} of {len(dataset)}" if len(kept) < len(dataset) else f"all {len(dataset)}"
+        LOG.info("%s: %s images are taken from an earlier run", tested.name, share)
+    if found:
+        write_journal(journals, fingerprint, kept)
+    if len(kept) < len(dataset):
+        for path in (*tested.files, *(journals.parent / name for name in SCORE_FILES)):
+            path.unlink(missing_ok=True)
+
+
+def _write_results(
+    tested: TestedSet, dataset: BopTestSet, results: dict[tuple[int, int], ImageResult], config: Config
+) -> None:
+    ordered = [results.get(_image(dataset, i)) for i in range(len(dataset))]
+    if None in ordered:
+        raise InputError(
+            f"{tested.csv.parent}: images of other processes are missing; all must share log_dir"
+        )
+    write_csv(tested.csv, ordered)
+    write_details(tested.csv.with_suffix(".json"), ordered)
+    with write_atomically(tested.csv.with_suffix(".yaml")) as temporary:
+        temporary.write_text(to_yaml(config), encoding="utf-8")
+
+
+def _image(dataset: BopTestSet, index: int) -> tuple[int, int]:
+    """(scene_id, im_id)."""
+    return dataset.images[index].scene_id, dataset.images[index].im_id
+
+
+def run_images(
+    dataset: BopTestSet,
+    indices: list[int],
+    stages: list[Stage],
+    finished: Callable[[ImageResult], None],
+    stopwatch: Stopwatch,
+    *,
+    last: int,
+) -> None:
+    """Sends images through the stages, one at a time; time spent on preparing an object is not an image's."""
+
+    def load(index: int) -> tuple[dict[str, str], Observation]:
+        return inputs_of(dataset, index), dataset[index]
+
+    with tqdm(total=len(indices), desc=dataset.name, unit="image") as progress:
+        for inputs, observation in stopwatch.over("wait for the photo", prefetch(load, indices)):
+            with stopwatch("prepare objects"):
+                for stage in stages:
+                    stage.onboard(observation.obj_ids.unique().tolist())
+            start, poses = time.perf_counter(), None
+            for stage in stages:
+                poses = stage.predict(observation, poses)
+            poses = poses.to("cpu")
+            seconds = time.perf_counter() - start
+            with stopwatch("write"):
+                finished(ImageResult.of(observation, poses, seconds=seconds, stage=last, inputs=inputs))
+            progress.set_postfix_str(f"{seconds:.2f} s/image")
+            progress.update()
+
+
+def detections_of(config: Config, name: str) -> Path:
+    """The detection file of a data set."""
+    given = config.test_dataset.detections
+    if given is None or Path(given).is_dir():
+        return layouts.find_detections(given or config.test_dataset.data_dir, name)
+    return Path(given)
+
+
+def template_set(config: Config, dataset: BopTestSet, world: World) -> TemplateSet:
+    """The templates of a data set's objects; those below `log_dir` are rendered if they are not there yet.
+
+    Raises an `InputError` for templates that are incomplete or of another number than `test.views`.
+    """
+    name, root = dataset.name, templates_root(config, dataset.name)
+    if root == Path(config.log_dir):
+        if world.rank == 0:
+            jobs = template_jobs(config, dataset, layouts.templates_dir(root, name))
+            render_all(jobs, len(os.sched_getaffinity(0)))
+        world.barrier()
+    templates = {
+        obj_id: Templates(root, name, f"{obj_id:06d}", diameter=1e-3 * info.diameter)
+        for obj_id, info in dataset.objects.items()
+    }
+    for obj_id, found in templates.items():
+        if len(found) != config.test.views:
+            folder = layouts.templates_dir(root, name)
+            raise InputError(
+                f"{folder} has {len(found)} templates of object {obj_id}, but test.views is "
+                f"{config.test.views}: pass --view {len(found)}, or render them again with "
+                f"python -m picopose.rendering.render_templates --dataset {name} --data_dir {root} "
+                f"--views {config.test.views}"
+            )
+    return TemplateSet(templates, config.model.size)
+
+
+def templates_root(config: Config, name: str) -> Path:
+    """The data folder of a data set's templates: its own if there are any, else `log_dir`."""
+    beside = Path(config.test_dataset.data_dir)
+    return beside if layouts.templates_dir(beside, name).is_dir() else Path(config.log_dir)
+
+
+def template_jobs(config: Config, dataset: BopTestSet, folder: Path) -> list[Job]:
+    unit = layouts.template_depth_unit(dataset.name)
+    return [
+        Job(file, folder, f"{obj_id:06d}", config.test.views, unit)
+        for obj_id, file in mesh_files(config, dataset).items()
+    ]
+
+
+def fingerprint_of(config: Config, dataset: BopTestSet) -> dict[str, str]:
+    """What a run is about, by name: another one's poses are not to be replaced by its own.
+
+    Targets and detections count by their names here; by what they say of an image they are its inputs.
+    """
+    targets = config.test_dataset.targets
+    weights = {"checkpoint": config.checkpoint, "backbone": config.model.pretrained}
+    return {
+        "method": json.dumps([config.method, asdict(config.rendermatch)]),
+        "dataset": dataset.name,
+        "targets file": Path(targets).name if targets else "the data set's",
+        "detections file": dataset.detections.path.name,
+        "model": json.dumps(asdict(config.model)),
+        "test": json.dumps(asdict(config.test)),
+        "meshes or templates": digest(_objects_digest(config, dataset).encode()),
+        **{key: _file_digest(path) for key, path in weights.items()},
+    }
+
+
+def _file_digest(path: str | None) -> str:
+    return digest(Path(path).read_bytes()) if path and Path(path).is_file() else str(path)
+
+
+def _objects_digest(config: Config, dataset: BopTestSet) -> str:
+    """Tells the templates that are used and the meshes that there are."""
+    parts = []
+    if config.method == "picopose":  # the templates must be there
+        root = templates_root(config, dataset.name)
+        folder = layouts.templates_dir(root, dataset.name)
+        names = [f"{obj_id:06d}" for obj_id in dataset.objects]
+        parts += [Templates(root, dataset.name, name).digest() for name in names]
+        parts += [digest(template_files.poses_file(folder, name).read_bytes()) for name in names]
+    try:
+        # Without the version of the way of drawing, which is the program's and so among the images' inputs.
+        parts += [mesh_digest(file.path).split()[-1] for file in mesh_files(config, dataset).values()]
+    except InputError:  # `objects_of` has told what follows
+        parts.append("no meshes")
+    return " ".join(parts)

@@ -1,0 +1,77 @@
+"""Steps whose loss or gradient is not finite: all processes skip them together, and too many end the run."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from picopose.utils.collectives import summed, world_size
+from picopose.utils.errors import InputError
+from picopose.utils.records import Record
+
+WINDOW = 100  # steps
+NAMED = 4  # samples in a message
+
+
+def agree(*flags: bool, device: torch.device) -> list[bool]:
+    """Each flag as every process sees it: whether it is raised in any of them."""
+    return (summed(torch.tensor(flags, dtype=torch.float32, device=device)) > 0).tolist()
+
+
+class Health:
+    """Counts skipped steps; too many of the last ones end the run with an error that names the samples.
+
+    Args:
+        limit: skipped steps among the last `WINDOW` that end the run.
+    """
+
+    def __init__(self, *, limit: int):
+        self.skipped = 0
+        self._limit, self._recent = limit, deque(maxlen=WINDOW)
+
+    def keep(self) -> None:
+        self._recent.append(False)
+
+    def skip(self, batch: Record, indices: Sequence[int], name: Callable[[int], str]) -> str:
+        """Notes a skipped step and returns the names of the samples that may have caused it.
+
+        Raises:
+            InputError: it is one too many.
+        """
+        self.skipped += 1
+        self._recent.append(True)
+        suspects = _everywhere([name(index) for index in _suspects(batch, indices)], name, indices)
+        if sum(self._recent) >= self._limit:
+            raise InputError(
+                f"{sum(self._recent)} of the last {len(self._recent)} steps had a loss or gradient that is "
+                f"not finite, the last with {suspects}: look at that sample, or lower train.lr"
+            )
+        return suspects
+
+
+def _suspects(batch: Record, indices: Sequence[int]) -> list[int]:
+    """The samples that hold numbers that are not finite."""
+    bad = torch.zeros(len(indices), dtype=torch.bool)
+
+    def look(tensor: Tensor) -> Tensor:
+        finite = torch.isfinite(tensor) if tensor.is_floating_point() else torch.ones_like(tensor)
+        bad.logical_or_(~finite.flatten(1).all(dim=1).cpu())
+        return tensor
+
+    batch.map(look)
+    return [index for index, is_bad in zip(indices, bad.tolist(), strict=True) if is_bad]
+
+
+def _everywhere(names: list[str], name: Callable[[int], str], indices: Sequence[int]) -> str:
+    """The suspects of all processes; where there are none, any pair of the step may be the one."""
+    found = [names]
+    if world_size() > 1:
+        found = [[] for _ in range(world_size())]
+        dist.all_gather_object(found, names)
+    suspects = [suspect for part in found for suspect in part]
+    if not suspects:
+        return f"one of the pairs from {name(indices[0])} on"
+    more = f" and {len(suspects) - NAMED} more" if len(suspects) > NAMED else ""
+    return ", ".join(suspects[:NAMED]) + more

@@ -1,0 +1,88 @@
+"""The checkpoints of a training run: written atomically, the last few and the best kept.
+
+A checkpoint holds the weights under `model`, and what a run needs to go on as if it had not ended.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from picopose.utils.checkpoint import read_checkpoint
+from picopose.utils.errors import InputError
+from picopose.utils.files import write_atomically
+
+_NAME = re.compile(r"step_(\d+)\.pt")
+NEEDED = {"model": dict, "optimizer": dict, "step": int, "best": float, "config": str}
+
+
+class Snapshots:
+    """The checkpoints in a folder, of which the `keep` newest stay, and `best.pt`."""
+
+    def __init__(self, folder: Path, *, keep: int):
+        self.folder, self._keep = folder, keep
+
+    def save(self, content: dict[str, Any]) -> Path:
+        """Writes the checkpoint of `content["step"]` and removes the oldest ones."""
+        path = self.folder / f"step_{content['step']:08d}.pt"
+        with write_atomically(path) as temporary:
+            torch.save(content, temporary)
+        for old in self._by_age()[: -self._keep]:
+            old.unlink()
+        return path
+
+    def refuse_to_begin(self) -> None:
+        """Raises an `InputError` where another run's checkpoints lie, which a new one would mix with."""
+        if files := self._by_age():
+            raise InputError(
+                f"{files[-1]} is of an earlier run: go on from it with --ckpt_path last, or begin a new run "
+                "with another --version_id"
+            )
+
+    def set_aside_later(self, step: int) -> None:
+        """Moves the checkpoints of later steps to `old`: a run that goes on from this one writes its own."""
+        for path in self._by_age():
+            if int(_NAME.fullmatch(path.name)[1]) > step:
+                (self.folder / "old").mkdir(exist_ok=True)
+                path.replace(self.folder / "old" / path.name)
+
+    def save_best(self, content: dict[str, Any]) -> Path:
+        path = self.folder / "best.pt"
+        with write_atomically(path) as temporary:
+            torch.save(content, temporary)
+        return path
+
+    def find(self, name: str) -> Path:
+        """The file of `last`, the newest checkpoint here, or of a path.
+
+        Raises:
+            InputError: there is none.
+        """
+        if name != "last":
+            return Path(name)
+        if not (files := self._by_age()):
+            raise InputError(
+                f"--ckpt_path last: no checkpoint in {self.folder}; leave the flag out to begin anew"
+            )
+        return files[-1]
+
+    def _by_age(self) -> list[Path]:
+        return sorted(path for path in self.folder.glob("step_*.pt") if _NAME.fullmatch(path.name))
+
+
+def read_snapshot(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint to go on from.
+
+    Raises:
+        InputError: the file cannot be read, or holds weights alone.
+    """
+    content = read_checkpoint(path)
+    if missing := [key for key, kind in NEEDED.items() if not isinstance(content.get(key), kind)]:
+        raise InputError(
+            f"{path}: holds no {missing[0]} to go on from; pass checkpoint={path} to start from it"
+        )
+    if content["step"] < 0 or not content["best"] >= 0:
+        best = f"{content['best']} px at best"
+        raise InputError(f"{path}: is of step {content['step']}, {best}; pass another checkpoint")
+    return content

@@ -1,0 +1,174 @@
+"""Writes a data set in BOP's layout: models, images, and annotations by the rules of the BOP toolkit.
+
+Lengths are mm in these files. Annotations are computed from the files' own numbers: the meshes as read back,
+the poses as rounded, the depth as stored.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from pycocotools import mask as coco
+
+from picopose.rendering.mesh import Mesh, diameter
+from picopose.rendering.renderer import Renderer
+from tools.mini_set.objects import NamedObject
+
+MM = 1000.0
+VISIBILITY_TOLERANCE = 15.0  # mm
+TARGET_VISIBILITY = 0.1
+
+
+def write_json(path: Path, content: Any) -> None:
+    """One line per entry of the outermost level, so that changes show."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, dict):
+        lines = [f"{json.dumps(str(key))}: {json.dumps(value)}" for key, value in content.items()]
+        text = "{\n" + ",\n".join(lines) + "\n}\n"
+    else:
+        text = "[\n" + ",\n".join(json.dumps(entry) for entry in content) + "\n]\n"
+    path.write_text(text, encoding="utf-8")
+
+
+def write_image(path: Path, image: np.ndarray, quality: int = 93) -> None:
+    """PNG or JPEG by the suffix; colour is RGB."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality], ".png": [cv2.IMWRITE_PNG_COMPRESSION, 9]}
+    if not cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 else image, options[path.suffix]):
+        raise OSError(f"cannot write {path}")
+
+
+def segmentation(mask: np.ndarray) -> dict[str, Any]:
+    """A mask (H, W), not 0 inside, as detections have it: COCO's compressed run lengths."""
+    code = coco.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
+    return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
+
+
+def write_ply(path: Path, mesh: Mesh, *, look: bool = True) -> None:
+    """A binary PLY in mm with normals and vertex colours or a PNG texture beside it; or form alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    vertices, faces = mesh.vertices.astype(np.float64) * MM, mesh.faces
+    fields = [(name, "<f4", column) for name, column in zip("xyz", vertices.T, strict=True)]
+    comments = ""
+    if look:
+        names = ("nx", "ny", "nz")
+        fields += [(name, "<f4", column) for name, column in zip(names, mesh.normals.T, strict=True)]
+    if look and mesh.texture is not None:
+        write_image(path.with_suffix(".png"), mesh.texture)
+        comments = f"comment TextureFile {path.stem}.png\n"
+        names = ("texture_u", "texture_v")
+        fields += [(name, "<f4", column) for name, column in zip(names, mesh.uv.T, strict=True)]
+    elif look:
+        names = ("red", "green", "blue")
+        fields += [(name, "u1", column) for name, column in zip(names, mesh.colors.T, strict=True)]
+    rows = np.zeros(len(vertices), [(name, kind) for name, kind, _ in fields])
+    for name, _, column in fields:
+        rows[name] = column
+    triangles = np.zeros(len(faces), [("n", "u1"), ("corners", "<i4", 3)])
+    triangles["n"], triangles["corners"] = 3, faces
+    properties = "".join(
+        f"property {'uchar' if kind == 'u1' else 'float'} {name}\n" for name, kind, _ in fields
+    )
+    header = (
+        f"ply\nformat binary_little_endian 1.0\n{comments}element vertex {len(rows)}\n{properties}"
+        f"element face {len(triangles)}\nproperty list uchar int vertex_indices\nend_header\n"
+    )
+    path.write_bytes(header.encode("ascii") + rows.tobytes() + triangles.tobytes())
+
+
+def _form(mesh: Mesh) -> Mesh:
+    """The mesh with vertices at equal places made one."""
+    vertices, index = np.unique(mesh.vertices, axis=0, return_inverse=True)
+    return Mesh(vertices, index.ravel()[mesh.faces].astype(np.int32), np.zeros_like(vertices))
+
+
+def write_models(root: Path, objects: Sequence[NamedObject]) -> None:
+    """`models` (with looks), `models_eval` (form alone) and their `models_info.json`; ids count from 1."""
+    infos = {}
+    for obj_id, thing in enumerate(objects, start=1):
+        write_ply(root / f"models/obj_{obj_id:06d}.ply", thing.mesh)
+        write_ply(root / f"models_eval/obj_{obj_id:06d}.ply", _form(thing.mesh), look=False)
+        infos[obj_id] = _model_info(thing)
+    for folder in ("models", "models_eval"):
+        write_json(root / folder / "models_info.json", infos)
+
+
+def _model_info(thing: NamedObject) -> dict[str, Any]:
+    vertices = (thing.mesh.vertices.astype(np.float64) * MM).astype(np.float32).astype(np.float64)
+    low, size = vertices.min(axis=0), np.ptp(vertices, axis=0)
+    info: dict[str, Any] = {"diameter": round(diameter(vertices), 4)}
+    info |= {f"min_{axis}": round(float(value), 4) for axis, value in zip("xyz", low, strict=True)}
+    info |= {f"size_{axis}": round(float(value), 4) for axis, value in zip("xyz", size, strict=True)}
+    if thing.discrete:
+        in_mm = [np.block([[t[:3, :3], MM * t[:3, 3:]], [t[3:]]]) for t in thing.discrete]
+        info["symmetries_discrete"] = [transform.ravel().tolist() for transform in in_mm]
+    if thing.continuous:
+        info["symmetries_continuous"] = [
+            {"axis": list(axis), "offset": [0, 0, 0]} for axis in thing.continuous
+        ]
+    return info | {"name": thing.name}
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """What BOP's toolkit notes of one instance in one image."""
+
+    info: dict[str, Any]  # an entry of scene_gt_info.json
+    mask: np.ndarray  # (H, W) bool, the whole silhouette
+    mask_visib: np.ndarray  # (H, W) bool, its visible part
+
+
+def annotate(
+    renderer: Renderer, mesh: Mesh, cam_from_obj: np.ndarray, K: np.ndarray, depth_mm: np.ndarray
+) -> Annotation:
+    """Silhouette, visible part and their counts, as BOP's `calc_gt_masks` and `calc_gt_info` define them.
+
+    A pixel is visible where the model is at most 15 mm behind what was measured (distances along the ray),
+    or where nothing was measured. Pixel centres are whole numbers, as in the images. depth_mm (H, W) float32.
+    """
+    height, width = depth_mm.shape
+    shift = np.array([[1, 0, width], [0, 1, height], [0, 0, 1]])
+    canvas = renderer.render_depth(mesh, cam_from_obj, shift @ K, 3 * width, 3 * height)
+    surface = canvas[height : 2 * height, width : 2 * width] * np.float32(MM)
+    whole, mask = canvas > 0, surface > 0
+    lag = _distances(surface, K).astype(np.float32) - _distances(depth_mm, K).astype(np.float32)
+    visible = mask & ((lag <= VISIBILITY_TOLERANCE) | (depth_mm == 0))
+    total, seen = int(whole.sum()), int(visible.sum())
+    info = {
+        "bbox_obj": _box(whole, (width, height)) if seen else [-1, -1, -1, -1],
+        "bbox_visib": _box(visible, (0, 0)) if seen else [-1, -1, -1, -1],
+        "px_count_all": total,
+        "px_count_valid": int((mask & (depth_mm > 0)).sum()),
+        "px_count_visib": seen,
+        "visib_fract": seen / total if total else 0.0,
+    }
+    return Annotation(info, mask, visible)
+
+
+def _distances(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
+    """Distances (H, W) float64 from the camera, of depths along its axis."""
+    y, x = np.mgrid[: depth.shape[0], : depth.shape[1]]
+    stretch = np.sqrt(((x - K[0, 2]) / K[0, 0]) ** 2 + ((y - K[1, 2]) / K[1, 1]) ** 2 + 1)
+    return stretch * depth
+
+
+def _box(mask: np.ndarray, origin: tuple[int, int]) -> list[int]:
+    """[x, y, last x - x, last y - y] of a mask whose pixel `origin` (x, y) is the image's first."""
+    columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
+    left, top = int(columns[0]) - origin[0], int(rows[0]) - origin[1]
+    return [left, top, int(columns[-1] - columns[0]), int(rows[-1] - rows[0])]
+
+
+def targets(infos: dict[tuple[int, int], list[tuple[int, float]]]) -> list[dict[str, int]]:
+    """Entries of `test_targets_bop19.json` from (obj_id, visib_fract) of every instance by (scene, image)."""
+    entries = []
+    for (scene_id, im_id), instances in infos.items():
+        seen = [obj_id for obj_id, share in instances if share >= TARGET_VISIBILITY]
+        for obj_id in sorted(set(seen)):
+            count = seen.count(obj_id)
+            entries.append({"im_id": im_id, "inst_count": count, "obj_id": obj_id, "scene_id": scene_id})
+    return entries
