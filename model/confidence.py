@@ -1,31 +1,30 @@
 """How sure a pose is, whatever method it comes from: the object is drawn at it and matched with the photo.
 
-The last stage of a test run. What is seen of a pose are a few numbers, its evidence; a logistic regression,
+What is seen of a pose are a few numbers, its evidence; a logistic regression,
 one for masks and one for boxes, makes of them the probability that it is right: that its ADD, or ADD-S for a
 symmetric object, lies below a tenth of the diameter. `python -m benchmarks.confidence` fits and checks it.
 """
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from picopose.model.rendermatch.matcher import SIZE, Matcher
+from picopose.model.redraw import REACH, draw
+from picopose.model.rendermatch.matcher import SIZE, Matcher, load_matcher
 from picopose.model.rendermatch.matching import half_covered
-from picopose.model.rendermatch.views import ViewSource
 from picopose.model.rendermatch.xfeat import STRIDE
+from picopose.model.stage import Setup, Stage, Things
 from picopose.utils.errors import InputError
 from picopose.utils.files import read_json
 from picopose.utils.geometry import project, transform
 from picopose.utils.masks import boxes_of
-from picopose.utils.records import Correspondences, Observation, Poses, Record
+from picopose.utils.records import Correspondences, Estimates, Frame, Record
 from picopose.utils.stopwatch import Stopwatch
 
 CALIBRATION = Path(__file__).resolve().parent.parent / "data" / "weights" / "confidence.json"
-REACH = 5  # cells within which matches are looked for
 NEAR = 10.0  # px of the crop: matches that are less off speak for a pose
 PRIOR_PX, PRIOR_COUNT = (
     3.0,
@@ -92,60 +91,55 @@ def _logistic(entry: dict) -> Logistic:
     return Logistic(weights, bias)
 
 
-class ConfidenceStage:
-    """Judges the poses of the stage before it; a pose's score becomes the detection's times its confidence.
+class Confidence(Stage):
+    """Judges poses; where there are no meshes to draw it leaves them unjudged."""
 
-    Args:
-        source: draws the objects.
-    """
-
-    def __init__(
-        self,
-        matcher: Matcher,
-        source: ViewSource,
-        calibration: Calibration,
-        *,
-        stopwatch: Stopwatch | None = None,
-    ):
-        self.matcher, self.source, self.calibration = matcher, source, calibration
+    def __init__(self, matcher: Matcher, calibration: Calibration, *, stopwatch: Stopwatch | None = None):
+        self.matcher, self.calibration = matcher, calibration
         self.stopwatch = stopwatch or Stopwatch(running=False)
 
-    def onboard(self, obj_ids: Iterable[int]) -> None:
-        """Reads the objects, so that it takes no time later."""
-        for obj_id in obj_ids:
-            self.source.hull(obj_id)
+    def prepare(self, things: Things) -> None:
+        self.drawings = things.drawings
+        for obj_id in things.by_id if self.drawings else ():
+            self.drawings.hull(obj_id)
 
     @torch.inference_mode()
-    def predict(self, observation: Observation, poses: Poses) -> Poses:
-        """The same poses with their confidence."""
-        if len(observation.obj_ids) == 0:
-            return replace(poses, confidence=poses.score)
-        observation = observation.to(self.matcher.device)
+    def __call__(self, frame: Frame, found: Estimates) -> Estimates:
+        if len(found) == 0 or self.drawings is None:
+            return found
         with self.stopwatch("judge"):
-            evidence, is_box = self.evidence(observation, poses)
+            evidence, is_box = self.evidence(frame, found)
             logistic = self.calibration
             confidence = torch.where(is_box, logistic.box(evidence), logistic.mask(evidence))
-        return replace(poses, confidence=confidence, score=observation.scores * confidence)
+        return replace(found, confidence=confidence)
 
     @torch.inference_mode()
-    def evidence(self, observation: Observation, poses: Poses) -> tuple[Evidence, Tensor]:
-        """What speaks for each pose, and whether its region is a box (B,) bool."""
-        query, pose = self.matcher.look_at(observation), poses.cam_from_obj.double()
-        obj_ids, device = observation.obj_ids.tolist(), self.matcher.device
-        hulls = [transform(p, self.source.hull(o).to(device)) for o, p in zip(obj_ids, pose, strict=True)]
-        drawn = self.source.draw(obj_ids, pose, query.crop.K, SIZE).to(device)
-        matches = self.matcher.match(query, torch.arange(len(pose), device=device), drawn, reach=REACH)
-        residual, near = _residuals(matches, pose, query.crop.K.double())
+    def evidence(self, frame: Frame, found: Estimates) -> tuple[Evidence, Tensor]:
+        """What speaks for each pose, and whether its region is a box (N,) bool."""
+        device = self.matcher.device
+        frame, found = frame.to(device), found.to(device)
+        detections, owner = found.by_group()
+        query, pose = self.matcher.look_at(frame, detections.mask), found.cam_from_obj.double()
+        hulls = [self.drawings.hull(obj_id).to(device) for obj_id in found.obj_id.tolist()]
+        hulls = [transform(p, hull) for p, hull in zip(pose, hulls, strict=True)]
+        K = query.crop.K[owner].double()
+        drawn = draw(self.drawings, found, query.crop.K[owner]).to(device)
+        matches = self.matcher.match(query, owner, drawn, reach=REACH)
+        residual, near = _residuals(matches, pose, K)
         cells = half_covered(drawn.mask, SIZE // STRIDE).sum((1, 2))
-        spread = _spread(matches, residual, near, pose, query.crop.K.double())
+        spread = _spread(matches, residual, near, pose, K)
         errors = [_expected_error(*one) for one in zip(spread, pose[:, :3, 3], hulls, strict=True)]
         evidence = Evidence(
             matched=near.sum(1) / cells.clamp(min=1),
             log_error=torch.stack(errors).clamp(max=MAX_ERROR).log().float(),
-            mask_iou=_iou(query.crop.mask, drawn.mask),
-            box_iou=_box_iou(boxes_of(observation.masks), _outer_boxes(hulls, observation.K)),
+            mask_iou=_iou(query.crop.mask[owner], drawn.mask),
+            box_iou=_box_iou(boxes_of(found.mask), _outer_boxes(hulls, frame.K)),
         )
-        return evidence, query.regions.is_box
+        return evidence, query.regions.is_box[owner]
+
+
+def make_stage(setup: Setup) -> Confidence:
+    return Confidence(load_matcher(setup), read_calibration(), stopwatch=setup.stopwatch)
 
 
 def _residuals(matches: Correspondences, pose: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from picopose.utils.config import Config
 from picopose.utils.errors import InputError, exits_cleanly
 from picopose.utils.files import make_folder, remove_leftovers, write_atomically
 
@@ -95,6 +96,15 @@ class PreparedFiles:
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}{SUFFIX}"
+
+
+def features_dir(config: Config) -> Path:
+    """Where prepared templates and views are kept."""
+    return Path(config.runtime.features_dir or Path(config.log_dir) / "features")
+
+
+def prepared_files(config: Config) -> PreparedFiles:
+    return PreparedFiles(features_dir(config), limit=config.runtime.features_limit)
 
 
 @exits_cleanly

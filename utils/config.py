@@ -8,7 +8,7 @@ import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
@@ -19,7 +19,7 @@ from picopose.utils.errors import MALFORMED, InputError
 
 _LONGEST = 100_000  # characters of a configuration
 _WIDEST = 2048  # px or channels: what a damaged file asks for beyond that would not fit into memory
-METHODS = ("picopose", "rendermatch")
+LEVELS = ("match", "affine", "flow")  # of the paper
 
 # Entries of training that change no pair and no loss.
 NO_MATTER = {"workers", "threads", "keep", "max_skipped", "validation_pairs", "validation_meshes"}
@@ -175,31 +175,19 @@ class TestConfig:
     __test__ = False
 
     hypotheses: int = 5  # templates that are followed for each detection
-    stage: int = 3  # the stage after which the pose is read off
+    level: str = "flow"  # that the pose is read off after: match, affine or flow
     views: int = 162  # templates per object
     threshold_px: float = 2.0  # inlier threshold of RANSAC, in pixels of the photo
     seed: int = 0
     bf16: bool | None = None  # for the backbone, see docs/performance.md; None: on GPUs
 
     def __post_init__(self):
-        if self.stage not in (1, 2, 3):
-            raise ValueError(f"test.stage is {self.stage}; it must be 1, 2 or 3")
+        if self.level not in LEVELS:
+            raise ValueError(f"test.level is {self.level}; it must be one of {', '.join(LEVELS)}")
         if self.views not in (42, 162, 642):
             raise ValueError(f"test.views is {self.views}; it must be 42, 162 or 642")
         if self.hypotheses < 1 or not self.threshold_px > 0:
             raise ValueError("test.hypotheses and test.threshold_px must be positive")
-
-
-@dataclass
-class RenderMatchConfig:
-    """Of the method rendermatch, beside what `TestConfig` has."""
-
-    turns: int = 8  # angles in the image at which objects may stand; 1 for upright ones alone
-    refinements: int = 2  # times that the pose found is drawn and matched again
-
-    def __post_init__(self):
-        if self.turns < 1 or self.refinements < 0:
-            raise ValueError("rendermatch.turns must be positive and rendermatch.refinements not negative")
 
 
 @dataclass
@@ -225,35 +213,20 @@ class RuntimeConfig:
 class Config:
     """Everything that a YAML file may set."""
 
-    method: str = "picopose"  # the trained network, or rendermatch, which needs no training
+    method: str = "picopose"  # a folder in model/, or a module of any name with a dot in it
+    stages: list[str] = field(default_factory=list)  # of a run, in this order; none: the method's own
+    options: dict[str, dict[str, Any]] = field(default_factory=dict)  # of stages, by their names
     model: ModelConfig = field(default_factory=ModelConfig)
     train_dataset: TrainDatasetConfig = field(default_factory=TrainDatasetConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     test_dataset: TestDatasetConfig = field(default_factory=TestDatasetConfig)
     test: TestConfig = field(default_factory=TestConfig)
-    rendermatch: RenderMatchConfig = field(default_factory=RenderMatchConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
     checkpoint: str | None = None
     log_dir: str = "log"
 
     def __post_init__(self):
         self.log_dir = str(Path(self.log_dir).expanduser())
-        if self.method not in METHODS:
-            raise ValueError(f"method is {self.method}; it must be one of {', '.join(METHODS)}")
-        if self.method == "rendermatch":
-            self._check_rendermatch()
-
-    def _check_rendermatch(self) -> None:
-        """Refuses what the method would not heed."""
-        if self.checkpoint:
-            raise ValueError(
-                f"{self.checkpoint}: method rendermatch takes no checkpoint; pass the config of the network "
-                "that it is of, or leave it away"
-            )
-        plain = TestConfig()
-        for name in ("stage", "threshold_px", "bf16"):
-            if getattr(self.test, name) != getattr(plain, name):
-                raise ValueError(f"test.{name} is for method picopose; leave it away with rendermatch")
 
 
 def load_config(
@@ -295,6 +268,19 @@ def load_config(
         return OmegaConf.to_object(config)
     except (OmegaConfBaseException, ValueError) as error:
         raise InputError(f"{path}: {_one_line(error)}") from error
+
+
+T = TypeVar("T")
+
+
+def options_of(config: Config, stage: str, kind: type[T]) -> T:
+    """A stage's entries of `options` as its dataclass; an `InputError` for others than that has."""
+    where = f"options.{stage}"
+    merged = _merge(OmegaConf.structured(kind), config.options.get(stage, {}), where)
+    try:
+        return OmegaConf.to_object(merged)
+    except (OmegaConfBaseException, ValueError) as error:
+        raise InputError(f"{where}: {_one_line(error)}") from error
 
 
 def to_yaml(config: Config) -> str:

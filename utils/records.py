@@ -6,7 +6,7 @@ Lengths are metres, pixels follow `utils.geometry`, and "..." stands for any bat
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Self
 
 import torch
@@ -142,33 +142,83 @@ class Matches(Record):
 
 
 @dataclass(frozen=True)
-class Poses(Record):
-    """Estimated poses of the B detections of one image."""
+class Frame(Record):
+    """One image: a photo of a data set or of a user, or one of a video."""
 
-    cam_from_obj: Tensor  # (B, 4, 4) m
-    score: Tensor  # (B,) larger is better
-    inlier_ratio: Tensor  # (B,) share of the correspondences' weight that agrees with the pose; 0 if unsolved
-    template: Tensor  # (B,) long, index of the winning template among the object's views
-    matches: Matches | None = None  # a few of those that the pose rests on, to be looked at
-    confidence: Tensor | None = None  # (B,) probability that the pose is right; None: not judged yet
+    rgb: Tensor  # (3, H, W) uint8
+    K: Tensor  # (3, 3)
+    depth: Tensor | None = None  # (H, W) m; 0 where it is not known
+    time: float | None = None  # s, since the beginning of a video
+    scene_id: int = 0
+    im_id: int = 0
 
 
 @dataclass(frozen=True)
-class Observation(Record):
-    """One photo with the detections to solve in it."""
+class Estimates(Record):
+    """What is known of the objects in one frame, N rows; what no stage has found yet is None.
 
-    image: Tensor  # (3, H, W) uint8, RGB
-    K: Tensor  # (3, 3)
-    obj_ids: Tensor  # (B,) long
-    masks: tuple[Mask, ...]  # (B,)
-    boxes: Tensor  # (B, 4) px: left, top, right, bottom, the last two exclusive
-    scores: Tensor  # (B,) of the detector
-    scene_id: int
-    im_id: int
-    seconds: float  # spent on detection
+    Rows of one group are hypotheses about the same detection.
+    """
 
-    def some(self, chosen: Sequence[int]) -> Self:
-        """The observation with the chosen ones of its detections."""
-        index = torch.tensor(chosen, dtype=torch.long, device=self.obj_ids.device)
-        parts = {name: getattr(self, name)[index] for name in ("obj_ids", "boxes", "scores")}
-        return replace(self, masks=tuple(self.masks[i] for i in chosen), **parts)
+    obj_id: Tensor  # (N,) long
+    group: Tensor  # (N,) long, the detection
+    score: Tensor  # (N,) of the detection
+    box: Tensor  # (N, 4) px: left, top, right, bottom, the last two exclusive
+    mask: tuple[Mask, ...]  # (N,)
+    cam_from_obj: Tensor | None = None  # (N, 4, 4) m
+    size: Tensor | None = None  # (N, 3) m, for things that are categories
+    track: Tensor | None = None  # (N,) long, the same from frame to frame
+    support: Tensor | None = None  # (N,) of a pose, larger is better; compares those of a group alone
+    inlier_ratio: Tensor | None = None  # (N,) share of the correspondences' weight that agrees; 0: unsolved
+    view: Tensor | None = None  # (N,) long, index of the object's view that the pose started from
+    matches: Matches | None = None  # a few of those that the pose rests on, to be looked at
+    confidence: Tensor | None = None  # (N,) probability that the pose is right
+    seconds: float = 0.0  # spent on detection
+
+    @classmethod
+    def of(
+        cls,
+        obj_id: Sequence[int],
+        mask: Sequence[Mask],
+        *,
+        score: Tensor | None = None,
+        box: Tensor | None = None,
+        seconds: float = 0.0,
+    ) -> Self:
+        """Detections of objects: one group a row, boxes about the masks, scores of 1 unless given."""
+        count = len(obj_id)
+        if box is None:
+            box = torch.stack([m.box for m in mask]) if mask else torch.zeros(0, 4, dtype=torch.long)
+        score = torch.ones(count) if score is None else score
+        obj_id = torch.tensor(obj_id, dtype=torch.long)
+        return cls(obj_id, torch.arange(count), score, box, tuple(mask), seconds=seconds)
+
+    def __len__(self) -> int:
+        return len(self.obj_id)
+
+    def __getitem__(self, index) -> Self:
+        """The rows of a tensor of indices or truth values, a list of indices, or a slice."""
+        rows = torch.arange(len(self), device=self.obj_id.device)[index]
+        parts = {f.name: _map(getattr(self, f.name), lambda t: t[rows]) for f in fields(self) if f.name != "mask"}
+        return type(self)(mask=tuple(self.mask[i] for i in rows.tolist()), **parts)
+
+    @classmethod
+    def cat(cls, records: Sequence[Self]) -> Self:
+        """Joins rows; their groups stay what they are."""
+        names = [f.name for f in fields(cls) if f.name not in ("mask", "seconds")]
+        parts = {name: _join([getattr(r, name) for r in records], torch.cat) for name in names}
+        mask = tuple(m for r in records for m in r.mask)
+        return cls(mask=mask, seconds=max(r.seconds for r in records), **parts)
+
+    def by_group(self) -> tuple[Self, Tensor]:
+        """The first row of each group, and for every row (N,) the position of its group among them."""
+        groups, owner = self.group.unique(return_inverse=True)
+        rows = torch.arange(len(owner), device=owner.device)
+        first = torch.full_like(groups, len(owner)).scatter_reduce(0, owner, rows, "amin")
+        return self[first], owner
+
+    @property
+    def total_score(self) -> Tensor:
+        """(N,) of the detection times the confidence, or the support where poses were not judged."""
+        belief = self.support if self.confidence is None else self.confidence
+        return self.score if belief is None else self.score * belief

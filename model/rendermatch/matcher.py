@@ -1,5 +1,6 @@
 """What a photo shows in its regions, and which pixels of it match a drawing there, by XFeat's descriptors."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,9 +11,12 @@ from picopose.model.rendermatch.crops import Regions, crop_regions, regions_of
 from picopose.model.rendermatch.matching import cells_of, drawn_cells, match
 from picopose.model.rendermatch.views import GREY
 from picopose.model.rendermatch.xfeat import STRIDE, XFeat
-from picopose.utils.records import Correspondences, Crop, Drawing, Observation, Record
+from picopose.model.rendermatch.weights import load_xfeat
+from picopose.model.stage import Setup
+from picopose.utils.records import Correspondences, Crop, Drawing, Frame, Mask, Record
 
 SIZE = 256  # px, side of the crops
+BATCH = 16  # images that go through the small networks at once
 
 
 @dataclass(frozen=True)
@@ -40,10 +44,10 @@ class Matcher:
     def device(self) -> torch.device:
         return next(self.xfeat.parameters()).device
 
-    def look_at(self, observation: Observation) -> Query:
-        """Crops of the regions and their descriptors."""
-        regions = regions_of(observation.masks)
-        crop = crop_regions(observation.image, observation.masks, observation.K, regions, SIZE)
+    def look_at(self, frame: Frame, masks: Sequence[Mask]) -> Query:
+        """Crops of B regions and their descriptors."""
+        regions = regions_of(masks)
+        crop = crop_regions(frame.rgb, masks, frame.K, regions, SIZE)
         # A mask shuts the background out; in a box it stays, and does not look black behind renderings.
         kept = crop.mask | regions.is_box[:, None, None]
         parts = self.batches.run(lambda part: self._describe(crop.rgb[part] * kept[part, None]), len(kept))
@@ -70,3 +74,7 @@ class Matcher:
 
     def _describe(self, rgb: Tensor) -> Tensor:
         return self.xfeat(rgb.mean(dim=1, keepdim=True)).contiguous()
+
+
+def load_matcher(setup: Setup) -> Matcher:
+    return Matcher(load_xfeat().to(setup.device), batch=setup.config.runtime.batch or BATCH)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -21,31 +20,16 @@ from torch import Tensor
 from picopose.model.prepared_files import PreparedFiles
 from picopose.model.rendermatch.crops import PADDING, turned
 from picopose.model.rendermatch.imagenet import ImageNetFeatures
+from picopose.model.stage import Drawings
 from picopose.utils.geometry import rigid, rotation_between, transform
 from picopose.utils.lru import Lru
-from picopose.utils.records import Crop, Drawing, Record
+from picopose.utils.records import Crop, Record
 
 GREY = 0.5  # behind an object: black might be taken for a part of it
 SIZE = 128  # px, side of the images that are compared
 COVERED = 0.3  # share of a cell that the object covers where the cell stands for it
 VERSION = 1  # raised whenever prepared views come to be something else
 BATCH = 16  # views that are drawn and looked at together
-
-
-class ViewSource(Protocol):
-    """Objects that can be drawn from anywhere."""
-
-    def digest(self, obj_id: int) -> str:
-        """Tells objects apart, and the ways of drawing them."""
-
-    def hull(self, obj_id: int) -> Tensor:
-        """(N, 3) float64 m: the corners of the object's convex hull."""
-
-    def template_poses(self, obj_id: int, n_views: int) -> Tensor:
-        """cam_from_obj (V, 4, 4) float64 m of views all around."""
-
-    def draw(self, obj_ids: list[int], cam_from_obj: Tensor, K: Tensor, size: int) -> Drawing:
-        """One drawing (B, ...) on the CPU for each object id, pose (B, 4, 4) and camera (B, 3, 3)."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +66,7 @@ class ViewBank:
         self,
         files: PreparedFiles,
         network: ImageNetFeatures,
-        source: ViewSource,
+        source: Drawings,
         *,
         n_views: int,
         memory: float,

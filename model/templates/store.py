@@ -5,10 +5,8 @@ One safetensors file an object, named by all that it depends on; single views ar
 
 import hashlib
 import inspect
-from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import timm
 import torch
@@ -19,21 +17,12 @@ from picopose.model.batches import Batches
 from picopose.model.picopose import backbone
 from picopose.model.picopose.network import PicoPose
 from picopose.model.prepared_files import PreparedFiles
+from picopose.model.stage import Templates
 from picopose.utils import crop, geometry
 from picopose.utils.records import Record, View
 
 MAPS = ("map0", "map1", "map2")  # of the backbone, shallow to deep
 VIEW = ("rgb", "mask", "K", "depth", "cam_from_obj")
-
-
-class TemplateSource(Protocol):
-    """Where templates come from."""
-
-    def digest(self, obj_id: int) -> str:
-        """Tells templates apart that differ in anything: mesh, number of views, way of rendering."""
-
-    def views(self, obj_id: int) -> Iterable[View]:
-        """The rendered views (V, ...) of an object on the CPU, a part at a time."""
 
 
 class PreparedViews:
@@ -83,7 +72,7 @@ class TemplateStore:
         self,
         files: PreparedFiles,
         network: PicoPose,
-        source: TemplateSource,
+        source: Templates,
         *,
         batch: int = 16,
         bf16: bool = False,

@@ -1,0 +1,47 @@
+"""Methods and stages by name: a module of `model/`, or any module by a name with a dot in it.
+
+A new method is a folder in `model/` whose `__init__.py` offers `make_stage(setup)` and, where it is trained,
+`make_learner(config)`; nothing else has to know of it.
+"""
+
+import importlib
+import pkgutil
+from collections.abc import Sequence
+from types import ModuleType
+
+import picopose.model
+from picopose.model.stage import Setup, Stage
+from picopose.utils.config import Config
+from picopose.utils.errors import InputError
+
+
+def find(name: str, offering: str = "make_stage") -> ModuleType:
+    """The module of a method or stage; an `InputError` where there is none, or none that offers this."""
+    path = name if "." in name else f"picopose.model.{name}"
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{path}.".startswith(f"{error.name}."):
+            raise  # it is there, and lacks something itself
+        module = None
+    if module is None or not hasattr(module, offering):
+        raise InputError(f"{name}: no such {_KINDS[offering]}; choose among {', '.join(_known(offering))}")
+    return module
+
+
+def stage_names(config: Config) -> list[str]:
+    """The stages of a run in their order: the configuration's, or else the method's own."""
+    return config.stages or list(find(config.method).STAGES)
+
+
+def make_stages(names: Sequence[str], setup: Setup) -> list[Stage]:
+    return [find(name).make_stage(setup) for name in names]
+
+
+_KINDS = {"make_stage": "method or stage", "make_learner": "method that is trained"}
+
+
+def _known(offering: str) -> list[str]:
+    names = [module.name for module in pkgutil.iter_modules(picopose.model.__path__)]
+    modules = {name: importlib.import_module(f"picopose.model.{name}") for name in names}
+    return [name for name, module in modules.items() if hasattr(module, offering)]

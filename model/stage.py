@@ -1,0 +1,88 @@
+"""A stage of a run: it takes what is known of the objects in a frame and gives more."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from picopose.utils.config import Config
+from picopose.utils.records import Drawing, Estimates, Frame, View
+from picopose.utils.stopwatch import Stopwatch
+from picopose.utils.symmetry import Symmetry
+
+
+@dataclass(frozen=True, eq=False)
+class Thing:
+    """An object that can be looked for."""
+
+    id: int
+    name: str
+    diameter: float  # m
+    symmetry: Symmetry | None = None
+
+
+class Drawings(Protocol):
+    """Objects that can be drawn from anywhere, by id."""
+
+    def digest(self, obj_id: int) -> str:
+        """Tells objects apart, and the ways of drawing them."""
+
+    def hull(self, obj_id: int) -> Tensor:
+        """(N, 3) float64 m: the corners of the object's convex hull."""
+
+    def template_poses(self, obj_id: int, n_views: int) -> Tensor:
+        """cam_from_obj (V, 4, 4) float64 m of views all around."""
+
+    def draw(self, obj_ids: list[int], cam_from_obj: Tensor, K: Tensor, size: int) -> Drawing:
+        """One drawing (B, ...) on the CPU for each object id, pose (B, 4, 4) and camera (B, 3, 3)."""
+
+
+class Templates(Protocol):
+    """Fixed views of objects, by id."""
+
+    def digest(self, obj_id: int) -> str:
+        """Tells templates apart that differ in anything: mesh, number of views, way of rendering."""
+
+    def views(self, obj_id: int) -> Iterator[View]:
+        """The views (V, ...) of an object on the CPU, a part at a time."""
+
+
+@dataclass(frozen=True, eq=False)
+class Things:
+    """The objects of a run, and where views of them come from."""
+
+    by_id: Mapping[int, Thing]
+    drawings: Drawings | None = None  # None: there are no meshes
+    templates: Templates | None = None  # None: no stage asks for them
+
+
+@dataclass(frozen=True, eq=False)
+class Setup:
+    """What stages are made from."""
+
+    config: Config
+    device: torch.device
+    stopwatch: Stopwatch
+
+
+class Stage:
+    """A detector, an estimator, a refiner, a judge of poses, ...: this one leaves everything as it is.
+
+    A module that offers `make_stage(setup) -> Stage` can be named in `stages`, see `methods`.
+    """
+
+    def prepare(self, things: Things) -> None:
+        """Makes ready to look for these; things that are ready take no time."""
+
+    def forget(self, obj_id: int) -> None:
+        """Drops what memory holds of an object."""
+
+    def __call__(self, frame: Frame, found: Estimates) -> Estimates:
+        """What is known of the objects in a frame after this stage."""
+        return found
+
+    def template(self, obj_id: int, view: int) -> View | None:
+        """The view that the pose of an object was found from; None where the stage draws it at the pose."""
+        return None
