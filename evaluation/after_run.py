@@ -10,13 +10,12 @@ from pathlib import Path
 from picopose.datasets.bop.scenes import open_scenes
 from picopose.datasets.bop.targets import read_targets
 from picopose.evaluation.bop_scores import write_scores
-from picopose.evaluation.cases import TestedSet
 from picopose.evaluation.report import write_report
 from picopose.evaluation.scoring import ERRORS, Scores, score_csv
+from picopose.pipeline.tested_set import SCORE_FILES, TestedSet
 from picopose.utils.errors import InputError
 
 _LOG = logging.getLogger(__name__)
-SCORE_FILES = ("scores.json", "report.html")
 _ANNOTATIONS = ("gt", "gt_info", "camera")
 
 

@@ -17,9 +17,10 @@ import torch
 from picopose.datasets.images import read_image
 from picopose.datasets.layouts import find_meshes
 from picopose.datasets.templates import Templates
-from picopose.evaluation.cases import Case, TestedSet
+from picopose.evaluation.cases import Case
 from picopose.evaluation.errors import end_point_error
 from picopose.evaluation.eval_models import EvalModel
+from picopose.pipeline.tested_set import TestedSet
 from picopose.rendering.mesh import Mesh
 from picopose.rendering.mesh_files import MeshFiles
 from picopose.rendering.renderer import Renderer

@@ -5,12 +5,11 @@ From here the report takes what it shows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from picopose.datasets.bop.result_file import Results, read_results
-from picopose.datasets.bop.results import Details, read_details
+from picopose.datasets.bop.results import Details
 from picopose.evaluation.detection import MIN_VISIBILITY
 from picopose.evaluation.errors import translation_error
 from picopose.evaluation.eval_models import EvalModel
@@ -19,43 +18,11 @@ from picopose.evaluation.groups import Group, groups_of
 from picopose.evaluation.pose_measures import LINEMOD_SHARE, add_s_share
 from picopose.evaluation.recall import match_groups
 from picopose.evaluation.scoring import Scores
-from picopose.utils.errors import InputError
-
-
-@dataclass(frozen=True)
-class TestedSet:
-    """A data set and the result file of a run on it."""
-
-    __test__ = False  # not a test class
-
-    name: str
-    csv: Path  # its side file, if any, has the suffix .json
-    dataset_dir: Path
-    split_dir: Path  # of the test images
-    targets: Path  # target list
-    templates: Path | None  # data folder that `datasets.templates.Templates` reads from, if any is
-    camera: str | None = None  # of a data set with several; None: see `datasets.bop.scenes.open_scenes`
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The result file, and what a run writes beside it: what speaks for its poses, its configuration."""
-        return tuple(self.csv.with_suffix(suffix) for suffix in (".csv", ".json", ".yaml"))
-
-    def details(self, count: int) -> list[Details] | None:
-        """The side file's `count` entries; None for a result file without one."""
-        path = self.csv.with_suffix(".json")
-        if not path.is_file():
-            return None
-        details = read_details(path)
-        if len(details) != count:
-            raise InputError(
-                f"{path} has {len(details)} entries for {count} lines of {self.csv}: delete it or run again"
-            )
-        return details
+from picopose.pipeline.tested_set import TestedSet
 
 
 @dataclass(frozen=True, eq=False)
-class Estimate:
+class ScoredPose:
     """An estimated pose and its errors."""
 
     cam_from_obj: np.ndarray  # (3, 4) mm
@@ -75,7 +42,7 @@ class Case:
     image: ImageTruth
     obj_id: int
     gt_id: int
-    estimate: Estimate | None
+    estimate: ScoredPose | None
 
     @property
     def truth(self) -> np.ndarray:
@@ -143,9 +110,9 @@ def _estimate(
     truth: np.ndarray,
     model: EvalModel,
     details: Details | None,
-) -> Estimate:
+) -> ScoredPose:
     pose, vsd, mssd = results.cam_from_obj[row], scores.pairs.vsd, _number(scores.pairs.mssd[pair])
-    return Estimate(
+    return ScoredPose(
         cam_from_obj=pose,
         score=float(results.score[row]),
         mssd=mssd / model.diameter,

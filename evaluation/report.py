@@ -15,10 +15,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from picopose.datasets.bop.result_file import read_results
 from picopose.evaluation.case_pictures import CasePainter, CasePictures
-from picopose.evaluation.cases import Case, TestedSet, find_cases, select
+from picopose.evaluation.cases import Case, find_cases, select
 from picopose.evaluation.eval_models import EvalModel, load_models
 from picopose.evaluation.recall import THRESHOLDS
 from picopose.evaluation.scoring import ERRORS, Scores
+from picopose.pipeline.tested_set import TestedSet
 from picopose.pipeline.verdict import verdict
 from picopose.utils.files import write_atomically
 

@@ -22,14 +22,13 @@ from picopose.datasets.bop.results import ImageResult, csv_name, write_csv, writ
 from picopose.datasets.bop.targets import find_targets
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.datasets.templates import Templates, TemplateSet
-from picopose.evaluation.after_run import SCORE_FILES
-from picopose.evaluation.cases import TestedSet
 from picopose.model.picopose.build import make_confidence, make_render_match, make_stage
 from picopose.model.picopose.network import PicoPose
 from picopose.model.picopose.stage import Stage
 from picopose.pipeline.inputs import digest, inputs_of, inputs_of_all
 from picopose.pipeline.journal import Fingerprint, Journal, read_journals, write_journal
 from picopose.pipeline.prefetch import prefetch
+from picopose.pipeline.tested_set import SCORE_FILES, TestedSet
 from picopose.rendering.mesh_digest import mesh_digest
 from picopose.rendering.mesh_files import MeshFiles
 from picopose.rendering.mesh_views import MeshViews

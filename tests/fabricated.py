@@ -9,8 +9,8 @@ from scipy.spatial.transform import Rotation
 from picopose.datasets import layouts
 from picopose.datasets.bop.results import Estimate, ImageResult, write_csv, write_details
 from picopose.datasets.templates import Templates
-from picopose.evaluation.cases import TestedSet
 from picopose.evaluation.ground_truth import ImageTruth, load_ground_truth
+from picopose.pipeline.tested_set import TestedSet
 from picopose.rendering.render_templates import Job, render_all
 from picopose.utils.geometry import cell_centres, invert, project, sample_depth, transform, unproject
 

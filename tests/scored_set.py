@@ -9,9 +9,10 @@ import numpy as np
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from picopose.evaluation.cases import Case, TestedSet, find_cases
+from picopose.evaluation.cases import Case, find_cases
 from picopose.evaluation.eval_models import load_models
 from picopose.evaluation.scoring import score_csv
+from picopose.pipeline.tested_set import TestedSet
 from tests.raycast import cast_depth
 
 WIDTH, HEIGHT = 160, 120

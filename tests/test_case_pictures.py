@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from picopose.datasets.bop.results import Details
 from picopose.evaluation.case_pictures import CasePainter, match_error
-from picopose.evaluation.cases import Case, Estimate
+from picopose.evaluation.cases import Case, ScoredPose
 from picopose.evaluation.eval_models import EvalModel, load_models
 from picopose.utils.records import View
 from tests import slow_scores
@@ -47,7 +47,7 @@ def test_outlines_and_points_lie_where_the_photo_shows_them(tmp_path):
     cv2.imwrite(str(target.image.scene_dir / "rgb" / f"{target.image.im_id:06d}.png"), photo)
     matches = tuple((float(x), float(y), 10.0 * i, 20.0) for i, (x, y) in enumerate(dots))
     details = Details(None, 0.5, 0.5, 1, 3, matches, {})
-    estimate = Estimate(target.truth, 0.5, 0.0, 0.0, None, True, details)
+    estimate = ScoredPose(target.truth, 0.5, 0.0, 0.0, None, True, details)
     with CasePainter(tested, models, template_size=56) as painter:
         drawn = painter.draw(Case("toy", target.image, 1, target.gt_id, estimate))
     size = round(drawn.photo.width), round(drawn.photo.height)
@@ -90,7 +90,7 @@ def test_a_method_without_templates_is_shown_beside_the_object_drawn(tmp_path, c
     matched = slow_scores.project(K, slow_scores.apply(target.truth, xyz)) + np.array([3.0, -4.0])
     matches = tuple(map(tuple, np.hstack([matched, xy]).tolist()))
     details = Details(0.5, 0.5, 0.5, 1, 3, matches, {})
-    estimate = Estimate(pose, 0.5, 0.0, 0.0, None, True, details)
+    estimate = ScoredPose(pose, 0.5, 0.0, 0.0, None, True, details)
     with CasePainter(tested, models, template_size=56) as painter:
         drawn = painter.draw(Case("toy", target.image, 1, target.gt_id, estimate))
         gone = np.column_stack([np.eye(3), [0, 0, -500.0]])
@@ -128,7 +128,7 @@ def test_estimates_that_cannot_be_seen_are_drawn_without_an_outline(tmp_path):
         alone = painter.draw(Case("toy", target.image, 1, target.gt_id, None))
         assert alone.outline is None and alone.true_outline.startswith("M")
         for pose in hidden:
-            estimate = Estimate(pose, 0.5, np.inf, np.inf, None, False, None)
+            estimate = ScoredPose(pose, 0.5, np.inf, np.inf, None, False, None)
             drawn = painter.draw(Case("toy", target.image, 1, target.gt_id, estimate))
             assert drawn.outline == "" and drawn.true_outline == alone.true_outline
 

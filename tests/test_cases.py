@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from picopose.datasets.bop.results import Details, csv_name
 from picopose.evaluation.after_run import score_run, table
-from picopose.evaluation.cases import Case, Estimate, is_right, select
+from picopose.evaluation.cases import Case, ScoredPose, is_right, select
 from picopose.evaluation.eval_models import EvalModel, load_models
 from picopose.evaluation.ground_truth import ImageTruth
 from picopose.evaluation.report import Bin, reliability
@@ -85,7 +85,7 @@ def test_what_is_right_is_what_a_confidence_speaks_of(tmp_path):
 
 def judged(confidence: float | None, right: bool) -> Case:
     details = Details(confidence, 0.5, 0.5, 0, 3, (), {})
-    return replace(case(0, 0.5), estimate=Estimate(np.eye(4)[:3], 0.5, 0.5, 1.0, None, right, details))
+    return replace(case(0, 0.5), estimate=ScoredPose(np.eye(4)[:3], 0.5, 0.5, 1.0, None, right, details))
 
 
 def test_confidences_are_held_against_what_is_right():
@@ -114,7 +114,7 @@ def test_the_report_speaks_of_confidence_where_there_is_any(tmp_path, confidence
 
 def case(number: int, mssd: float | None, mspd: float = 1.0) -> Case:
     image = ImageTruth(Path(), 1, number, K, 1.0, np.array([1]), np.eye(4)[None, :3], np.ones(1))
-    estimate = None if mssd is None else Estimate(np.eye(4)[:3], 0.5, mssd, mspd, None, False, None)
+    estimate = None if mssd is None else ScoredPose(np.eye(4)[:3], 0.5, mssd, mspd, None, False, None)
     return Case("toy", image, 1, 0, estimate)
 
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from picopose.evaluation.after_run import score_run
-from picopose.evaluation.cases import TestedSet
 from picopose.evaluation.scoring import Scores
+from picopose.pipeline.tested_set import TestedSet
 from tests.contrast import colours, contrast, luminance
 from tests.fabricated import SIZE, fabricate
 from tests.shared import ROOT
