@@ -2,9 +2,8 @@
 
 `python -m tools.mini_set.false_detections --dataset_dir data/mini --kind empty --out data/empty.json` writes
 boxes where no annotated object is; `--kind swapped` writes the places of objects under other objects' ids.
-Beside the detections lies a list of targets, `empty_targets.json`, that asks for just these: the own list of the
-data set
-would leave out most, and an object that it names and that has no detection would be given another one's.
+A list of targets beside the detections, `empty_targets.json`, asks for just these: the data set's own list
+would leave out most, and an object that it names without a detection would be given another one's.
 """
 
 import argparse
