@@ -27,6 +27,7 @@ from torch.nn.parallel import DistributedDataParallel
 from picopose.datasets.training.pairs import PairSource, Repeated, Share, noticing_dead_workers, pair_loader
 from picopose.datasets.training.sources import description, idle_options, make_source, mesh_files
 from picopose.evaluation.in_training import BopValidation
+from picopose.model.checkpoint import fit, take_up
 from picopose.model.norms import synchronise_norms
 from picopose.model.picopose.build import SCRATCH, build_network, load_network
 from picopose.model.picopose.losses import Losses
@@ -40,7 +41,6 @@ from picopose.pipeline.training.log import TrainingLog
 from picopose.pipeline.training.schedule import rate_at, set_rate
 from picopose.pipeline.training.snapshots import Snapshots, read_snapshot
 from picopose.rendering.studio import Studio
-from picopose.utils.checkpoint import fit, take_up
 from picopose.utils.collectives import summed
 from picopose.utils.config import Config, TrainConfig, changed_options, load_config, to_yaml
 from picopose.utils.device import choose_device

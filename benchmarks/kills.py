@@ -24,7 +24,7 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from picopose.utils.checkpoint import read_checkpoint
+from picopose.model.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
 MINI = ROOT / "data" / "mini"

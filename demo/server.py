@@ -29,10 +29,10 @@ from picopose.demo.shots import read_shot, unit_of
 from picopose.demo.uploads import MAX_BYTES, MAX_PARTS, Upload, harden_pictures, receive
 from picopose.pipeline.estimator import ROOT, PoseEstimator
 from picopose.rendering.renderer import Renderer
+from picopose.rendering.units import describe
 from picopose.utils.config import Config
 from picopose.utils.errors import InputError
 from picopose.utils.scratch import remove_leftovers, scratch_folder
-from picopose.utils.units import describe
 
 LOG = logging.getLogger(__name__)
 HEADERS = {

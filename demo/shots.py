@@ -19,10 +19,10 @@ from picopose.datasets.images import read_image
 from picopose.datasets.masks.regions import box_mask, read_mask
 from picopose.datasets.places import Marked, Place
 from picopose.rendering.mesh import diameter, read_mesh
+from picopose.rendering.units import apparent_distance, guess_unit
 from picopose.utils.errors import InputError
 from picopose.utils.masks import cut_out
 from picopose.utils.records import Mask
-from picopose.utils.units import apparent_distance, guess_unit
 
 LOG = logging.getLogger(__name__)
 SUFFIXES = (

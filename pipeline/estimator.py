@@ -22,13 +22,14 @@ from picopose.datasets.bop.objects import read_symmetry
 from picopose.datasets.cameras.matrices import camera_matrix, check_camera
 from picopose.datasets.images import photo_of, read_image
 from picopose.datasets.masks.regions import box_mask
+from picopose.model.checkpoint import read_checkpoint
 from picopose.model.picopose.build import make_confidence, make_render_match, make_stage, prepare_network
 from picopose.model.picopose.released import is_released
 from picopose.model.picopose.stage import Stage
 from picopose.rendering.mesh import Mesh, bounding_sphere, diameter, read_mesh, to_metres
 from picopose.rendering.mesh_templates import MeshTemplates, Progress
 from picopose.rendering.mesh_views import MeshViews
-from picopose.utils.checkpoint import read_checkpoint
+from picopose.rendering.units import check_plausible, describe, guess_unit
 from picopose.utils.config import Config, load_config
 from picopose.utils.crop import crop_from_image
 from picopose.utils.device import choose_device
@@ -38,7 +39,6 @@ from picopose.utils.masks import boxes_of, cut_out
 from picopose.utils.records import Mask, Observation, Poses
 from picopose.utils.stopwatch import Stopwatch
 from picopose.utils.symmetry import Symmetry, parse_symmetry
-from picopose.utils.units import check_plausible, describe, guess_unit
 
 LOG = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent

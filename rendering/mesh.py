@@ -19,8 +19,8 @@ from picopose.rendering.mesh_formats import gltf, mtl, obj, off, ply, stl
 from picopose.rendering.mesh_formats.files_beside import FilesBeside
 from picopose.rendering.mesh_formats.part import GREY, Part, check_faces, vertex_normals, without_strays
 from picopose.rendering.mesh_formats.text import shown
+from picopose.rendering.units import NAMES, UNITS
 from picopose.utils.errors import MALFORMED, InputError
-from picopose.utils.units import NAMES, UNITS
 
 LOG = logging.getLogger(__name__)
 READERS = {".ply": ply, ".obj": obj, ".glb": gltf, ".gltf": gltf, ".stl": stl, ".off": off}

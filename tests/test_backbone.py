@@ -7,9 +7,9 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from picopose.model.checkpoint import fit, read_checkpoint
 from picopose.model.picopose.backbone import Dinov2, Pyramid
 from picopose.model.rendermatch.imagenet import ImageNetFeatures
-from picopose.utils.checkpoint import fit, read_checkpoint
 from picopose.utils.errors import InputError
 
 NAME = "tf_efficientnet_lite0"

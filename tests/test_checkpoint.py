@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from picopose.model.checkpoint import read_checkpoint, take_up
 from picopose.model.picopose.build import build_network, load_network, prepare_network
 from picopose.model.picopose.network import PicoPose
 from picopose.pipeline.estimator import PoseEstimator
-from picopose.utils.checkpoint import read_checkpoint, take_up
 from picopose.utils.config import ModelConfig
 from picopose.utils.errors import InputError
 from tests.golden import rule_weights

@@ -7,8 +7,8 @@ from PIL import ExifTags, Image
 
 from picopose.datasets.places import find_places
 from picopose.demo.shots import CameraHint, camera_of
+from picopose.rendering.units import check_plausible, describe, guess_unit
 from picopose.utils.errors import InputError
-from picopose.utils.units import check_plausible, describe, guess_unit
 from tests.masks import whole
 from tests.small_bop import dump, runs_of
 

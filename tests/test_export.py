@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from picopose.model.checkpoint import read_checkpoint
 from picopose.model.picopose import export
 from picopose.model.picopose.build import build_network, load_network
 from picopose.model.picopose.network import PicoPose
-from picopose.utils.checkpoint import read_checkpoint
 from picopose.utils.config import Config, ModelConfig, to_yaml
 from picopose.utils.errors import InputError
 

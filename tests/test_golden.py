@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from picopose.model.checkpoint import fit, read_checkpoint
 from picopose.model.folding import fold_batch_norms
 from picopose.model.picopose import matching
 from picopose.model.picopose.affine import Similarity, pose_from_similarity
@@ -14,7 +15,6 @@ from picopose.model.picopose.backbone import Dinov2
 from picopose.model.picopose.flow import Flow
 from picopose.model.picopose.network import PicoPose
 from picopose.model.picopose.released import RELEASED_MEAN, RELEASED_STD, convert
-from picopose.utils.checkpoint import fit, read_checkpoint
 from picopose.utils.geometry import rotation_angle
 from picopose.utils.records import View
 from tests.golden import arrays, write_released_checkpoint

@@ -20,13 +20,13 @@ from torch import nn
 import run_train
 from picopose.datasets.training.megapose import MegaPosePairs
 from picopose.model import norms
+from picopose.model.checkpoint import read_checkpoint
 from picopose.model.picopose.build import build_network
 from picopose.model.picopose.supervision import StartNoise
 from picopose.model.picopose.training import TrainingPass
 from picopose.model.picopose.validation import validate
 from picopose.pipeline.training.schedule import rate_at
 from picopose.pipeline.training.snapshots import Snapshots, read_snapshot
-from picopose.utils.checkpoint import read_checkpoint
 from picopose.utils.config import Config, ModelConfig, TrainConfig, load_config
 from picopose.utils.distributed import World, join, leave
 from picopose.utils.errors import InputError

@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from picopose.model.checkpoint import read_checkpoint
 from picopose.model.rendermatch.imagenet import NAME, ImageNetFeatures
 from picopose.model.rendermatch.xfeat import XFeat
-from picopose.utils.checkpoint import read_checkpoint
 from picopose.utils.errors import exits_cleanly
 from picopose.utils.files import write_atomically
 

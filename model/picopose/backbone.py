@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from timm.models import VisionTransformer
 from torch import Tensor, nn
 
-from picopose.utils.checkpoint import fit, read_checkpoint, weights_of
+from picopose.model.checkpoint import fit, read_checkpoint, weights_of
 from picopose.utils.errors import InputError
 
 # ImageNet's statistics, which DINOv2 was trained with; timm knows those of other networks.

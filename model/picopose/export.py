@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from picopose.utils.checkpoint import read_checkpoint
+from picopose.model.checkpoint import read_checkpoint
 from picopose.utils.errors import InputError, exits_cleanly
 from picopose.utils.files import write_atomically
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from picopose.model.checkpoint import check_keys
 from picopose.model.picopose.backbone import MEAN, STD, resample_positions
-from picopose.utils.checkpoint import check_keys
 from picopose.utils.errors import InputError
 
 PREFIX = "network."

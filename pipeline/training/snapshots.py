@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from picopose.utils.checkpoint import read_checkpoint
+from picopose.model.checkpoint import read_checkpoint
 from picopose.utils.errors import InputError
 from picopose.utils.files import write_atomically
 

@@ -76,7 +76,7 @@ def write_safetensors(folder: Path) -> None:
 
 def read_network(folder: Path) -> list:
     """The weights, and the configuration that an estimator of them would have."""
-    from picopose.utils.checkpoint import read_checkpoint
+    from picopose.model.checkpoint import read_checkpoint
 
     path = next(folder.glob("network.*"))
     network = SmallNetwork()

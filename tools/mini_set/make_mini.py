@@ -17,8 +17,8 @@ from tqdm import tqdm
 from picopose.datasets.images import find_photos
 from picopose.rendering.mesh import Mesh, load_mesh
 from picopose.rendering.renderer import Renderer
+from picopose.rendering.units import UNITS
 from picopose.utils.errors import InputError, exits_cleanly
-from picopose.utils.units import UNITS
 from tools.mini_set import bop_files, objects
 from tools.mini_set.fake_detections import detect
 from tools.mini_set.own_meshes import read_objects
