@@ -11,8 +11,7 @@ from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from picopose.utils.errors import InputError
-from picopose.utils.pixels import as_rgb, check_size, damaged, pixels_of, too_large
-from picopose.utils.tiff import stretch
+from picopose.utils.pixels import as_rgb, check_size, damaged, pixels_of, stretch, too_large
 
 LOG = logging.getLogger(__name__)
 PHOTOS = {".jpg", ".jpeg", ".png"}

@@ -3,13 +3,14 @@
 import warnings
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
 
 from picopose.utils.errors import InputError
-from picopose.utils.tiff import check_tiff, in_full_range
 
 MAX_PIXELS = 150_000_000  # of a picture; below Pillow's own bound
 CONVERTED = ("CMYK", "HSV", "P", "PA", "RGBX", "YCbCr")  # modes that Pillow brings to RGB
+DNG_VERSION, SUBFILE_TYPE = 50706, 254  # tags: of Adobe's RAW format; 1 for a preview
+UNSIGNED = 1  # numbers, as a SAMPLEFORMAT
 RESAVE = "save it as grey or RGB with 8 or 16 bits"
 
 # Pillow warns from half of its bound on: here a picture is either too large, which is an error, or it is not.
@@ -33,7 +34,7 @@ def pixels_of(image: Image.Image, where: str) -> np.ndarray:
     """
     check_size(image, where)
     try:
-        check_tiff(image, where)
+        _check_tiff(image, where)
         has_16_bits = _has_16_bits(image)  # as its file says, so before it is decoded
         image.load()
         pixels = np.array(_in_known_mode(image, where))
@@ -48,7 +49,7 @@ def pixels_of(image: Image.Image, where: str) -> np.ndarray:
         )
     if pixels.dtype == bool:
         return pixels * np.uint8(255)
-    return pixels if pixels.dtype == np.uint8 else in_full_range(_as_16_bits(pixels, where), image)
+    return pixels if pixels.dtype == np.uint8 else _in_full_range(_as_16_bits(pixels, where), image)
 
 
 def as_rgb(pixels: np.ndarray) -> np.ndarray:
@@ -102,3 +103,33 @@ def _as_16_bits(pixels: np.ndarray, where: str) -> np.ndarray:
     if pixels.min() < 0 or pixels.max() > 65535:
         raise InputError(f"{where} has pixels from {pixels.min()} to {pixels.max()}: {RESAVE}")
     return pixels.astype(np.uint16)
+
+
+def _check_tiff(image: Image.Image, where: str) -> None:
+    """Refuses a TIFF file whose first picture is a preview, or whose numbers Pillow gives as others."""
+    if _tag(image, DNG_VERSION, 0) or _tag(image, SUBFILE_TYPE, 0) & 1:
+        raise InputError(f"{where} is a RAW photo, of which only a preview can be read: convert it to JPEG")
+    if _tag(image, TiffImagePlugin.SAMPLEFORMAT, UNSIGNED) != UNSIGNED:
+        raise InputError(f"{where} has signed or fractional pixels: save it with 8 or 16 bits")
+
+
+def _in_full_range(pixels: np.ndarray, image: Image.Image) -> np.ndarray:
+    """Grey uint16 from 0, black, to 65535, white, of a TIFF file's own; of other pictures as it is."""
+    pixels = stretch(pixels, min(_tag(image, TiffImagePlugin.BITSPERSAMPLE, 16), 16))
+    white_is_zero = _tag(image, TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 1) == 0
+    return 65535 - pixels if white_is_zero else pixels
+
+
+def stretch(pixels: np.ndarray, bits: int) -> np.ndarray:
+    """Pixels uint16 of so many bits, scaled to 16."""
+    if bits == 16:
+        return pixels
+    return (pixels.astype(np.uint32) * 65535 // ((1 << bits) - 1)).astype(np.uint16)
+
+
+def _tag(image: Image.Image, tag: int, default: int) -> int:
+    """A number of a TIFF picture, the largest where there is one for each channel; else the default."""
+    if not isinstance(image, TiffImagePlugin.TiffImageFile):
+        return default
+    value = image.tag_v2.get(tag, default)
+    return max(value) if isinstance(value, tuple) else value
