@@ -76,6 +76,12 @@ def dataset_name(given: str) -> str:
     return name
 
 
+def dataset_names(given: str) -> list[str]:
+    """The data sets that a name stands for: all are the seven core ones of BOP."""
+    name = dataset_name(given)
+    return list(BOP_CORE) if name == "all" else [name]
+
+
 def _check_name(name: str, given: str | None = None) -> None:
     if name in ("", "..") or Path(name).name != name or len(name.encode()) > _LONGEST_NAME:
         shown = name if given is None else given

@@ -5,9 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from picopose.evaluation.after_run import check_truth, score_set
-from picopose.model.picopose.build import make_stage
+from picopose.model.best import Best
 from picopose.model.picopose.network import PicoPose
-from picopose.pipeline.bop_run import open_dataset, run_dataset, template_set, tested_set
+from picopose.model.picopose.stage import stage_of
+from picopose.model.stage import Setup
+from picopose.pipeline.bop_run import open_dataset, run_dataset, tested_set, things_of
 from picopose.utils.config import Config
 from picopose.utils.distributed import World
 from picopose.utils.stopwatch import Stopwatch
@@ -33,17 +35,16 @@ class BopValidation:
         for tested in self._sets:
             check_truth(tested)
         self._datasets = [open_dataset(tested, config) for tested in self._sets]
-        self._templates = [template_set(config, dataset, world) for dataset in self._datasets]
+        self._things = [things_of(config, dataset, world) for dataset in self._datasets]
 
     def __call__(self, network: PicoPose) -> dict[str, float]:
         """AR by data set, empty in all processes but the first; the network is left in training mode."""
         self._clear()
         recalls = {}
-        for tested, dataset, templates in zip(self._sets, self._datasets, self._templates, strict=True):
-            stopwatch = Stopwatch(running=False)
-            stages = [make_stage(network, templates, self._config, stopwatch)]
+        for tested, dataset, things in zip(self._sets, self._datasets, self._things, strict=True):
+            setup = Setup(self._config, next(network.parameters()).device, Stopwatch(running=False))
             run_dataset(
-                *(tested, dataset, stages, self._config, self._folder), world=self._world, stopwatch=stopwatch
+                tested, dataset, things, [stage_of(network, self._config), Best()], setup, world=self._world
             )
             if self._world.rank == 0:
                 recalls[f"AR_{tested.name}"] = score_set(tested).mean

@@ -29,9 +29,22 @@ def find(name: str, offering: str = "make_stage") -> ModuleType:
     return module
 
 
-def stage_names(config: Config) -> list[str]:
-    """The stages of a run in their order: the configuration's, or else the method's own."""
-    return config.stages or list(find(config.method).STAGES)
+def stage_names(config: Config, *, from_poses: bool = False) -> list[str]:
+    """The stages of a run in their order: the configuration's, or else the method's own.
+
+    from_poses: those that go on from given poses; an `InputError` for a method, which would begin anew.
+    """
+    names = config.stages or list(find(config.method).STAGES)
+    for method in [name for name in names if hasattr(find(name), "STAGES")] if from_poses else ():
+        if config.stages:
+            raise InputError(f"stages: {method} would not use the given poses; leave it out")
+        names.remove(method)
+    return names
+
+
+def needs_of(config: Config) -> set[str]:
+    """What the stages need of objects: meshes, templates."""
+    return {need for name in stage_names(config) for need in getattr(find(name), "NEEDS", ())}
 
 
 def make_stages(names: Sequence[str], setup: Setup) -> list[Stage]:

@@ -111,4 +111,3 @@ def some_matches(
         template=project(photo_K.double(), xyz).float(),
         weight=weight.gather(1, index),
     )
-

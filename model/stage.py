@@ -1,6 +1,6 @@
 """A stage of a run: it takes what is known of the objects in a frame and gives more."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,8 @@ class Thing:
 
 class Drawings(Protocol):
     """Objects that can be drawn from anywhere, by id."""
+
+    progress: Callable[[int, int], None] | None  # is told how many of how many views of an object are drawn
 
     def digest(self, obj_id: int) -> str:
         """Tells objects apart, and the ways of drawing them."""

@@ -7,14 +7,12 @@ of what its poses were made from. Images of which anything has changed since are
 import json
 import logging
 import os
-import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from picopose.datasets import layouts
@@ -22,12 +20,13 @@ from picopose.datasets.bop.results import ImageResult, csv_name, write_csv, writ
 from picopose.datasets.bop.targets import find_targets
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.datasets.templates import Templates, TemplateSet
-from picopose.model.picopose.build import make_confidence, make_render_match, make_stage
-from picopose.model.picopose.network import PicoPose
-from picopose.model.picopose.stage import Stage
-from picopose.pipeline.inputs import digest, inputs_of, inputs_of_all
+from picopose.model.methods import needs_of, stage_names
+from picopose.model.stage import Setup, Stage, Thing, Things
+from picopose.pipeline.initial_poses import InitialPoses
+from picopose.pipeline.inputs import Given, digest, inputs_of, inputs_of_all
 from picopose.pipeline.journal import Fingerprint, Journal, read_journals, write_journal
 from picopose.pipeline.prefetch import prefetch
+from picopose.pipeline.run import Start, run
 from picopose.pipeline.tested_set import SCORE_FILES, TestedSet
 from picopose.rendering.mesh_digest import mesh_digest
 from picopose.rendering.mesh_files import MeshFiles
@@ -39,7 +38,7 @@ from picopose.utils.distributed import World
 from picopose.utils.errors import InputError
 from picopose.utils.files import locked, write_atomically
 from picopose.utils.mesh_file import MeshFile
-from picopose.utils.records import Observation
+from picopose.utils.records import Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 
 LOG = logging.getLogger(__name__)
@@ -55,44 +54,39 @@ def tested_set(name: str, config: Config, run_dir: Path) -> TestedSet:
         dataset_dir=folder,
         split_dir=folder / split,
         targets=Path(data.targets) if data.targets else find_targets(folder),
-        templates=templates_root(config, name) if config.method == "picopose" else None,
+        templates=templates_root(config, name) if "templates" in needs_of(config) else None,
         camera=data.camera,
     )
 
 
-def open_dataset(tested: TestedSet, config: Config) -> BopTestSet:
-    detections = detections_of(config, tested.name)
+def open_dataset(tested: TestedSet, config: Config, *, detected: bool = True) -> BopTestSet:
+    """A data set with its detections, or without."""
     return BopTestSet(
         config.test_dataset.data_dir,
         tested.name,
-        detections=detections,
+        detections=detections_of(config, tested.name) if detected else None,
         targets=tested.targets,
         camera=tested.camera,
+        detected=detected,
     )
 
 
-@dataclass(frozen=True)
-class Objects:
-    """The objects of a data set, as the stages ask for them."""
-
-    views: MeshViews | None  # None: there are no meshes, so that poses cannot be judged
-    templates: TemplateSet | None  # None: the method needs none
-
-
-def objects_of(config: Config, dataset: BopTestSet, world: World) -> Objects:
-    """The objects of a data set; an `InputError` where the method lacks something of them."""
-    if config.method == "rendermatch":
-        return Objects(_views(config, dataset), None)
-    templates = template_set(config, dataset, world)
+def things_of(config: Config, dataset: BopTestSet, world: World) -> Things:
+    """The objects of a data set; an `InputError` where a stage lacks something of them."""
+    needs = needs_of(config)
+    things = {
+        obj_id: Thing(obj_id, f"{obj_id:06d}", 1e-3 * info.diameter)
+        for obj_id, info in dataset.objects.items()
+    }
+    templates = template_set(config, dataset, world) if "templates" in needs else None
     try:
-        return Objects(_views(config, dataset), templates)
+        drawings = MeshViews(MeshFiles(mesh_files(config, dataset)))
     except InputError as error:
+        if "meshes" in needs:
+            raise
         LOG.warning("the poses in %s get no confidence, for which meshes are needed: %s", dataset.name, error)
-        return Objects(None, templates)
-
-
-def _views(config: Config, dataset: BopTestSet) -> MeshViews:
-    return MeshViews(MeshFiles(mesh_files(config, dataset)))
+        drawings = None
+    return Things(things, drawings, templates)
 
 
 def mesh_files(config: Config, dataset: BopTestSet) -> dict[int, MeshFile]:
@@ -104,52 +98,44 @@ def mesh_files(config: Config, dataset: BopTestSet) -> dict[int, MeshFile]:
     return {obj_id: meshes[f"{obj_id:06d}"] for obj_id in dataset.objects}
 
 
-def stages_of(
-    objects: Objects, network: PicoPose | None, config: Config, device: torch.device, stopwatch: Stopwatch
-) -> list[Stage]:
-    """The method of a configuration, then the judge of its poses; network: None for a method without."""
-    stages: list[Stage] = []
-    if network is None:
-        stages.append(make_render_match(objects.views, config, device, stopwatch))
-    else:
-        stages.append(make_stage(network, objects.templates, config, stopwatch))
-    if objects.views is not None:
-        stages.append(make_confidence(objects.views, config, device, stopwatch))
-    return stages
-
-
 def run_dataset(
     tested: TestedSet,
     dataset: BopTestSet,
+    things: Things,
     stages: list[Stage],
-    config: Config,
-    run_dir: Path,
+    setup: Setup,
     *,
     world: World,
-    stopwatch: Stopwatch,
+    init: InitialPoses | None = None,
 ) -> None:
     """Runs one data set, or what an interrupted run left of it, and writes its CSV.
 
+    init: poses to begin with in place of detections.
     Raises an `InputError` where another program is at it, or has been with other options or weights.
     """
-    fingerprint, journals = fingerprint_of(config, dataset), run_dir / f"{tested.name}_journal"
+    config, given, run_dir = setup.config, init or dataset.detections, tested.csv.parent
+    fingerprint, journals = fingerprint_of(config, dataset, given), run_dir / f"{tested.name}_journal"
     refusal = "another run is at work in it: wait for its end, or name another log_dir or version_id"
     with locked(journals, refusal) if world.rank == 0 else nullcontext():
         if world.rank == 0:
-            take_over(journals, fingerprint, tested, dataset)
+            take_over(journals, fingerprint, tested, dataset, given)
         world.barrier()
         done = read_journals(journals, fingerprint)
         # Images are dealt out before the finished ones are left out, so that every process deals alike.
         own = range(world.rank, len(dataset), world.size)
         missing = [i for i in own if _image(dataset, i) not in done]
         with Journal(journals, fingerprint, rank=world.rank) as journal:
-            run_images(dataset, missing, stages, journal.append, stopwatch, last=config.test.stage)
+            if missing:
+                start = init or dataset.start
+                run_images(dataset, missing, things, stages, start, given, journal.append, setup.stopwatch)
         world.barrier()
         if world.rank == 0:
             _write_results(tested, dataset, read_journals(journals, fingerprint), config)
 
 
-def take_over(journals: Path, fingerprint: Fingerprint, tested: TestedSet, dataset: BopTestSet) -> None:
+def take_over(
+    journals: Path, fingerprint: Fingerprint, tested: TestedSet, dataset: BopTestSet, given: Given
+) -> None:
     """Keeps those finished images of earlier runs that would come out alike now, and says how many they are.
 
     Results that the run is about to make anew are removed at once, so that none outlive their inputs.
@@ -157,7 +143,7 @@ def take_over(journals: Path, fingerprint: Fingerprint, tested: TestedSet, datas
     found = read_journals(journals, fingerprint)
     indices = [i for i in range(len(dataset)) if _image(dataset, i) in found]
     kept, changes = [], Counter()
-    for i, inputs in zip(indices, inputs_of_all(dataset, indices), strict=True):
+    for i, inputs in zip(indices, inputs_of_all(dataset, given, indices), strict=True):
         result = found[_image(dataset, i)]
         if inputs == result.inputs:
             kept.append(result)
@@ -197,32 +183,31 @@ def _image(dataset: BopTestSet, index: int) -> tuple[int, int]:
 
 def run_images(
     dataset: BopTestSet,
-    indices: list[int],
+    indices: Sequence[int],
+    things: Things,
     stages: list[Stage],
+    start: Start,
+    given: Given,
     finished: Callable[[ImageResult], None],
     stopwatch: Stopwatch,
-    *,
-    last: int,
 ) -> None:
-    """Sends images through the stages, one at a time; time spent on preparing an object is not an image's."""
+    """Sends images through the stages; time spent on preparing objects is not theirs."""
+    inputs: dict[tuple[int, int], dict[str, str]] = {}
 
-    def load(index: int) -> tuple[dict[str, str], Observation]:
-        return inputs_of(dataset, index), dataset[index]
+    def load(index: int) -> Frame:
+        inputs[_image(dataset, index)] = inputs_of(dataset, given, index)  # before the photo can change
+        return dataset[index]
 
     with tqdm(total=len(indices), desc=dataset.name, unit="image") as progress:
-        for inputs, observation in stopwatch.over("wait for the photo", prefetch(load, indices)):
-            with stopwatch("prepare objects"):
-                for stage in stages:
-                    stage.onboard(observation.obj_ids.unique().tolist())
-            start, poses = time.perf_counter(), None
-            for stage in stages:
-                poses = stage.predict(observation, poses)
-            poses = poses.to("cpu")
-            seconds = time.perf_counter() - start
-            with stopwatch("write"):
-                finished(ImageResult.of(observation, poses, seconds=seconds, stage=last, inputs=inputs))
+
+        def sink(frame: Frame, found: Estimates, seconds: float) -> None:
+            own = inputs.pop((frame.scene_id, frame.im_id))
+            finished(ImageResult.of(frame, found, seconds=seconds, inputs=own))
             progress.set_postfix_str(f"{seconds:.2f} s/image")
             progress.update()
+
+        frames = stopwatch.over("wait for the photo", prefetch(load, indices))
+        run(frames, things, stages, start, sink)
 
 
 def detections_of(config: Config, name: str) -> Path:
@@ -274,7 +259,7 @@ def template_jobs(config: Config, dataset: BopTestSet, folder: Path) -> list[Job
     ]
 
 
-def fingerprint_of(config: Config, dataset: BopTestSet) -> dict[str, str]:
+def fingerprint_of(config: Config, dataset: BopTestSet, given: Given) -> dict[str, str]:
     """What a run is about, by name: another one's poses are not to be replaced by its own.
 
     Targets and detections count by their names here; by what they say of an image they are its inputs.
@@ -282,10 +267,10 @@ def fingerprint_of(config: Config, dataset: BopTestSet) -> dict[str, str]:
     targets = config.test_dataset.targets
     weights = {"checkpoint": config.checkpoint, "backbone": config.model.pretrained}
     return {
-        "method": json.dumps([config.method, asdict(config.rendermatch)]),
+        "method": json.dumps([config.method, stage_names(config), config.options]),
         "dataset": dataset.name,
         "targets file": Path(targets).name if targets else "the data set's",
-        "detections file": dataset.detections.path.name,
+        "detections file": given.path.name,
         "model": json.dumps(asdict(config.model)),
         "test": json.dumps(asdict(config.test)),
         "meshes or templates": digest(_objects_digest(config, dataset).encode()),
@@ -300,7 +285,7 @@ def _file_digest(path: str | None) -> str:
 def _objects_digest(config: Config, dataset: BopTestSet) -> str:
     """Tells the templates that are used and the meshes that there are."""
     parts = []
-    if config.method == "picopose":  # the templates must be there
+    if "templates" in needs_of(config):  # they must be there
         root = templates_root(config, dataset.name)
         folder = layouts.templates_dir(root, dataset.name)
         names = [f"{obj_id:06d}" for obj_id in dataset.objects]

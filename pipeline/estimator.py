@@ -23,9 +23,10 @@ from picopose.datasets.cameras.matrices import camera_matrix, check_camera
 from picopose.datasets.images import photo_of, read_image
 from picopose.datasets.masks.regions import box_mask
 from picopose.model.checkpoint import read_checkpoint
-from picopose.model.picopose.build import make_confidence, make_render_match, make_stage, prepare_network
+from picopose.model.methods import make_stages, stage_names
 from picopose.model.picopose.released import is_released
-from picopose.model.picopose.stage import Stage
+from picopose.model.stage import Setup, Thing, Things
+from picopose.pipeline.run import run
 from picopose.rendering.mesh import Mesh, bounding_sphere, diameter, read_mesh, to_metres
 from picopose.rendering.mesh_templates import MeshTemplates, Progress
 from picopose.rendering.mesh_views import MeshViews
@@ -36,7 +37,7 @@ from picopose.utils.device import choose_device
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import transform
 from picopose.utils.masks import boxes_of, cut_out
-from picopose.utils.records import Mask, Observation, Poses
+from picopose.utils.records import Estimates, Frame, Mask
 from picopose.utils.stopwatch import Stopwatch
 from picopose.utils.symmetry import Symmetry, parse_symmetry
 
@@ -66,17 +67,13 @@ class ObjectPose:
         return Rotation.from_matrix(self.cam_from_obj[:3, :3]).as_quat(canonical=True)
 
 
-@dataclass(frozen=True, eq=False)
-class PreparedObject:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PreparedObject(Thing):
     """An object that can be looked for."""
 
-    index: int  # of its templates
-    name: str
     mesh: Mesh  # m, in the frame of its file
     unit: str | float  # that the file was read in
-    diameter: float  # m
     centre: np.ndarray  # (3,) m: the templates' origin; so the poses do not depend on the mesh's
-    symmetry: Symmetry | None
 
 
 class PoseEstimator:
@@ -109,24 +106,13 @@ class PoseEstimator:
         self.objects: dict[str, PreparedObject] = {}
         self.stopwatch = Stopwatch(running=False)
         device = choose_device(None) if device is None else torch.device(device)
+        self._stages = make_stages(stage_names(self.config), Setup(self.config, device, self.stopwatch))
         self._added = 0
         self._centred: dict[int, Mesh] = {}
-        self._views = MeshViews(self._centred)
-        estimates = self._make_stage(device)
-        judges = make_confidence(self._views, self.config, device, self.stopwatch)
-        self._stages: list[Stage] = [estimates, judges]
-
-    def _make_stage(self, device: torch.device) -> Stage:
-        """The stage that estimates poses."""
-        if self.config.method == "rendermatch":
-            stage = make_render_match(self._views, self.config, device, self.stopwatch)
-            self._prepares = self._bank = stage.views
-            return stage
-        network = prepare_network(self.config.model, self.config.checkpoint).to(device)
-        self._prepares = MeshTemplates(self._centred, self.config.test.views, network.size)
-        stage = make_stage(network, self._prepares, self.config, self.stopwatch)
-        self._bank = stage.templates
-        return stage
+        self._by_id: dict[int, PreparedObject] = {}
+        self._drawings = MeshViews(self._centred)
+        self._templates = MeshTemplates(self._centred, self.config.test.views, self.config.model.size)
+        self._things = Things(self._by_id, self._drawings, self._templates)
 
     def add_object(
         self,
@@ -155,7 +141,8 @@ class PoseEstimator:
             symmetry = parse_symmetry(symmetry, centre)
         elif symmetry is None and file is not None:
             symmetry = read_symmetry(file)
-        added = PreparedObject(self._added, name, loaded, unit, diameter(loaded.vertices), centre, symmetry)
+        size = diameter(loaded.vertices)
+        added = PreparedObject(self._added, name, size, symmetry, mesh=loaded, unit=unit, centre=centre)
         LOG.info("%s: %s", where, describe(added.diameter, unit))
         self._added += 1  # an index is never that of two meshes, even where preparing one fails
         self._prepare(added, progress)
@@ -172,24 +159,25 @@ class PoseEstimator:
 
     def _prepare(self, added: PreparedObject, progress: Progress | None) -> None:
         """Makes the stages ready for an object, or leaves no trace of it."""
-        self._centred[added.index] = replace(
-            added.mesh, vertices=added.mesh.vertices - np.float32(added.centre)
-        )
-        self._prepares.progress = progress
+        centred = added.mesh.vertices - np.float32(added.centre)
+        self._centred[added.id] = replace(added.mesh, vertices=centred)
+        self._by_id[added.id] = added
+        self._drawings.progress = self._templates.progress = progress
         try:
             with self.stopwatch("prepare the objects"):
                 for stage in self._stages:
-                    stage.onboard([added.index])
+                    stage.prepare(self._things)
         except BaseException:
             self._forget(added)
             raise
         finally:
-            self._prepares.progress = None
+            self._drawings.progress = self._templates.progress = None
 
     def _forget(self, removed: PreparedObject) -> None:
-        self._bank.forget(removed.index)
-        self._views.forget(removed.index)
-        del self._centred[removed.index]
+        for stage in self._stages:
+            stage.forget(removed.id)
+        self._drawings.forget(removed.id)
+        del self._by_id[removed.id], self._centred[removed.id]
 
     def estimate(
         self,
@@ -231,11 +219,8 @@ class PoseEstimator:
         boxes_px = boxes_of(places).tolist()
         for place, obj in tried:
             check_plausible(obj.name, obj.diameter, obj.unit, boxes_px[place], camera.tolist())
-        indices, masks = [obj.index for _, obj in tried], [places[place] for place, _ in tried]
-        observation, found = _observation(pixels, camera, indices, masks), None
-        for stage in self._stages:
-            found = stage.predict(observation, found)
-        found = found.to("cpu")
+        start = Estimates.of([obj.id for _, obj in tried], [places[place] for place, _ in tried])
+        found = self._run(Frame(pixels, camera), start)
         poses = [_pose(found, i, obj, boxes_px[place]) for i, (place, obj) in enumerate(tried)]
         best = [
             max(_of_place(poses, tried, place), key=lambda pose: pose.confidence)
@@ -243,25 +228,31 @@ class PoseEstimator:
         ]
         return [self._choose_equivalent(pose, last) for pose in best]
 
+    def _run(self, frame: Frame, start: Estimates) -> Estimates:
+        """What the stages find in one photo."""
+        results: list[Estimates] = []
+        run([frame], self._things, self._stages, lambda *_: start, lambda _, found, __: results.append(found))
+        return results[0]
+
     def compared(self, pose: ObjectPose, K: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """What the photo with camera K (3, 3) was compared with for a pose, and the matches in it.
 
-        It is the template; by render and match it is the object drawn at its pose.
+        It is the template, or else the object drawn at its pose.
 
         Returns:
             picture (S, S, 3) uint8, and the second points of `pose.matches` (M, 2) in its pixels.
         """
-        index = self.objects[pose.name].index
-        if self.config.method == "picopose":
-            view = self._bank.templates([index], [pose.template]).view
-            return _as_picture(view.rgb[0]), pose.matches[:, 2:]
+        index = self.objects[pose.name].id
+        template = self._stages[0].template(index, pose.template)
+        if template is not None:
+            return _as_picture(template.rgb), pose.matches[:, 2:]
         middle, side = (pose.box[:2] + pose.box[2:]) / 2, DRAWN_ABOUT * (pose.box[2:] - pose.box[:2]).max()
         window = torch.from_numpy(np.concatenate([middle - side / 2, middle + side / 2]))
         picture_from_photo = crop_from_image(window[None], DRAWN_PX)[0].double()
         camera = picture_from_photo @ torch.as_tensor(np.asarray(K, dtype=np.float64))
         cam_from_centre = pose.cam_from_obj.copy()
         cam_from_centre[:3, 3] += pose.cam_from_obj[:3, :3] @ self.objects[pose.name].centre
-        drawn = self._views.draw([index], torch.from_numpy(cam_from_centre)[None], camera[None], DRAWN_PX)
+        drawn = self._drawings.draw([index], torch.from_numpy(cam_from_centre)[None], camera[None], DRAWN_PX)
         points = transform(picture_from_photo, torch.from_numpy(pose.matches[:, 2:]))
         return _as_picture(drawn.rgb[0]), points.numpy()
 
@@ -293,21 +284,6 @@ class PoseEstimator:
         centre = np.append(self.objects[pose.name].centre, 1)  # where it is, whichever equivalent is told
         nearest = min(before, key=lambda other: np.linalg.norm((other - pose.cam_from_obj) @ centre))
         return replace(pose, cam_from_obj=symmetry.nearest(pose.cam_from_obj, nearest))
-
-
-def _observation(photo: Tensor, K: Tensor, obj_ids: list[int], masks: list[Mask]) -> Observation:
-    """A photo (3, H, W) with the objects that are looked for in it, and where."""
-    return Observation(
-        image=photo,
-        K=K,
-        obj_ids=torch.tensor(obj_ids),
-        masks=tuple(masks),
-        boxes=boxes_of(masks),
-        scores=torch.ones(len(masks)),
-        scene_id=0,
-        im_id=0,
-        seconds=0.0,
-    )
 
 
 def _trained_with(weights: Path) -> str | None:
@@ -393,7 +369,7 @@ def _camera(K: ArrayLike) -> Tensor:
     return camera_matrix(numbers.flatten().tolist(), "K")
 
 
-def _pose(found: Poses, index: int, obj: PreparedObject, box: list[float]) -> ObjectPose:
+def _pose(found: Estimates, index: int, obj: PreparedObject, box: list[float]) -> ObjectPose:
     """One estimate, in the frame of the object's file."""
     cam_from_centre = found.cam_from_obj[index].double().numpy()
     centre_from_obj = np.eye(4)
@@ -408,7 +384,7 @@ def _pose(found: Poses, index: int, obj: PreparedObject, box: list[float]) -> Ob
         cam_from_obj=cam_from_centre @ centre_from_obj,
         confidence=float(found.confidence[index]),
         inlier_ratio=float(found.inlier_ratio[index]),
-        template=int(found.template[index]),
+        template=int(found.view[index]),
         matches=points.double().numpy(),
         box=np.array(box, dtype=np.float64),
     )

@@ -1,6 +1,6 @@
 """Meshes by id, seen from anywhere: what methods that render while they look for an object draw with."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -24,6 +24,9 @@ class MeshViews:
 
     Args:
         meshes: by id, in metres; may grow later, but an id stays that of one mesh.
+
+    Attributes:
+        progress: is called with the numbers of views that are drawn of an object and of all; None for nobody.
     """
 
     def __init__(self, meshes: Mapping[int, Mesh]):
@@ -32,6 +35,7 @@ class MeshViews:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="renderer")
         self._renderer: Renderer | None = None
         self._hulls, self._digests = Lru(KEPT), Lru(KEPT)
+        self.progress: Callable[[int, int], None] | None = None
 
     def digest(self, obj_id: int) -> str:
         """Tells meshes apart, and the ways of drawing them."""

@@ -199,7 +199,9 @@ class Estimates(Record):
     def __getitem__(self, index) -> Self:
         """The rows of a tensor of indices or truth values, a list of indices, or a slice."""
         rows = torch.arange(len(self), device=self.obj_id.device)[index]
-        parts = {f.name: _map(getattr(self, f.name), lambda t: t[rows]) for f in fields(self) if f.name != "mask"}
+        parts = {
+            f.name: _map(getattr(self, f.name), lambda t: t[rows]) for f in fields(self) if f.name != "mask"
+        }
         return type(self)(mask=tuple(self.mask[i] for i in rows.tolist()), **parts)
 
     @classmethod

@@ -38,6 +38,9 @@ class Stopwatch:
                 return
             yield item
 
+    def clear(self) -> None:
+        self.seconds.clear()
+
     def table(self) -> str:
         """One line a phase: seconds and share of their sum."""
         total = sum(self.seconds.values()) or 1.0

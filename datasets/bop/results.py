@@ -17,7 +17,7 @@ import torch
 
 from picopose.utils.errors import MALFORMED, InputError
 from picopose.utils.files import read_json, write_atomically
-from picopose.utils.records import Matches, Observation, Poses
+from picopose.utils.records import Estimates, Frame, Matches
 
 _LOG = logging.getLogger(__name__)
 _ROUNDING = 1e-4  # of a share that is a sum of float32
@@ -36,7 +36,6 @@ class Estimate:
     detection_score: float
     inlier_ratio: float
     template: int  # index of the view that the pose started from
-    stage: int  # that the pose comes from: 2 where stage 3 could not be solved
     # A few matches that the pose rests on, x, y in px of each side, see `utils.records.Matches`.
     matches: tuple[tuple[float, float, float, float], ...] = ()
 
@@ -54,30 +53,22 @@ class ImageResult:
 
     @classmethod
     def of(
-        cls,
-        observation: Observation,
-        poses: Poses,
-        *,
-        seconds: float,
-        stage: int,
-        inputs: Mapping[str, str] | None = None,
+        cls, frame: Frame, found: Estimates, *, seconds: float, inputs: Mapping[str, str] | None = None
     ) -> Self:
-        """The result of an observation; `seconds` were spent on its poses, `stage` is the run's last one.
+        """The result of a frame; `seconds` were spent on its poses.
 
         A pose with numbers that are not finite is left out, with a warning: to BOP it is a missing one.
         """
         estimates = []
-        for estimate in _estimates(observation, poses, stage):
+        for estimate in _estimates(found):
             if all(map(math.isfinite, (estimate.score, *estimate.rotation, *estimate.translation))):
                 estimates.append(estimate)
             else:
-                place = f"scene {observation.scene_id}, image {observation.im_id}, object {estimate.obj_id}"
+                place = f"scene {frame.scene_id}, image {frame.im_id}, object {estimate.obj_id}"
                 _LOG.warning("%s: the pose is not finite and is left out", place)
-        phases = {"detection": observation.seconds, "poses": seconds}
+        phases = {"detection": found.seconds, "poses": seconds}
         total = sum(phases.values())
-        return cls(
-            observation.scene_id, observation.im_id, total, tuple(estimates), phases, dict(inputs or {})
-        )
+        return cls(frame.scene_id, frame.im_id, total, tuple(estimates), phases, dict(inputs or {}))
 
     @property
     def image(self) -> tuple[int, int]:
@@ -85,20 +76,23 @@ class ImageResult:
         return self.scene_id, self.im_id
 
 
-def _estimates(observation: Observation, poses: Poses, stage: int) -> Iterator[Estimate]:
-    matrices = poses.cam_from_obj.double().cpu()
+def _estimates(found: Estimates) -> Iterator[Estimate]:
+    count = len(found)
+    if count == 0:
+        return
+    matrices = found.cam_from_obj.double()
+    nothing = torch.zeros(count, dtype=torch.long)
     columns = (
-        observation.obj_ids,
-        poses.score,
+        found.obj_id,
+        found.total_score,
         matrices[:, :3, :3].flatten(1),
         matrices[:, :3, 3],
-        observation.scores,
-        poses.inlier_ratio,
-        poses.template,
+        found.score,
+        nothing.double() if found.inlier_ratio is None else found.inlier_ratio,
+        nothing if found.view is None else found.view,
     )
-    count = len(poses.template)
-    matches = [()] * count if poses.matches is None else _matches(poses.matches)
-    confidences = [None] * count if poses.confidence is None else poses.confidence.tolist()
+    matches = [()] * count if found.matches is None else _matches(found.matches)
+    confidences = [None] * count if found.confidence is None else found.confidence.tolist()
     for row in zip(*(column.tolist() for column in columns), confidences, matches, strict=True):
         obj_id, score, rotation, translation, detection_score, inlier_ratio, template, confidence, shown = row
         yield Estimate(
@@ -110,7 +104,6 @@ def _estimates(observation: Observation, poses: Poses, stage: int) -> Iterator[E
             detection_score=detection_score,
             inlier_ratio=inlier_ratio,
             template=template,
-            stage=stage if inlier_ratio > 0 else min(stage, 2),
             matches=shown,
         )
 
@@ -162,7 +155,6 @@ def write_details(path: Path | str, results: Iterable[ImageResult]) -> None:
         "detection_score",
         "inlier_ratio",
         "template",
-        "stage",
         "matches",
     )
     entries = [
@@ -184,7 +176,6 @@ class Details:
     detection_score: float
     inlier_ratio: float
     template: int
-    stage: int
     matches: tuple[tuple[float, float, float, float], ...]
     phases: Mapping[str, float]  # s of the whole image
 
@@ -204,15 +195,14 @@ def _details(entry: dict) -> Details:
     confidence = None if entry["confidence"] is None else _number(entry["confidence"])
     if confidence is not None and not 0 <= confidence <= 1:
         raise ValueError(f"a confidence is {confidence}, which is no probability")
-    inlier_ratio, stage = _number(entry["inlier_ratio"]), _integer(entry["stage"])
-    if not (0 <= inlier_ratio <= 1 + _ROUNDING and stage in (1, 2, 3)):
-        raise ValueError(f"a share of inliers of {inlier_ratio}, of stage {stage}")
+    inlier_ratio = _number(entry["inlier_ratio"])
+    if not 0 <= inlier_ratio <= 1 + _ROUNDING:
+        raise ValueError(f"a share of inliers of {inlier_ratio}")
     return Details(
         confidence=confidence,
         detection_score=_number(entry["detection_score"]),
         inlier_ratio=inlier_ratio,
         template=_integer(entry["template"]),
-        stage=stage,
         matches=matches,
         phases={str(name): _number(seconds) for name, seconds in entry["phases"].items()},
     )
@@ -246,7 +236,6 @@ def _estimate(entry: dict) -> Estimate:
         detection_score=_number(entry["detection_score"]),
         inlier_ratio=_number(entry["inlier_ratio"]),
         template=_integer(entry["template"]),
-        stage=_integer(entry["stage"]),
         matches=tuple(_numbers(match, 4) for match in entry["matches"]),
     )
 

@@ -1,4 +1,4 @@
-"""Test images of BOP data sets, one `Observation` per image, with the detections that its targets ask for.
+"""Test images of BOP data sets, one `Frame` each, and the detections in them that the targets ask for.
 
 The lists are read and checked at once; photos and masks are read one image at a time.
 """
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from picopose.datasets import layouts
 from picopose.datasets.bop.detections import Detection, Detections
@@ -20,7 +19,7 @@ from picopose.datasets.bop.targets import Targets, find_targets, max_detections,
 from picopose.datasets.cameras.matrices import check_camera
 from picopose.datasets.images import read_image
 from picopose.utils.errors import InputError
-from picopose.utils.records import Observation
+from picopose.utils.records import Estimates, Frame
 
 _LOG = logging.getLogger(__name__)
 
@@ -38,13 +37,13 @@ class TargetImage:
     instances: dict[int, int]
 
 
-class BopTestSet(Dataset):
-    """The target images of a BOP data set as `Observation`s, in the order of the targets.
+class BopTestSet:
+    """The target images of a BOP data set, in the order of the targets, and what is detected in them.
 
     For every target the `inst_count` best detections of its object are taken; for an object without any the
     best ones of all detections of the image, under that object's id. Where the targets name images alone, all
     detections of objects that have a model are taken, as many as the challenge counts. An image without
-    detections gives an observation with none.
+    detections begins with none.
 
     Args:
         data_dir: folder of the data sets.
@@ -52,6 +51,7 @@ class BopTestSet(Dataset):
         detections: JSON file of detections; the one `layouts.find_detections` knows if not given.
         targets: JSON file of targets; the one `find_targets` knows if not given.
         camera: of a set with several; the first one, said aloud, if not given.
+        detected: whether detections are read; without them there is no `start`.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class BopTestSet(Dataset):
         detections: Path | str | None = None,
         targets: Path | str | None = None,
         camera: str | None = None,
+        detected: bool = True,
     ):
         self.name = name
         self.split = layouts.bop_test_split(data_dir, name)
@@ -69,13 +70,16 @@ class BopTestSet(Dataset):
         self.split_dir = folder / self.split
         listed = read_targets(Path(targets) if targets else find_targets(folder))
         self.images = _target_images(listed, self.split_dir, camera)
+        self._instances = {(image.scene_id, image.im_id): image.instances for image in self.images}
         models = layouts.models_dir(data_dir, name)
         self.objects = _target_objects(listed, models)
-        self.detections = Detections(
-            detections or layouts.find_detections(data_dir, name),
-            images={(image.scene_id, image.im_id) for image in self.images},
-        )
         self._per_object, self._most = listed.per_object, max_detections(name)
+        self.detections: Detections | None = None
+        if detected:
+            self._read_detections(Path(detections or layouts.find_detections(data_dir, name)))
+
+    def _read_detections(self, path: Path) -> None:
+        self.detections = Detections(path, images=set(self._instances))
         if self._per_object:
             self._tell_undetected()
         else:
@@ -84,10 +88,10 @@ class BopTestSet(Dataset):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Observation:
+    def __getitem__(self, index: int) -> Frame:
         target = self.images[index]
-        image = read_image(target.path)
-        height, width = image.shape[1:]
+        rgb = read_image(target.path)
+        height, width = rgb.shape[1:]
         where = f"{target.path}: its K in scene_camera.json"
         if target.size not in (None, (width, height)):
             raise InputError(
@@ -95,17 +99,17 @@ class BopTestSet(Dataset):
                 "download the images of the data set again"
             )
         check_camera(target.K, width, height, where, cropped=target.size is not None)
-        found = self.detections.of_image(target.scene_id, target.im_id)
-        obj_ids, chosen = self._select(found, target.instances)
-        return Observation(
-            image=image,
-            K=target.K,
-            obj_ids=torch.tensor(obj_ids, dtype=torch.long),
-            masks=self.detections.masks(chosen, size=(height, width)),
-            boxes=torch.tensor([detection.box for detection in chosen]).reshape(-1, 4),
-            scores=torch.tensor([detection.score for detection in chosen]),
-            scene_id=target.scene_id,
-            im_id=target.im_id,
+        return Frame(rgb, target.K, scene_id=target.scene_id, im_id=target.im_id)
+
+    def start(self, frame: Frame, before: Estimates | None = None) -> Estimates:
+        """What is detected in a frame, of what its targets ask for; the frame before plays no part."""
+        found = self.detections.of_image(frame.scene_id, frame.im_id)
+        obj_ids, chosen = self._select(found, self._instances[frame.scene_id, frame.im_id])
+        return Estimates.of(
+            obj_ids,
+            self.detections.masks(chosen, size=tuple(frame.rgb.shape[1:])),
+            score=torch.tensor([detection.score for detection in chosen]),
+            box=torch.tensor([detection.box for detection in chosen]).reshape(-1, 4),
             seconds=max((detection.seconds for detection in found), default=0.0),
         )
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import timm
 import torch
 
+from picopose.model.checkpoint import fit, read_checkpoint, weights_of
 from picopose.model.folding import fold_batch_norms
 from picopose.model.picopose.backbone import Dinov2, Pyramid
 from picopose.model.picopose.network import PicoPose
 from picopose.model.picopose.released import HALF_CELL, VIEWING_RAY, convert, is_released
-from picopose.model.checkpoint import fit, read_checkpoint, weights_of
 from picopose.utils.config import ModelConfig, network_of
 from picopose.utils.errors import InputError
 

@@ -5,7 +5,6 @@ is kept of an object are the descriptors of the cells that show it, in half prec
 """
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -57,9 +56,6 @@ class ViewBank:
     Args:
         n_views: 42, 162 or 642.
         memory: bytes that the views at hand may take.
-
-    Attributes:
-        progress: is called with the numbers of views that are drawn and of all; None for nobody.
     """
 
     def __init__(
@@ -71,7 +67,6 @@ class ViewBank:
         n_views: int,
         memory: float,
     ):
-        self.progress: Callable[[int, int], None] | None = None
         self._files, self._network, self._source, self._n_views = files, network, source, n_views
         self._device = next(network.parameters()).device
         self._kept = Lru(memory, lambda views: views.descriptors.nbytes)
@@ -105,8 +100,8 @@ class ViewBank:
             shown = covered_cells(cover, maps.shape[-1])
             descriptors.append(maps.permute(0, 2, 3, 1)[shown].half())
             cells.append(shown.sum((1, 2)))
-            if self.progress:
-                self.progress(int(part[-1]) + 1, len(poses))
+            if self._source.progress:
+                self._source.progress(int(part[-1]) + 1, len(poses))
         return vars(PreparedViews(torch.cat(descriptors), torch.cat(cells), poses, circle).to("cpu"))
 
 

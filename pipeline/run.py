@@ -1,0 +1,27 @@
+"""The loop of every run: each frame begins with what is given of it, and the stages add what they find."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from picopose.model.stage import Stage, Things
+from picopose.utils.records import Estimates, Frame
+
+# What a run begins a frame with, given what it found in the frame before: detections, poses, ...
+Start = Callable[[Frame, Estimates | None], Estimates]
+# Takes what was found in a frame, on the CPU, and the seconds that the stages took for it.
+Sink = Callable[[Frame, Estimates, float], None]
+
+
+def run(frames: Iterable[Frame], things: Things, stages: Sequence[Stage], start: Start, sink: Sink) -> None:
+    """Sends frames, such as those of a data set, a folder or a video, through the stages."""
+    for stage in stages:
+        stage.prepare(things)
+    before = None
+    for frame in frames:
+        found = start(frame, before)
+        began = time.perf_counter()
+        for stage in stages:
+            found = stage(frame, found)
+        found = found.to("cpu")
+        sink(frame, found, time.perf_counter() - began)
+        before = found
