@@ -71,7 +71,7 @@ class PicoPoseStage(Stage):
 
     @torch.inference_mode()
     def __call__(self, frame: Frame, found: Estimates) -> Estimates:
-        """Hypotheses about every row, which is taken for a detection: its pose, if it has one, is not used."""
+        """Hypotheses about every row, which is taken for a detection: a pose that it may have is not used."""
         frame, found = frame.to(self.device), found.to(self.device)
         if len(found) == 0:
             return found

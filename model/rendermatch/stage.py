@@ -80,7 +80,7 @@ class RenderMatchStage(Stage):
 
     @torch.inference_mode()
     def __call__(self, frame: Frame, found: Estimates) -> Estimates:
-        """Hypotheses about every row, which is taken for a detection: its pose, if it has one, is not used."""
+        """Hypotheses about every row, which is taken for a detection: a pose that it may have is not used."""
         frame, found = frame.to(self.matcher.device), found.to(self.matcher.device)
         if len(found) == 0:
             return found
