@@ -41,14 +41,13 @@ from picopose.pipeline.training.log import TrainingLog
 from picopose.pipeline.training.schedule import rate_at, set_rate
 from picopose.pipeline.training.snapshots import Snapshots, read_snapshot
 from picopose.rendering.studio import Studio
-from picopose.utils.collectives import summed
 from picopose.utils.config import Config, TrainConfig, changed_options, load_config, to_yaml
 from picopose.utils.device import choose_device
-from picopose.utils.distributed import World, join, leave
+from picopose.utils.distributed import World, join, leave, summed
 from picopose.utils.errors import InputError, exits_cleanly
 from picopose.utils.files import locked, remove_leftovers, write_atomically
+from picopose.utils.interrupts import StopRequest
 from picopose.utils.records import Pair
-from picopose.utils.signals import StopRequest
 
 LOG = logging.getLogger("run_train")
 

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from picopose.rendering.mesh import Mesh, load_mesh
 from picopose.rendering.renderer import Renderer, Rendering
 from picopose.utils.errors import InputError, exits_cleanly
-from picopose.utils.files import read_json
+from picopose.utils.reading import read_json
 
 MARGIN = 0.2  # of the box's longer side, about the box in the picture
 ZOOM = 2

@@ -25,7 +25,7 @@ from picopose.datasets import layouts
 from picopose.evaluation.scoring import Scores, score_csv
 from picopose.rendering.mesh import GREY, read_triangles
 from picopose.utils.errors import exits_cleanly
-from picopose.utils.files import read_json
+from picopose.utils.reading import read_json
 from tools.mini_set.bop_files import segmentation, write_image, write_json
 
 RUN_TEST = Path(__file__).resolve().parent.parent / "run_test.py"

@@ -17,7 +17,7 @@ from picopose.datasets.masks.polygons import Polygons, extent, fill, read_polygo
 from picopose.datasets.masks.rle import compress, decode, mask_size
 from picopose.datasets.tables import by_id
 from picopose.utils.errors import InputError
-from picopose.utils.files import finite_numbers, integer, iterate_json, read_json
+from picopose.utils.reading import finite_numbers, integer, iterate_json, read_json
 
 REMEDY = "write a list of objects with bbox (x, y, width, height), or a file of COCO annotations"
 _PLACES = ("bbox", "bbox_modal", "segmentation")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from picopose.datasets.bop.objects import listed_unit, model_files
 from picopose.utils.errors import InputError
-from picopose.utils.files import integer, read_json
 from picopose.utils.mesh_file import MESH_SUFFIXES, MeshFile, is_gltf
+from picopose.utils.reading import integer, read_json
 
 BOP_CORE = ("lmo", "tless", "tudl", "icbin", "itodd", "hb", "ycbv")
 

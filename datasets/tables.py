@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from picopose.utils.errors import InputError
-from picopose.utils.files import integer, read_json
+from picopose.utils.reading import integer, read_json
 
 
 def read_table(path: Path, *, of: str, remedy: str) -> dict[int, Any]:

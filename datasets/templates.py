@@ -16,10 +16,10 @@ from torch import Tensor
 from picopose.datasets import layouts
 from picopose.datasets.images import read_pixels
 from picopose.utils import template_files
-from picopose.utils.arrays import read_array
 from picopose.utils.crop import crop_views
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import rigid
+from picopose.utils.reading import read_array
 from picopose.utils.records import View
 
 _CHUNK = 8  # whole images held at a time

@@ -18,9 +18,9 @@ from picopose.model.rendermatch.matching import half_covered
 from picopose.model.rendermatch.xfeat import STRIDE
 from picopose.model.stage import Setup, Stage, Things
 from picopose.utils.errors import InputError
-from picopose.utils.files import read_json
 from picopose.utils.geometry import project, transform
 from picopose.utils.masks import boxes_of
+from picopose.utils.reading import read_json
 from picopose.utils.records import Correspondences, Estimates, Frame, Record
 from picopose.utils.stopwatch import Stopwatch
 

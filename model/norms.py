@@ -7,7 +7,7 @@ import torch
 from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 
-from picopose.utils.collectives import summed, world_size
+from picopose.utils.distributed import summed, world_size
 
 
 def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:

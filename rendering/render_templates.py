@@ -32,12 +32,12 @@ from picopose.rendering.mesh_digest import mesh_digest
 from picopose.rendering.renderer import Renderer, Rendering
 from picopose.rendering.viewpoints import VIEWS, object_poses
 from picopose.utils import template_files
-from picopose.utils.arrays import read_array
 from picopose.utils.errors import InputError, exits_cleanly
 from picopose.utils.files import locked, make_folder, remove_leftovers, write_atomically, write_error
+from picopose.utils.interrupts import without_interrupts
 from picopose.utils.mesh_file import MeshFile
 from picopose.utils.processes import end_with_parent, stay_on_one_core
-from picopose.utils.signals import without_interrupts
+from picopose.utils.reading import read_array
 
 LOG = logging.getLogger(__name__)
 

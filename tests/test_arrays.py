@@ -5,7 +5,7 @@ import resource
 import numpy as np
 import pytest
 
-from picopose.utils.arrays import read_array
+from picopose.utils.reading import read_array
 
 POSES = np.arange(32.0).reshape(2, 4, 4)
 

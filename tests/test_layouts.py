@@ -9,8 +9,9 @@ from picopose.datasets.layouts import dataset_dir, dataset_name, find_meshes, te
 from picopose.datasets.training.sources import mesh_files
 from picopose.rendering.mesh import READERS
 from picopose.utils.errors import InputError
-from picopose.utils.files import iterate_json, read_json, write_atomically
+from picopose.utils.files import write_atomically
 from picopose.utils.mesh_file import MESH_SUFFIXES, MeshFile
+from picopose.utils.reading import iterate_json, read_json
 from tests.small_bop import dump, write_set
 
 

@@ -1,4 +1,7 @@
-"""The processes that `torchrun` started, or the single one that it did not."""
+"""The processes that `torchrun` started, with sums and gathers over them through which gradients flow.
+
+Everything also works in a single process, where sums and gathers do nothing.
+"""
 
 import os
 from dataclasses import dataclass
@@ -6,6 +9,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 
 from picopose.utils.processes import end_with_parent
 
@@ -39,3 +43,49 @@ def leave() -> None:
     """Ends this process's part in the group."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def summed(value: Tensor) -> Tensor:
+    """The sum of a tensor over all processes; gradients flow to every process's share."""
+    return _Sum.apply(value) if world_size() > 1 else value
+
+
+def gathered(value: Tensor) -> Tensor:
+    """Tensors of equal shape (B, ...) of all processes as one (processes * B, ...), with gradients."""
+    return _Gather.apply(value) if world_size() > 1 else value
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value: Tensor) -> Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value: Tensor) -> Tensor:
+        parts = [torch.empty_like(value, memory_format=torch.contiguous_format) for _ in range(world_size())]
+        dist.all_gather(parts, value.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total.chunk(world_size())[rank()]

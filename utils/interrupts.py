@@ -1,12 +1,25 @@
-"""Ctrl-C while a program's libraries are still being loaded, which takes seconds: one line, and out.
+"""Ctrl-C and SIGTERM: while libraries are being loaded, while processes are started, and during training.
 
-A program imports this before them, and only where it is the program. Some libraries would swallow the
-exception that Python raises; nothing has begun by then that were to be cleared away.
+Loading takes seconds, and some libraries swallow the exception that Python raises at Ctrl-C. A program
+therefore imports this module first and calls `leave_at_once`; nothing has to be cleaned up by then.
 """
 
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+def leave_at_once() -> None:
+    """Until `may_raise` is called, Ctrl-C ends the process with one line."""
+    signal.signal(signal.SIGINT, _leave)
+
+
+def may_raise() -> None:
+    """From here on Ctrl-C raises `KeyboardInterrupt` again."""
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _leave(_number: int, _frame: object) -> None:
@@ -14,12 +27,37 @@ def _leave(_number: int, _frame: object) -> None:
     os._exit(128 + signal.SIGINT)
 
 
-def may_raise() -> None:
-    """From here on Ctrl-C raises `KeyboardInterrupt` again, if it did not."""
-    if signal.getsignal(signal.SIGINT) is _leave:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Blocks SIGINT; processes started in the block never receive it, only the one that started them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
-def leave_at_once() -> None:
-    """Until `may_raise` is called."""
-    signal.signal(signal.SIGINT, _leave)
+class StopRequest:
+    """In a `with` block: true once SIGTERM or SIGINT came; a second SIGINT interrupts at once."""
+
+    def __init__(self):
+        self._requested = False
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "StopRequest":
+        self._before = {
+            number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def __bool__(self) -> bool:
+        return self._requested
+
+    def _note(self, number: int, _frame: object) -> None:
+        self._requested = True
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -13,8 +13,8 @@ import torch
 
 from picopose.datasets.detection_files import Entry, Region, read_entries
 from picopose.utils.errors import InputError
-from picopose.utils.files import integer
 from picopose.utils.masks import cut_out
+from picopose.utils.reading import integer
 from picopose.utils.records import Mask
 
 _LOG = logging.getLogger(__name__)

@@ -7,8 +7,7 @@ import numpy as np
 
 from picopose.datasets.cameras.matrices import exact_camera_matrix
 from picopose.utils.errors import InputError
-from picopose.utils.files import finite_matrix, finite_numbers, integer
-from picopose.utils.rotations import is_rotation
+from picopose.utils.reading import finite_matrix, finite_numbers, integer, is_rotation
 
 _NEAREST_MM, _FARTHEST_MM = 10.0, 1e6  # of an object
 _REMEDY = "download the annotations again"

@@ -9,9 +9,8 @@ import numpy as np
 
 from picopose.datasets.tables import read_table
 from picopose.utils.errors import InputError
-from picopose.utils.files import finite_matrix, finite_numbers
 from picopose.utils.mesh_file import MESH_SUFFIXES
-from picopose.utils.rotations import is_rotation
+from picopose.utils.reading import finite_matrix, finite_numbers, is_rotation
 from picopose.utils.symmetry import Symmetry
 
 _METRES_PER_MM = 1e-3

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from picopose.utils.errors import InputError
-from picopose.utils.files import LARGEST_ID
-from picopose.utils.rotations import is_rotation
+from picopose.utils.reading import LARGEST_ID, is_rotation
 
 HEADER = "scene_id,im_id,obj_id,score,R,t,time"
 MAX_TIME_DIFFERENCE = 1e-3  # s, between the lines of one image

@@ -16,7 +16,8 @@ from typing import Self
 import torch
 
 from picopose.utils.errors import MALFORMED, InputError
-from picopose.utils.files import read_json, write_atomically
+from picopose.utils.files import write_atomically
+from picopose.utils.reading import read_json
 from picopose.utils.records import Estimates, Frame, Matches
 
 _LOG = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from picopose.datasets.bop.entries import Instance, K_of, depth_scale_of, instan
 from picopose.datasets.layouts import names_in
 from picopose.datasets.tables import read_table
 from picopose.utils.errors import InputError
-from picopose.utils.files import integer
+from picopose.utils.reading import integer
 
 _LOG = logging.getLogger(__name__)
 _PHOTOS, _DEPTHS = ("rgb", "gray"), ("depth",)

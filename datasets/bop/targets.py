@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from picopose.utils.errors import InputError
-from picopose.utils.files import integer, read_json
+from picopose.utils.reading import integer, read_json
 
 _LOG = logging.getLogger(__name__)
 TARGETS = {"localization": "test_targets_bop19.json", "detection": "test_targets_bop24.json"}  # by task

@@ -12,7 +12,7 @@ from picopose.datasets.cameras.matrices import pinhole
 from picopose.datasets.cameras.tables import REMEDY, Camera, camera_of_numbers, camera_of_table
 from picopose.datasets.tables import by_number
 from picopose.utils.errors import InputError
-from picopose.utils.files import read_json
+from picopose.utils.reading import read_json
 
 MAX_BYTES, MAX_YAML = 64 << 20, 200_000
 

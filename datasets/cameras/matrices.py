@@ -11,7 +11,7 @@ from PIL import ExifTags, Image
 from torch import Tensor
 
 from picopose.utils.errors import InputError
-from picopose.utils.files import finite_numbers
+from picopose.utils.reading import finite_numbers
 
 LOG = logging.getLogger(__name__)
 FILM_DIAGONAL = 43.27  # mm, of 36 x 24 mm

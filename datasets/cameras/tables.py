@@ -18,7 +18,7 @@ from torch import Tensor
 from picopose.datasets.cameras.lens import UNDISTORT, Lens
 from picopose.datasets.cameras.matrices import camera_matrix, pinhole, resized
 from picopose.utils.errors import InputError
-from picopose.utils.files import finite_numbers, integer
+from picopose.utils.reading import finite_numbers, integer
 
 LOG = logging.getLogger(__name__)
 REMEDY = "write cam_K or fx, fy, cx, cy into it"

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from pycocotools.mask import decode, frPyObjects, merge
 
 from picopose.utils.errors import InputError
-from picopose.utils.files import finite_numbers
+from picopose.utils.reading import finite_numbers
 
 Polygons = tuple[tuple[float, ...], ...]  # each x, y, x, y, ... in px; a pixel covers x to x + 1
 _LEAST = 6  # numbers: three points

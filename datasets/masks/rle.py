@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pycocotools.mask import frPyObjects
 
 from picopose.utils.errors import InputError
-from picopose.utils.files import integer
+from picopose.utils.reading import integer
 
 MOST_PIXELS = 1 << 28
 

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 
 from picopose.datasets.training.streams import stream
-from picopose.utils.arrays import read_array
 from picopose.utils.errors import InputError
-from picopose.utils.files import integer, read_json, write_atomically
+from picopose.utils.files import write_atomically
 from picopose.utils.lru import Lru
+from picopose.utils.reading import integer, read_array, read_json
 from picopose.utils.records import Pair, View
 
 VERSION = 1  # of the records, and of what scenes and views are drawn with

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from picopose.utils.errors import InputError
-from picopose.utils.files import read_json
 from picopose.utils.lru import Lru
+from picopose.utils.reading import read_json
 
 log = logging.getLogger(__name__)
 

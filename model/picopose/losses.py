@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from picopose.model.picopose.affine import Similarity
 from picopose.model.picopose.flow import Flow
 from picopose.model.picopose.supervision import Positions
-from picopose.utils.collectives import gathered, rank, summed, world_size
+from picopose.utils.distributed import gathered, rank, summed, world_size
 from picopose.utils.geometry import cell_centres
 from picopose.utils.records import Record
 

@@ -15,7 +15,7 @@ from picopose.model.picopose.losses import flow_error, signed_angle
 from picopose.model.picopose.matching import descriptors
 from picopose.model.picopose.network import PicoPose
 from picopose.model.picopose.training import Truth, features, true_answers
-from picopose.utils.collectives import summed
+from picopose.utils.distributed import summed
 from picopose.utils.geometry import cell_centres, transform
 from picopose.utils.records import Pair
 

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from picopose.utils.collectives import summed, world_size
+from picopose.utils.distributed import summed, world_size
 from picopose.utils.errors import InputError
 from picopose.utils.records import Record
 

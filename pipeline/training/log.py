@@ -14,7 +14,8 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from picopose.utils.errors import MALFORMED
-from picopose.utils.files import integer, write_atomically
+from picopose.utils.files import write_atomically
+from picopose.utils.reading import integer
 
 LOG = logging.getLogger("run_train")
 

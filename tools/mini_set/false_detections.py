@@ -22,7 +22,7 @@ from picopose.datasets.bop.scenes import Scene, open_scenes
 from picopose.datasets.bop.targets import find_targets, read_targets
 from picopose.datasets.images import read_pixels
 from picopose.utils.errors import InputError, exits_cleanly
-from picopose.utils.files import finite_numbers
+from picopose.utils.reading import finite_numbers
 from tools.mini_set.bop_files import TARGET_VISIBILITY, segmentation, write_json
 
 SCORE = 0.5  # of every false detection
