@@ -2,9 +2,9 @@
 
 from torch import Tensor
 
+from picopose.model.picopose import panels
 from picopose.model.picopose.network import PicoPose
 from picopose.model.picopose.validation import Answers
-from picopose.utils import pictures
 from picopose.utils.geometry import cell_centres
 from picopose.utils.records import Pair
 
@@ -28,11 +28,11 @@ def _panel(network: PicoPose, pair: Pair, answers: Answers, i: int) -> Tensor:
     side = flow.offset.shape[-1]
     true_offset = (fine.xy[i] - cell_centres(side, size, found.device)).mT.unflatten(-1, (side, side))
     seen = fine.visible[i].view(side, side)
-    return pictures.panel(
+    return panels.panel(
         [
-            pictures.match_picture(pair.real.rgb, pair.template.rgb, found, centres, right),
-            pictures.flow_picture(flow.offset[i], true_offset, seen),
-            pictures.certainty_picture(flow.certainty[i, 0].sigmoid(), seen),
+            panels.match_picture(pair.real.rgb, pair.template.rgb, found, centres, right),
+            panels.flow_picture(flow.offset[i], true_offset, seen),
+            panels.certainty_picture(flow.certainty[i, 0].sigmoid(), seen),
         ],
         size,
     )

@@ -1,4 +1,4 @@
-"""Pictures of what the network says beside what is true, for TensorBoard.
+"""Pictures of the network's answers beside the truth, for TensorBoard.
 
 Every function takes tensors of one sample and returns an image (3, H, W) in [0, 1] on the CPU.
 """
