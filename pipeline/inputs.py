@@ -26,8 +26,7 @@ from picopose.datasets.bop.test_set import BopTestSet
 from picopose.model.confidence import CALIBRATION
 from picopose.model.rendermatch.weights import WEIGHT_FILES
 
-ROOT = Path(__file__).resolve().parent.parent
-_CODE = ("datasets", "model", "rendering", "utils")  # folders
+POSES_VERSION = 1  # raised whenever a run's poses come to be something else
 _LIBRARIES = (cv2, moderngl, np, PIL, scipy, timm, torch, trimesh)
 _READERS = 8  # threads: reading photos is mostly waiting
 
@@ -65,11 +64,10 @@ def inputs_of_all(dataset: BopTestSet, given: Given, indices: Sequence[int]) -> 
 
 @functools.cache
 def program_digest() -> str:
-    """Of the code that poses depend on, the weights that come with it, and the libraries it computes with."""
-    files = sorted(path for folder in _CODE for path in (ROOT / folder).rglob("*.py"))
-    files += [*WEIGHT_FILES, CALIBRATION]
-    versions = " ".join(library.__version__ for library in _LIBRARIES)
-    return digest(b"".join(path.read_bytes() for path in files) + versions.encode())
+    """Of `POSES_VERSION`, the weights that come with the program, and the libraries it computes with."""
+    versions = " ".join([str(POSES_VERSION), *(library.__version__ for library in _LIBRARIES)])
+    weights = b"".join(path.read_bytes() for path in (*WEIGHT_FILES, CALIBRATION))
+    return digest(weights + versions.encode())
 
 
 def digest(content: bytes) -> str:

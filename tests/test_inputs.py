@@ -173,7 +173,7 @@ def test_training_and_testing_keep_their_configurations_apart(run, tmp_path):
 # --- digests
 
 
-def test_the_program_is_its_code_and_its_weights(tmp_path, monkeypatch):
+def test_the_program_is_its_version_and_its_weights(tmp_path, monkeypatch):
     before = inputs.program_digest.__wrapped__()
     assert inputs.program_digest.__wrapped__() == before
     for weights in inputs.WEIGHT_FILES:
@@ -185,7 +185,7 @@ def test_the_program_is_its_code_and_its_weights(tmp_path, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(inputs, "WEIGHT_FILES", others)
             assert inputs.program_digest.__wrapped__() != before
-    monkeypatch.setattr(inputs, "_CODE", ("datasets", "model", "utils"))
+    monkeypatch.setattr(inputs, "POSES_VERSION", inputs.POSES_VERSION + 1)
     assert inputs.program_digest.__wrapped__() != before
 
 

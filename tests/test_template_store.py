@@ -10,6 +10,7 @@ from picopose.model.picopose.build import build_network
 from picopose.model.picopose.matching import descriptors
 from picopose.model.picopose.network import PicoPose
 from picopose.model.prepared_files import PreparedFiles
+from picopose.model.templates import store
 from picopose.model.templates.bank import TemplateBank
 from picopose.model.templates.store import TemplateStore, bytes_of
 from picopose.utils.records import View
@@ -86,7 +87,9 @@ def test_a_second_run_computes_nothing(network, tmp_path):
     assert torch.equal(first.maps.context[2], again.maps.context[2])
 
 
-def test_another_mesh_other_weights_and_a_damaged_file_are_computed_anew(network, tmp_path):
+def test_another_mesh_other_weights_another_version_and_a_damaged_file_are_computed_anew(
+    network, tmp_path, monkeypatch
+):
     source = Source()
     TemplateStore(PreparedFiles(tmp_path), network, source).open(1)
     source.name = "second"
@@ -97,10 +100,14 @@ def test_another_mesh_other_weights_and_a_damaged_file_are_computed_anew(network
         other.backbone.join.bias += 1
     TemplateStore(PreparedFiles(tmp_path), other, source).open(1)
     assert source.calls == 3
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "VERSION", store.VERSION + 1)
+        TemplateStore(PreparedFiles(tmp_path), network, source).open(1)
+    assert source.calls == 4
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:-100])
     TemplateStore(PreparedFiles(tmp_path), network, source).open(1)
-    assert source.calls == 4
+    assert source.calls == 5
     assert not [path for path in tmp_path.iterdir() if "tmp" in path.name]
 
 

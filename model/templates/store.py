@@ -4,7 +4,6 @@ One safetensors file an object, named by all that it depends on; single views ar
 """
 
 import hashlib
-import inspect
 from functools import partial
 from pathlib import Path
 
@@ -14,15 +13,14 @@ from safetensors import safe_open
 from torch import Tensor
 
 from picopose.model.batches import Batches
-from picopose.model.picopose import backbone
 from picopose.model.picopose.network import PicoPose
 from picopose.model.prepared_files import PreparedFiles
 from picopose.model.stage import Templates
-from picopose.utils import crop, geometry
 from picopose.utils.records import Record, View
 
 MAPS = ("map0", "map1", "map2")  # of the backbone, shallow to deep
 VIEW = ("rgb", "mask", "K", "depth", "cam_from_obj")
+VERSION = 1  # raised whenever the same network and views come to be prepared as something else
 
 
 class PreparedViews:
@@ -109,10 +107,8 @@ class TemplateStore:
 
 
 def digest_of(network: PicoPose) -> str:
-    """Of all but the templates that prepared ones depend on: the backbone's weights and the code."""
-    digest = hashlib.sha256(f"{network.size} {timm.__version__}".encode())
-    for module in (backbone, crop, geometry, inspect.getmodule(digest_of)):
-        digest.update(inspect.getsource(module).encode())
+    """Of what prepared templates depend on beside the templates: the backbone's weights and `VERSION`."""
+    digest = hashlib.sha256(f"{VERSION} {network.size} {timm.__version__}".encode())
     for name, tensor in network.backbone.state_dict().items():
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
