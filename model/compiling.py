@@ -33,4 +33,4 @@ def _use_all(network: PicoPose) -> None:
         maps = network.features(torch.zeros(count, 3, size, size, device=device))
         matrix = torch.eye(3, device=device).expand(count, 3, 3)
         mask = torch.ones(count, size, size, dtype=torch.bool, device=device)
-        network.refine(network.dense(maps), network.template_maps(maps), mask, matrix)
+        network.flow(network.dense(maps), network.template_maps(maps), mask, matrix)

@@ -9,10 +9,10 @@ from torch import Tensor
 
 from picopose.model.checkpoint import fit, read_checkpoint
 from picopose.model.folding import fold_batch_norms
-from picopose.model.picopose import matching
 from picopose.model.picopose.affine import Similarity, pose_from_similarity
 from picopose.model.picopose.backbone import Dinov2
 from picopose.model.picopose.flow import Flow
+from picopose.model.picopose.matching import descriptors
 from picopose.model.picopose.network import PicoPose
 from picopose.model.picopose.released import RELEASED_MEAN, RELEASED_STD, convert
 from picopose.utils.geometry import rotation_angle
@@ -90,8 +90,8 @@ def compute(
     real, template = (network.features(rgb(inputs[f"{of}_rgb"]), bf16=bf16) for of in ("query", "template"))
     template = [m.to(stored).float() for m in template]
     foreground = network.mask_patches(inputs["query_mask"] > 0)
-    scores, ids = matching.rank(
-        matching.descriptors(real[-1]), foreground, matching.descriptors(template[-1]), k=4
+    scores, ids = network.match(
+        descriptors(real[-1]), inputs["query_mask"] > 0, descriptors(template[-1]), k=4
     )
     templates = View(
         rgb=rgb(inputs["template_rgb"]),
@@ -105,10 +105,10 @@ def compute(
         chosen = golden["match_ids"][:, hypothesis]
         views.append(templates[chosen])
         maps = [m[chosen] for m in template]
-        patches = matching.descriptors(real[-1]), matching.descriptors(maps[-1])
-        similarity.append(network.regress(*patches, views[-1].mask))
-        dense, start = network.template_maps(maps), to_centres(golden[f"h{hypothesis}_M"])
-        flows.append(network.refine(network.dense(real), dense, views[-1].mask, start))
+        start = to_centres(golden[f"h{hypothesis}_M"])
+        answer = network(network.real(real), network.template(views[-1], maps), start)
+        similarity.append(answer.similarity)
+        flows.append(answer.flows)
     best = [m[golden["match_ids"][:, 0]] for m in template]
     scores = scores * foreground.sum(dim=1, keepdim=True) / 256  # the original's constant factor
     return Run(golden, inputs, real, template, scores, ids, similarity, network.dpt(best), flows, views)

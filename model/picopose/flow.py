@@ -62,7 +62,7 @@ class FlowDecoder(nn.Module):
 
     def forward(
         self, real: Sequence[Tensor], template: TemplateMaps, template_mask: Tensor, matrix: Tensor
-    ) -> list[Flow]:
+    ) -> tuple[Flow, ...]:
         """The flow after each of the three levels.
 
         Args:
@@ -79,7 +79,7 @@ class FlowDecoder(nn.Module):
                 cells, certainty = _upsample(2 * cells, side), _upsample(certainty, side)
             cells, certainty = level(*maps, cells, certainty)
             flows.append(Flow((cells - self.half_cell) * (self.size / side), certainty))
-        return flows
+        return tuple(flows)
 
     def _start(self, template_mask: Tensor, matrix: Tensor, side: int) -> tuple[Tensor, Tensor]:
         """Flow in cells (B, 2, side, side) and certainty (B, 1, side, side) from the start's 2D transform.

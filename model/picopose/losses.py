@@ -3,6 +3,7 @@
 Every mean divides by the count of the whole batch, so that a number of processes train as one would.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -104,7 +105,7 @@ def signed_angle(predicted: Similarity, true: Similarity) -> Tensor:
     return torch.atan2(s * true_c - c * true_s, c * true_c + s * true_s)
 
 
-def flow_loss(flows: list[Flow], truths: list[Positions], *, size: int) -> Tensor:
+def flow_loss(flows: Sequence[Flow], truths: Sequence[Positions], *, size: int) -> Tensor:
     """Sum over the levels of the L1 distance in cells of the level, averaged over the visible cells."""
     losses = []
     for flow, truth in zip(flows, truths, strict=True):
@@ -120,7 +121,7 @@ def flow_error(flow: Flow, truth: Positions, *, size: int) -> Tensor:
     return start + flow.offset.flatten(2).mT - truth.xy
 
 
-def certainty_loss(flows: list[Flow], truths: list[Positions]) -> Tensor:
+def certainty_loss(flows: Sequence[Flow], truths: Sequence[Positions]) -> Tensor:
     """Sum over the levels of the binary cross-entropy of visibility, averaged over the cells that know it."""
     losses = []
     for flow, truth in zip(flows, truths, strict=True):

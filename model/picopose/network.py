@@ -1,9 +1,14 @@
-"""PicoPose: from a crop and the templates of its object to a pose, in three stages of pixel correspondences.
+"""PicoPose (the paper's Fig. 2): a crop and the templates of its object -> dense correspondences.
 
-Match the crop against the templates, regress the 2D transform to the best ones, refine it to a dense flow.
+    maps = network.features(crop)                             # the backbone
+    _, chosen = network.match(descriptors(maps[-1]), mask, all_templates, k=1)  # stage 1
+    similarity, flows = network(network.real(maps), template)  # stages 2 and 3, for each template chosen
+
+What stage 3 says is solved for a pose by PnP in `stage`; templates are prepared once for all photos.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +17,32 @@ from picopose.model.picopose import matching
 from picopose.model.picopose.affine import AffineRegressor, Similarity
 from picopose.model.picopose.dpt import DPT
 from picopose.model.picopose.flow import Flow, FlowDecoder, TemplateMaps
+from picopose.utils.records import Record, View
+
+
+@dataclass(frozen=True)
+class RealCrop(Record):
+    """What stages 2 and 3 read of B crops of photos."""
+
+    descriptors: Tensor  # (B, n*n, C) unit length
+    maps: tuple[Tensor, ...]  # (B, features, s, s) at three sides s, coarse to fine; empty without stage 3
+
+
+@dataclass(frozen=True)
+class Template(Record):
+    """What stages 2 and 3 read of B templates."""
+
+    view: View
+    descriptors: Tensor  # (B, n*n, C) unit length
+    maps: TemplateMaps | None  # None without stage 3
+
+
+@dataclass(frozen=True)
+class Answer(Record):
+    """How the object moves from a template to the real crop."""
+
+    similarity: Similarity  # of stage 2
+    flows: tuple[Flow, ...]  # after each level of stage 3, coarse to fine; empty without it
 
 
 class PicoPose(nn.Module):
@@ -57,13 +88,40 @@ class PicoPose(nn.Module):
             maps = self.backbone(rgb)
         return [m.to(rgb.dtype) for m in maps]
 
-    def mask_patches(self, mask: Tensor) -> Tensor:
-        """Foreground patches (B, n*n) bool of masks (B, S, S) bool."""
-        return matching.mask_cells(mask, self.backbone.cells).flatten(1)
+    def match(self, real: Tensor, mask: Tensor, templates: Tensor, k: int) -> tuple[Tensor, Tensor]:
+        """Stage 1: scores and indices (B, k) of the templates that each crop is most like, best first.
 
-    def regress(self, real: Tensor, template: Tensor, template_mask: Tensor) -> Similarity:
-        """Stage 2: descriptors (B, n*n, C) of both crops, template masks (B, S, S) -> 2D transform."""
-        return self.affine(matching.similarity_volume(real, template, self.mask_patches(template_mask)))
+        Args:
+            real: (B, n*n, C) descriptors of crops; mask: (B, S, S) bool, their object.
+            templates: (V, n*n, C) descriptors of all templates of one object.
+        """
+        foreground = self.mask_patches(mask)
+        foreground = foreground | ~foreground.any(dim=1, keepdim=True)  # a mask may miss all patch centres
+        return matching.rank(real, foreground, templates, k)
+
+    def forward(self, real: RealCrop, template: Template, start: Tensor | None = None) -> Answer:
+        """Stages 2 and 3: B crops, each with a template -> the 2D transform and the flow that refines it.
+
+        start: (B, 3, 3) pixels of the template -> pixels of the real crop, where stage 3 starts; None: from
+            the transform of stage 2.
+        """
+        with torch.autocast(real.descriptors.device.type, enabled=False):  # positions need all their digits
+            similarity = self.regress(real, template)
+            start = similarity.matrix(template.view) if start is None else start
+        return Answer(similarity, self.flow(real.maps, template.maps, template.view.mask, start))
+
+    def regress(self, real: RealCrop, template: Template) -> Similarity:
+        """Stage 2: the 2D transform from each template to its real crop."""
+        foreground = self.mask_patches(template.view.mask)
+        return self.affine(matching.similarity_volume(real.descriptors, template.descriptors, foreground))
+
+    def real(self, maps: Sequence[Tensor]) -> RealCrop:
+        """What `forward` reads of real crops, from their feature maps."""
+        return RealCrop(matching.descriptors(maps[-1]), self.dense(maps))
+
+    def template(self, view: View, maps: Sequence[Tensor]) -> Template:
+        """What `forward` reads of templates, from their feature maps."""
+        return Template(view, matching.descriptors(maps[-1]), self.template_maps(maps))
 
     def dense(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """What stage 3 reads of a real crop, from its feature maps."""
@@ -73,8 +131,6 @@ class PicoPose(nn.Module):
         """What stage 3 reads of a template, from its feature maps."""
         return self.flow.template_maps(self.dpt(maps))
 
-    def refine(
-        self, real: Sequence[Tensor], template: TemplateMaps, template_mask: Tensor, matrix: Tensor
-    ) -> list[Flow]:
-        """Stage 3: the dense maps of both crops and a start (B, 3, 3) -> flow after each level."""
-        return self.flow(real, template, template_mask, matrix)
+    def mask_patches(self, mask: Tensor) -> Tensor:
+        """Foreground patches (B, n*n) bool of masks (B, S, S) bool."""
+        return matching.mask_cells(mask, self.backbone.cells).flatten(1)

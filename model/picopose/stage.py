@@ -10,8 +10,8 @@ from picopose.model.compiling import compile_network
 from picopose.model.picopose.affine import no_motion, pose_from_similarity
 from picopose.model.picopose.build import prepare_network
 from picopose.model.picopose.flow import correspondences, floored, sample_matches
-from picopose.model.picopose.matching import descriptors, rank
-from picopose.model.picopose.network import PicoPose
+from picopose.model.picopose.matching import descriptors
+from picopose.model.picopose.network import Answer, PicoPose, RealCrop, Template
 from picopose.model.prepared_files import GIGABYTE, PreparedFiles, prepared_files
 from picopose.model.solve.pnp import solve_pnp
 from picopose.model.stage import Setup, Stage, Things
@@ -105,11 +105,11 @@ class PicoPoseStage(Stage):
 
     def _rank(self, real: Tensor, masks: Tensor, obj_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and indices (B, k) of the templates that each crop is most like, best first."""
-        real, foreground = descriptors(real), self.network.mask_patches(masks)
-        foreground = foreground | ~foreground.any(dim=1, keepdim=True)  # a mask may miss all patch centres
         ranked = [
-            rank(r[None], mask[None], self.templates.descriptors(obj_id), self.options.hypotheses)
-            for r, mask, obj_id in zip(real, foreground, obj_ids.tolist(), strict=True)
+            self.network.match(
+                r[None], mask[None], self.templates.descriptors(obj_id), self.options.hypotheses
+            )
+            for r, mask, obj_id in zip(descriptors(real), masks, obj_ids.tolist(), strict=True)
         ]
         scores, chosen = zip(*ranked, strict=True)
         return torch.cat(scores), torch.cat(chosen)
@@ -123,10 +123,9 @@ class PicoPoseStage(Stage):
         a hypothesis is about.
         """
         with self.stopwatch("dense maps of the photo"):
-            dense = self._dense(maps) if self.options.level == "flow" else ()
-        real = descriptors(maps[-1])
+            real = RealCrop(descriptors(maps[-1]), self._dense(maps) if self.options.level == "flow" else ())
         parts = self.batches.run(
-            lambda part: self._follow_part(real, dense, K, zoom, hypotheses[part], owner[part]), len(owner)
+            lambda part: self._follow_part(real, K, zoom, hypotheses[part], owner[part]), len(owner)
         )
         coarse, matches = zip(*parts, strict=True)
         return torch.cat(coarse), Correspondences.cat(matches) if self.options.level == "flow" else None
@@ -137,33 +136,28 @@ class PicoPoseStage(Stage):
         return tuple(torch.cat(level) for level in zip(*parts, strict=True))
 
     def _follow_part(
-        self,
-        real: Tensor,
-        dense: tuple[Tensor, ...],
-        K: Tensor,
-        zoom: Tensor,
-        hypotheses: Estimates,
-        owner: Tensor,
+        self, real: RealCrop, K: Tensor, zoom: Tensor, hypotheses: Estimates, owner: Tensor
     ) -> tuple[Tensor, Correspondences | None]:
-        network, level = self.network, self.options.level
+        network = self.network
         with self.stopwatch("templates"):
             template = self.templates.templates(hypotheses.obj_id.tolist(), hypotheses.view.tolist())
-        with self.stopwatch("affine"):
-            similarity = (
-                no_motion(len(owner), like=K)
-                if level == "match"
-                else network.regress(real[owner], template.descriptors, template.view.mask)
-            )
+        with self.stopwatch("affine and flow"):
+            answer = self._answer(real[owner], template)
             ray = network.viewing_ray
-            coarse = pose_from_similarity(similarity, template.view, K[owner], viewing_ray=ray)
-        if level != "flow":
-            return coarse, None
-        with self.stopwatch("flow"):
-            start = similarity.matrix(template.view)
-            flows = network.refine([m[owner] for m in dense], template.maps, template.view.mask, start)
+            coarse = pose_from_similarity(answer.similarity, template.view, K[owner], viewing_ray=ray)
+            if self.options.level != "flow":
+                return coarse, None
             template_zoom = template.view.K[:, 0, 0] / template_files.K[0][0]
             rounding = floored(zoom[owner], template_zoom) if network.floored else None
-            return coarse, correspondences(flows[-1], template.view, rounding)
+            return coarse, correspondences(answer.flows[-1], template.view, rounding)
+
+    def _answer(self, real: RealCrop, template: Template) -> Answer:
+        """What the network says, up to the level that the pose is read off after."""
+        if self.options.level == "match":
+            return Answer(no_motion(len(real.descriptors), like=real.descriptors), ())
+        if self.options.level == "affine":
+            return Answer(self.network.regress(real, template), ())
+        return self.network(real, template)
 
     def _solve(self, coarse: Estimates, matches: Correspondences, K: Tensor, frame: Frame) -> Estimates:
         """The pose that a hypothesis' correspondences support best, or its coarse pose if none is found.

@@ -6,13 +6,11 @@ Backbone, dense head and decoder may run in bf16; what is compared with the trut
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from picopose.model.picopose import losses
 from picopose.model.picopose.affine import Similarity
-from picopose.model.picopose.flow import Flow
-from picopose.model.picopose.matching import descriptors
-from picopose.model.picopose.network import PicoPose
+from picopose.model.picopose.network import Answer, PicoPose, RealCrop, Template
 from picopose.model.picopose.supervision import (
     Positions,
     StartNoise,
@@ -49,37 +47,32 @@ class TrainingPass(nn.Module):
         self.bf16, self.scale_weight = bf16, scale_weight
 
     def forward(self, pair: Pair, noise: StartNoise) -> losses.Losses:
-        real, template = features(self.network, pair, bf16=self.bf16)
         truth = true_answers(self.network, pair)
-        patches = descriptors(real[-1]), descriptors(template[-1])
-        similarity = self.network.regress(*patches, pair.template.mask)
         start = disturb(truth.similarity, noise).matrix(pair.template)
         with torch.autocast(start.device.type, torch.bfloat16, enabled=self.bf16):
-            dense, template_maps = self.network.dense(real), self.network.template_maps(template)
-            flows = self.network.refine(dense, template_maps, pair.template.mask, start)
-        return self._losses(*patches, similarity, flows, truth)
+            real, template = read(self.network, pair, bf16=self.bf16)
+            answer = self.network(real, template, start)
+        return self._losses(real, template, answer, truth)
 
-    def _losses(
-        self, real: Tensor, template: Tensor, similarity: Similarity, flows: list[Flow], truth: Truth
-    ) -> losses.Losses:
-        cells, size = self.network.backbone.cells, self.network.size
+    def _losses(self, real: RealCrop, template: Template, answer: Answer, truth: Truth) -> losses.Losses:
+        cells, size, similarity = self.network.backbone.cells, self.network.size, answer.similarity
         coarse = truth.positions[0]
         patch = patch_of(coarse.xy, cells=cells, size=size)
         return losses.Losses(
-            matching=losses.info_nce(real, template, patch, coarse.visible),
+            matching=losses.info_nce(real.descriptors, template.descriptors, patch, coarse.visible),
             translation=losses.translation_loss(similarity, truth.similarity, patch=size / cells),
             scale=self.scale_weight * losses.scale_loss(similarity, truth.similarity),
             angle=losses.angle_loss(similarity, truth.similarity),
-            flow=losses.flow_loss(flows, truth.positions, size=size),
-            certainty=losses.certainty_loss(flows, truth.positions),
+            flow=losses.flow_loss(answer.flows, truth.positions, size=size),
+            certainty=losses.certainty_loss(answer.flows, truth.positions),
         )
 
 
-def features(network: PicoPose, pair: Pair, *, bf16: bool) -> tuple[list[Tensor], list[Tensor]]:
-    """The backbone's maps of the real and of the template crops, computed in one batch; float32."""
+def read(network: PicoPose, pair: Pair, *, bf16: bool) -> tuple[RealCrop, Template]:
+    """What the network reads of both crops, which go through the backbone in one batch."""
     maps = network.features(torch.cat([pair.real.rgb, pair.template.rgb]), bf16=bf16)
-    halves = [m.chunk(2) for m in maps]
-    return [real for real, _ in halves], [template for _, template in halves]
+    real, template = zip(*(m.chunk(2) for m in maps), strict=True)
+    return network.real(real), network.template(pair.template, template)
 
 
 @torch.no_grad()

@@ -9,12 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from picopose.model.picopose.affine import Similarity
-from picopose.model.picopose.flow import Flow
 from picopose.model.picopose.losses import flow_error, signed_angle
-from picopose.model.picopose.matching import descriptors
-from picopose.model.picopose.network import PicoPose
-from picopose.model.picopose.training import Truth, features, true_answers
+from picopose.model.picopose.network import Answer, PicoPose
+from picopose.model.picopose.training import Truth, read, true_answers
 from picopose.utils.distributed import summed
 from picopose.utils.geometry import cell_centres, transform
 from picopose.utils.records import Pair
@@ -32,24 +29,19 @@ MEASURES = (
 
 
 @dataclass(frozen=True)
-class Answers:
+class Answers(Answer):
     """What the network says to a batch of pairs, and the truth."""
 
-    similarity: Similarity
-    flows: list[Flow]
     best_patch: Tensor  # (B, n*n, 2) px, centre of the real patch most similar to each template patch
     truth: Truth
 
 
 def answer(network: PicoPose, pair: Pair, *, bf16: bool) -> Answers:
-    real, template = features(network, pair, bf16=bf16)
-    patches = descriptors(real[-1]), descriptors(template[-1])
-    similarity = network.regress(*patches, pair.template.mask)
-    start = similarity.matrix(pair.template)
-    flows = network.refine(network.dense(real), network.template_maps(template), pair.template.mask, start)
-    likeness = patches[1] @ patches[0].mT
+    real, template = read(network, pair, bf16=bf16)
+    likeness = template.descriptors @ real.descriptors.mT
     centres = cell_centres(network.backbone.cells, network.size, likeness.device)
-    return Answers(similarity, flows, centres[likeness.argmax(dim=-1)], true_answers(network, pair))
+    best_patch = centres[likeness.argmax(dim=-1)]
+    return Answers(**vars(network(real, template)), best_patch=best_patch, truth=true_answers(network, pair))
 
 
 def measure(network: PicoPose, pair: Pair, answers: Answers) -> dict[str, Tensor]:

@@ -8,22 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from picopose.model.picopose.flow import TemplateMaps
 from picopose.model.picopose.matching import descriptors
-from picopose.model.picopose.network import PicoPose
+from picopose.model.picopose.network import PicoPose, Template
 from picopose.model.prepared_files import GIGABYTE
 from picopose.model.templates.store import PreparedViews, TemplateStore, bytes_of
 from picopose.utils.lru import Lru
-from picopose.utils.records import Record, View
-
-
-@dataclass(frozen=True)
-class Template(Record):
-    """Chosen templates, one for each hypothesis."""
-
-    view: View  # (H, ...)
-    descriptors: Tensor  # (H, n*n, C) unit length
-    maps: TemplateMaps | None  # None where stage 3 is not run
+from picopose.utils.records import Record
 
 
 @dataclass(frozen=True)
