@@ -27,15 +27,17 @@ from picopose.evaluation.eval_models import EvalModel, load_models
 from picopose.evaluation.ground_truth import ImageTruth, load_ground_truth
 from picopose.evaluation.pose_measures import LINEMOD_SHARE, add_s_share
 from picopose.model.confidence import CALIBRATION, Calibration, Evidence, read_calibration
-from picopose.model.picopose.build import make_confidence, make_render_match
-from picopose.pipeline.bop_run import objects_of
+from picopose.model.methods import make_stages, stage_names
+from picopose.model.stage import Setup
+from picopose.pipeline.bop_run import things_of
 from picopose.pipeline.verdict import GOOD, WRONG
 from picopose.utils.config import load_config
 from picopose.utils.distributed import join
 from picopose.utils.errors import InputError, exits_cleanly
 from picopose.utils.files import write_atomically
 from picopose.utils.masks import boxes_of
-from picopose.utils.records import Observation, Poses
+from picopose.utils.records import Estimates, Frame
+from picopose.utils.stopwatch import Stopwatch
 from tools.mini_set.false_detections import place_apart
 
 RIDGE = 1e-4  # holds weights of features down that say the same
@@ -79,55 +81,56 @@ def collect(data_set: Path, detections: Path | None, *, seed: int, stride: int, 
     dataset = BopTestSet(data_set.parent, data_set.name, detections=detections)
     truths = load_ground_truth(dataset.split_dir, data_set / "test_targets_bop19.json", per_object=True)
     models = load_models(data_set, dataset.objects)
-    views, device = objects_of(config, dataset, join()).views, torch.device("cpu")
-    method, judge = make_render_match(views, config, device), make_confidence(views, config, device)
+    setup = Setup(config, torch.device("cpu"), Stopwatch(running=False))
+    stages, things = make_stages(stage_names(config), setup), things_of(config, dataset, join())
+    for stage in stages:
+        stage.prepare(things)
+    *method, judge = stages
     parts = []
     for index in tqdm(range(len(dataset)), unit="image"):
         rng, truth = np.random.default_rng([seed, index]), truths.images[index]
-        photo = _augmented(dataset[index], rng, share)
-        for kind, observation in _variants(photo, truth, models, rng, negatives=index % stride == 0):
-            method.onboard(observation.obj_ids.unique().tolist())
-            poses = method.predict(observation)
-            evidence, is_box = judge.evidence(observation, poses)
-            error = (
-                np.full(len(is_box), np.inf)
-                if "empty" in kind
-                else _errors(observation, poses, truth, models)
-            )
+        frame = _augmented(dataset[index], rng, share)
+        start = dataset.start(frame)
+        for kind, found in _variants(frame, start, truth, models, rng, negatives=index % stride == 0):
+            for stage in method:
+                found = stage(frame, found)
+            evidence, is_box = judge.evidence(frame, found)
+            error = np.full(len(found), np.inf) if "empty" in kind else _errors(found, truth, models)
             kinds = np.full(len(error), kind, dtype="U16")
             parts.append(Cases(evidence.table().numpy(), is_box.numpy(), kinds, error))
     fields = Cases.__annotations__
     return Cases(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
 
 
-def _augmented(observation: Observation, rng: np.random.Generator, share: float) -> Observation:
-    image = observation.image.permute(1, 2, 0).contiguous().numpy()
+def _augmented(frame: Frame, rng: np.random.Generator, share: float) -> Frame:
+    image = frame.rgb.permute(1, 2, 0).contiguous().numpy()
     changed = torch.from_numpy(augment(image, rng, share=share)).permute(2, 0, 1)
-    return replace(observation, image=changed.contiguous())
+    return replace(frame, rgb=changed.contiguous())
 
 
 def _variants(
-    observation: Observation,
+    frame: Frame,
+    found: Estimates,
     truth: ImageTruth,
     models: dict[int, EvalModel],
     rng: np.random.Generator,
     *,
     negatives: bool,
-) -> Iterator[tuple[str, Observation]]:
+) -> Iterator[tuple[str, Estimates]]:
     """The detections of an image as they are and changed, those without a box left out."""
-    observation = observation.some([i for i, mask in enumerate(observation.masks) if mask.box.any()])
-    boxes = boxes_of(observation.masks).tolist()
-    size = observation.image.shape[1:]
-    boxed = replace(observation, masks=tuple(box_mask(box, *size) for box in boxes))
-    kinds = {"mask": observation, "box": boxed}
+    found = found[[i for i, mask in enumerate(found.mask) if mask.box.any()]]
+    boxes = boxes_of(found.mask).tolist()
+    size = frame.rgb.shape[1:]
+    boxed = replace(found, mask=tuple(box_mask(box, *size) for box in boxes))
+    kinds = {"mask": found, "box": boxed}
     if negatives:
-        others = torch.tensor([_other(rng, models, obj_id) for obj_id in observation.obj_ids.tolist()])
-        kinds |= {f"swapped {kind}": replace(o, obj_ids=others) for kind, o in list(kinds.items())}
+        others = torch.tensor([_other(rng, models, obj_id) for obj_id in found.obj_id.tolist()])
+        kinds |= {f"swapped {kind}": replace(o, obj_id=others) for kind, o in list(kinds.items())}
         empty = _empty_boxes(rng, boxes, truth, models, size)
-        found = [i for i, box in enumerate(empty) if box is not None]
-        away = tuple(box_mask(empty[i], *size) for i in found)
-        kinds["empty box"] = replace(observation.some(found), masks=away)
-    return ((kind, o) for kind, o in kinds.items() if len(o.obj_ids))
+        clear = [i for i, box in enumerate(empty) if box is not None]
+        away = tuple(box_mask(empty[i], *size) for i in clear)
+        kinds["empty box"] = replace(found[clear], mask=away)
+    return ((kind, o) for kind, o in kinds.items() if len(o))
 
 
 def _other(rng: np.random.Generator, models: dict[int, EvalModel], obj_id: int) -> int:
@@ -163,12 +166,10 @@ def _projected_box(model: EvalModel, pose: np.ndarray, K: np.ndarray) -> np.ndar
     return np.concatenate([xy.min(axis=0), xy.max(axis=0)])
 
 
-def _errors(
-    observation: Observation, poses: Poses, truth: ImageTruth, models: dict[int, EvalModel]
-) -> np.ndarray:
+def _errors(found: Estimates, truth: ImageTruth, models: dict[int, EvalModel]) -> np.ndarray:
     """(B,) ADD(-S) in diameters against the nearest annotated instance; infinite where there is none."""
     errors = []
-    for obj_id, pose in zip(observation.obj_ids.tolist(), poses.cam_from_obj.double().numpy(), strict=True):
+    for obj_id, pose in zip(found.obj_id.tolist(), found.cam_from_obj.double().numpy(), strict=True):
         true, model = truth.cam_from_obj[truth.obj_id == obj_id], models[obj_id]
         estimate = np.concatenate([pose[:3, :3], 1000 * pose[:3, 3:]], axis=1)[None].repeat(len(true), 0)
         errors.append(add_s_share(estimate, true, model).min(initial=np.inf))

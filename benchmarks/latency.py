@@ -19,9 +19,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from picopose.model.picopose.build import make_stage, prepare_network
+from picopose.model.picopose.build import prepare_network
 from picopose.model.picopose.network import PicoPose
-from picopose.model.picopose.stage import PicoPoseStage
+from picopose.model.picopose.stage import PicoPoseStage, stage_of
+from picopose.model.stage import Thing, Things
 from picopose.rendering.mesh import Mesh, diameter
 from picopose.rendering.mesh_templates import MeshTemplates
 from picopose.rendering.procedural.shapes import random_shape
@@ -31,7 +32,7 @@ from picopose.utils.device import choose_device
 from picopose.utils.errors import exits_cleanly
 from picopose.utils.files import write_atomically
 from picopose.utils.masks import cut_out
-from picopose.utils.records import Observation
+from picopose.utils.records import Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 
 BACKBONES = {
@@ -95,11 +96,11 @@ def main() -> None:
             for hypotheses in arguments.hypotheses:
                 for detections in arguments.detections:
                     config.test.hypotheses = hypotheses
-                    observation = photo(renderer, mesh, detections)
+                    seen = photo(renderer, mesh, detections)
                     source = MeshTemplates({0: mesh}, arguments.views, network.size)
-                    stopwatch = Stopwatch(running=False)
-                    stage = make_stage(network, source, config, stopwatch)
-                    costs.append(cost_of(backbone, stage, stopwatch, observation, arguments.repeats))
+                    stage = stage_of(network, config, Stopwatch(running=False))
+                    stage.prepare(Things({0: Thing(0, "shape", diameter(mesh.vertices))}, templates=source))
+                    costs.append(cost_of(backbone, stage, seen, arguments.repeats))
                     print_phases(costs[-1])
     print_table(costs)
     if arguments.json:
@@ -113,7 +114,7 @@ def config_of(backbone: str, arguments: argparse.Namespace, features: str) -> Co
     return load_config(file, overrides, {"runtime.features_dir": features, "test.views": arguments.views})
 
 
-def photo(renderer: Renderer, mesh: Mesh, detections: int) -> Observation:
+def photo(renderer: Renderer, mesh: Mesh, detections: int) -> tuple[Frame, Estimates]:
     """A photo that shows the mesh so many times side by side, with true masks."""
     columns = int(np.ceil(np.sqrt(detections * WIDTH / HEIGHT)))
     rows = -(-detections // columns)
@@ -131,41 +132,29 @@ def photo(renderer: Renderer, mesh: Mesh, detections: int) -> Observation:
         drawn = renderer.render([(mesh, pose)], K, WIDTH, HEIGHT)
         image = np.where(drawn.mask[..., None], drawn.rgb, image)
         masks.append(cut_out(torch.from_numpy(drawn.mask)))
-    return Observation(
-        image=torch.from_numpy(image).permute(2, 0, 1).contiguous(),
-        K=torch.from_numpy(K).float(),
-        obj_ids=torch.zeros(detections, dtype=torch.long),
-        masks=tuple(masks),
-        boxes=torch.zeros(detections, 4),
-        scores=torch.ones(detections),
-        scene_id=0,
-        im_id=0,
-        seconds=0.0,
-    )
+    frame = Frame(torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(K).float())
+    return frame, Estimates.of([0] * detections, masks)
 
 
-def cost_of(
-    backbone: str, stage: PicoPoseStage, stopwatch: Stopwatch, observation: Observation, repeats: int
-) -> Cost:
-    stage.onboard([0])
+def cost_of(backbone: str, stage: PicoPoseStage, seen: tuple[Frame, Estimates], repeats: int) -> Cost:
     timed(lambda: stage.network.backbone(one_crop(stage.network)), stage.device)  # warm up
     reset_peak(stage.device)
-    first = timed(lambda: stage.predict(observation), stage.device)
+    first = timed(lambda: stage(*seen), stage.device)
     passes, seconds = [], []
-    stopwatch.running = True
+    stage.stopwatch.running = True
     for _ in range(repeats):  # alternately, so that both see the same machine
         passes.append(timed(lambda: stage.network.backbone(one_crop(stage.network)), stage.device))
-        seconds.append(timed(lambda: stage.predict(observation), stage.device))
+        seconds.append(timed(lambda: stage(*seen), stage.device))
     return Cost(
         backbone=backbone,
         device=str(stage.device),
         threads=torch.get_num_threads(),
-        hypotheses=stage.hypotheses,
-        detections=len(observation.obj_ids),
+        hypotheses=stage.options.hypotheses,
+        detections=len(seen[1]),
         backbone_seconds=statistics.median(passes),
         seconds_first_photo=first,
         seconds=statistics.median(seconds),
-        phases={name: value / repeats for name, value in stopwatch.seconds.items()},
+        phases={name: value / repeats for name, value in stage.stopwatch.seconds.items()},
         peak_gigabytes=peak(stage.device),
     )
 

@@ -20,7 +20,7 @@ import numpy as np
 import trimesh
 from pycocotools import mask as coco
 
-from benchmarks.stages import object_table
+from benchmarks.levels import object_table
 from picopose.datasets import layouts
 from picopose.evaluation.scoring import Scores, score_csv
 from picopose.rendering.mesh import GREY, read_triangles

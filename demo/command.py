@@ -17,7 +17,7 @@ import numpy as np
 from picopose.datasets.places import Marked, find_places
 from picopose.demo.results import Results, results_of
 from picopose.demo.shots import CameraHint, PlaceHint, Shot, find_photos, read_shot, unit_of
-from picopose.model.picopose.build import features_dir
+from picopose.model.prepared_files import features_dir
 from picopose.pipeline.estimator import ObjectPose, PoseEstimator
 from picopose.pipeline.verdict import verdict
 from picopose.rendering.renderer import Renderer

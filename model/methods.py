@@ -48,6 +48,9 @@ def needs_of(config: Config) -> set[str]:
 
 
 def make_stages(names: Sequence[str], setup: Setup) -> list[Stage]:
+    """The stages of these names; an `InputError` for options of others."""
+    if unknown := setup.config.options.keys() - set(names):
+        raise InputError(f"options.{unknown.pop()}: no stage of the run, which are {', '.join(names)}")
     return [find(name).make_stage(setup) for name in names]
 
 

@@ -12,8 +12,8 @@ from picopose.datasets.masks.regions import box_mask
 from picopose.model.stage import Things
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import project, transform
+from picopose.utils.reading import is_rotation
 from picopose.utils.records import Estimates, Frame, Mask
-from picopose.utils.rotations import is_rotation
 
 _METRES_PER_MM = 1e-3
 

@@ -82,7 +82,6 @@ def _estimate(
         detection_score=detection_score,
         inlier_ratio=ratio,
         template=view,
-        stage=3,
         matches=matches,
     )
 

@@ -13,9 +13,10 @@ from picopose.datasets import layouts
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.evaluation.errors import add, adds
 from picopose.evaluation.eval_models import EvalModel, load_models
+from picopose.model.stage import Thing, Things
 from picopose.rendering.mesh_files import MeshFiles
 from picopose.rendering.mesh_views import MeshViews
-from picopose.utils.records import Observation
+from picopose.utils.records import Estimates, Frame
 from tests.masks import records
 from tests.shared import ROOT
 
@@ -29,16 +30,22 @@ def views() -> MeshViews:
 
 
 @functools.cache
+def things() -> Things:
+    return Things({i: Thing(i, f"{i:06d}", model(i).diameter / 1000) for i in range(1, 11)}, views())
+
+
+@functools.cache
 def model(obj_id: int) -> EvalModel:
     return load_models(DATA / "mini", [obj_id])[obj_id]
 
 
 @functools.cache
-def detected(scene_id: int, im_id: int) -> Observation:
+def detected(scene_id: int, im_id: int) -> tuple[Frame, Estimates]:
     """A photo with its detections."""
     dataset = BopTestSet(DATA, "mini")
     places = [(image.scene_id, image.im_id) for image in dataset.images]
-    return dataset[places.index((scene_id, im_id))]
+    frame = dataset[places.index((scene_id, im_id))]
+    return frame, dataset.start(frame)
 
 
 def truths(scene_id: int, im_id: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,18 +58,16 @@ def truths(scene_id: int, im_id: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor([entry["obj_id"] for entry in entries]), poses
 
 
-def annotated(scene_id: int, im_id: int, *, visible: float = 0.5) -> tuple[Observation, torch.Tensor]:
+def annotated(scene_id: int, im_id: int, *, visible: float = 0.5) -> tuple[Frame, Estimates]:
     """A photo with the true masks of what can be seen well, in place of detections, and their true poses."""
     obj_ids, poses = truths(scene_id, im_id)
     info = json.loads((_scene(scene_id) / "scene_gt_info.json").read_text())[str(im_id)]
     chosen = [i for i, entry in enumerate(info) if entry["visib_fract"] > visible]
     files = [_scene(scene_id) / "mask_visib" / f"{im_id:06d}_{i:06d}.png" for i in chosen]
     masks = records(torch.from_numpy(np.stack([np.array(Image.open(file)) > 0 for file in files])))
-    photo = detected(scene_id, im_id)
-    scores = torch.linspace(0.5, 1, len(chosen))
-    return replace(photo, obj_ids=obj_ids[chosen], masks=masks, boxes=photo.boxes[:0], scores=scores), poses[
-        chosen
-    ]
+    frame, _ = detected(scene_id, im_id)
+    found = Estimates.of(obj_ids[chosen].tolist(), masks, score=torch.linspace(0.5, 1, len(chosen)))
+    return frame, replace(found, cam_from_obj=poses[chosen])
 
 
 def error(obj_id: int, pose: torch.Tensor, true: torch.Tensor) -> float:

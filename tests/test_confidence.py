@@ -16,38 +16,45 @@ from benchmarks.confidence import Cases, auroc, confidence_of, fit, read_cases
 from picopose.evaluation.ground_truth import ImageTruth, load_ground_truth
 from picopose.model.confidence import (
     CALIBRATION,
-    ConfidenceStage,
+    Confidence,
     Evidence,
     _expected_error,
     _residuals,
     _spread,
     read_calibration,
 )
-from picopose.model.picopose.stage import no_poses
 from picopose.model.rendermatch.crops import PADDING
 from picopose.model.rendermatch.matcher import Matcher
 from picopose.model.rendermatch.weights import load_xfeat
+from picopose.model.stage import Thing, Things
 from picopose.pipeline.verdict import GOOD, WRONG, verdict
 from picopose.rendering.mesh import make_mesh
 from picopose.rendering.mesh_views import MeshViews
 from picopose.utils.errors import InputError
-from picopose.utils.records import Correspondences, Observation, Poses
+from picopose.utils.records import Correspondences, Estimates, Frame
 from tests.masks import records, whole
-from tests.mini_photos import DATA, annotated, error, model, views
+from tests.mini_photos import DATA, annotated, error, model, things
 from tests.raycast import cast_depth
 
 NAMES = [field.name for field in fields(Evidence)]
 
 
-def poses_of(cam_from_obj: torch.Tensor) -> Poses:
-    count = len(cam_from_obj)
-    score, index = torch.rand(count), torch.arange(count)
-    return Poses(cam_from_obj.float(), score, 0.5 * score, index)
+def at(found: Estimates, cam_from_obj: torch.Tensor) -> Estimates:
+    support, view = torch.rand(len(found)), torch.arange(len(found))
+    return replace(
+        found, cam_from_obj=cam_from_obj.float(), support=support, inlier_ratio=0.5 * support, view=view
+    )
+
+
+def make_judge(known: Things, *, batch: int = 16) -> Confidence:
+    judge = Confidence(Matcher(load_xfeat(), batch=batch), read_calibration())
+    judge.prepare(known)
+    return judge
 
 
 @pytest.fixture(scope="module")
-def judge() -> ConfidenceStage:
-    return ConfidenceStage(Matcher(load_xfeat(), batch=16), views(), read_calibration())
+def judge() -> Confidence:
+    return make_judge(things())
 
 
 # --- evidence
@@ -56,7 +63,7 @@ WIDTH, HEIGHT = 160, 120
 K = torch.tensor([[220.0, 0, 81.0], [0, 220, 57], [0, 0, 1]])
 
 
-def box_scene() -> tuple[ConfidenceStage, Observation, torch.Tensor, np.ndarray]:
+def box_scene() -> tuple[Confidence, Frame, Estimates, torch.Tensor, np.ndarray]:
     """A box in a grey photo, several regions for it, its pose and its silhouette (H, W) by ray casting."""
     box = trimesh.creation.box((0.08, 0.05, 0.03))
     pose = torch.eye(4, dtype=torch.float64)
@@ -69,25 +76,20 @@ def box_scene() -> tuple[ConfidenceStage, Observation, torch.Tensor, np.ndarray]
     masks[2, 30:90, 50:110] = True  # a box
     masks[3, 5:15, 5:25] = True
     masks[3, 5, 5] = False  # far away, and no box
-    none = torch.zeros(4, 4)
-    observation = Observation(
-        torch.full((3, HEIGHT, WIDTH), 128, dtype=torch.uint8),
-        *(K, torch.ones(4).long(), records(torch.from_numpy(masks)), none, torch.ones(4)),
-        **{"scene_id": 1, "im_id": 1, "seconds": 0.0},
-    )
+    frame = Frame(torch.full((3, HEIGHT, WIDTH), 128, dtype=torch.uint8), K)
+    found = Estimates.of([1] * 4, records(torch.from_numpy(masks)))
     source = MeshViews({1: make_mesh(box.vertices, box.faces)})
-    matcher = Matcher(load_xfeat(), batch=16)
-    return ConfidenceStage(matcher, source, read_calibration()), observation, pose, drawn
+    return make_judge(Things({1: Thing(1, "box", 0.1)}, source)), frame, found, pose, drawn
 
 
 def test_overlaps_equal_those_counted_in_the_photo():
-    stage, observation, pose, drawn = box_scene()
-    evidence, is_box = stage.evidence(observation, poses_of(pose.repeat(4, 1, 1)))
+    stage, frame, found, pose, drawn = box_scene()
+    evidence, is_box = stage.evidence(frame, at(found, pose.repeat(4, 1, 1)))
     assert is_box.tolist() == [False, False, True, False]
     rows, columns = np.nonzero(drawn)
     silhouette = np.zeros_like(drawn)
     silhouette[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
-    for i, mask in enumerate(whole(observation.masks, HEIGHT, WIDTH).numpy()):
+    for i, mask in enumerate(whole(found.mask, HEIGHT, WIDTH).numpy()):
         rows, columns = np.nonzero(mask)
         box = np.zeros_like(mask)
         box[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1] = True
@@ -109,10 +111,10 @@ def test_overlaps_equal_those_counted_in_the_photo():
 
 
 def test_a_pose_behind_the_camera_is_no_good_but_a_number():
-    stage, observation, pose, _ = box_scene()
+    stage, frame, found, pose, _ = box_scene()
     pose[2, 3] *= -1
-    poses = stage.predict(observation, poses_of(pose.repeat(4, 1, 1)))
-    evidence, _ = stage.evidence(observation, poses)
+    poses = stage(frame, at(found, pose.repeat(4, 1, 1)))
+    evidence, _ = stage.evidence(frame, poses)
     assert not evidence.box_iou.any() and not evidence.mask_iou.any()
     assert poses.confidence.isfinite().all() and (poses.confidence < WRONG).all()
 
@@ -153,15 +155,16 @@ def test_the_expected_error_is_that_of_noisy_matches():
 
 @pytest.mark.parametrize(("scene_id", "im_id", "boxed"), [(1, 4, False), (2, 2, True)])
 def test_true_poses_are_surer_than_turned_and_moved_ones(judge, scene_id, im_id, boxed):
-    observation, true = annotated(scene_id, im_id)
+    frame, found = annotated(scene_id, im_id)
     if boxed:
-        observation = replace(observation, masks=tuple(replace(m, inside=None) for m in observation.masks))
+        found = replace(found, mask=tuple(replace(m, inside=None) for m in found.mask))
+    true = found.cam_from_obj
     moved, turned = true.clone(), true.clone()
-    for i, obj_id in enumerate(observation.obj_ids.tolist()):
+    for i, obj_id in enumerate(found.obj_id.tolist()):
         moved[i, 0, 3] += 0.5 * model(obj_id).diameter / 1000
         axis = Rotation.from_euler("x", 90, degrees=True).as_matrix()  # every object here looks another then
         turned[i, :3, :3] = true[i, :3, :3] @ torch.from_numpy(axis)
-    sure, *unsure = (judge.predict(observation, poses_of(p)).confidence for p in (true, moved, turned))
+    sure, *unsure = (judge(frame, at(found, p)).confidence for p in (true, moved, turned))
     assert len(sure) >= 4 and (boxed or sure.mean() > GOOD)
     for other in unsure:
         assert (sure > other).all()
@@ -169,13 +172,14 @@ def test_true_poses_are_surer_than_turned_and_moved_ones(judge, scene_id, im_id,
 
 
 def test_scores_are_the_detections_times_the_confidence(judge):
-    observation, true = annotated(1, 4)
-    before = poses_of(true)
-    after = judge.predict(observation, before)
-    torch.testing.assert_close(after.score, observation.scores * after.confidence)
-    for name in ("cam_from_obj", "inlier_ratio", "template"):
+    frame, found = annotated(1, 4)
+    before = at(found, found.cam_from_obj)
+    torch.testing.assert_close(before.total_score, found.score * before.support)
+    after = judge(frame, before)
+    torch.testing.assert_close(after.total_score, found.score * after.confidence)
+    for name in ("cam_from_obj", "inlier_ratio", "view"):
         assert torch.equal(getattr(after, name), getattr(before, name))
-    evidence, is_box = judge.evidence(observation, before)
+    evidence, is_box = judge.evidence(frame, before)
     assert not is_box.any()
     calibration = json.loads(CALIBRATION.read_text())["mask"]
     logit = calibration["bias"] + sum(calibration[name] * getattr(evidence, name).double() for name in NAMES)
@@ -183,16 +187,23 @@ def test_scores_are_the_detections_times_the_confidence(judge):
 
 
 def test_confidences_do_not_depend_on_the_batch(judge):
-    observation, true = annotated(2, 0)
-    single = ConfidenceStage(Matcher(load_xfeat(), batch=1), views(), read_calibration())
-    ours, theirs = (stage.predict(observation, poses_of(true)).confidence for stage in (judge, single))
+    seen = annotated(2, 0)
+    ours, theirs = (stage(*seen).confidence for stage in (judge, make_judge(things(), batch=1)))
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
 
 
 def test_no_detections(judge):
-    observation, _ = annotated(1, 4)
-    judged = judge.predict(observation.some([]), no_poses(torch.device("cpu")))
-    assert judged.confidence.shape == judged.score.shape == (0,)
+    frame, found = annotated(1, 4)
+    judged = judge(frame, found[[]])
+    assert len(judged) == 0 and judged.score.shape == (0,)
+
+
+def test_hypotheses_about_one_detection_are_judged_one_by_one(judge):
+    frame, found = annotated(1, 4)
+    twice = found[torch.arange(len(found)).repeat_interleave(2)]
+    torch.testing.assert_close(
+        judge(frame, twice).confidence, judge(frame, found).confidence.repeat_interleave(2), atol=1e-4, rtol=0
+    )
 
 
 def test_verdicts():
@@ -346,17 +357,17 @@ def image_truth() -> ImageTruth:
 
 
 def test_right_poses_are_those_below_a_tenth_of_the_diameter():
-    observation, true = annotated(1, 4)
-    obj_ids, truth = observation.obj_ids.tolist(), image_truth()
+    _, found = annotated(1, 4)
+    true, obj_ids, truth = found.cam_from_obj, found.obj_id.tolist(), image_truth()
     models = {obj_id: model(obj_id) for obj_id in obj_ids}
     diameters = torch.tensor([models[obj_id].diameter / 1000 for obj_id in obj_ids])
     for share in (0.05, 0.095, 0.105, 2.0):
         moved = true.clone()
         moved[:, 2, 3] += share * diameters
-        found = benchmark._errors(observation, poses_of(moved), truth, models)
+        measured = benchmark._errors(at(found, moved), truth, models)
         errors = [error(o, p, t[None]) for o, p, t in zip(obj_ids, moved, true, strict=True)]
-        np.testing.assert_allclose(found, errors, rtol=1e-4)
-        right = found < 0.1
+        np.testing.assert_allclose(measured, errors, rtol=1e-4)
+        right = measured < 0.1
         if share < 0.1 or share > 1:  # between, a symmetric object's ADD-S is smaller than its shift
             assert right.all() == right.any() == (share < 0.1)
 

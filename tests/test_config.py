@@ -1,9 +1,13 @@
 """Configurations: files, overrides, and what is wrong with them."""
 
 import pytest
+import torch
 
+from picopose.model.methods import make_stages, stage_names
+from picopose.model.stage import Setup
 from picopose.utils.config import load_config
 from picopose.utils.errors import InputError
+from picopose.utils.stopwatch import Stopwatch
 from tests.shared import ROOT
 
 
@@ -50,28 +54,35 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path, text, named):
     ("override", "named"),
     [
         ("checkpoint=picopose.ckpt", "picopose.ckpt: method rendermatch takes no checkpoint"),
-        ("test.stage=2", "test.stage is for method picopose"),
+        ("test.level=affine", "test.level is for method picopose"),
         ("test.threshold_px=3.0", "test.threshold_px is for method picopose"),
         ("test.bf16=true", "test.bf16 is for method picopose"),
-        ("method=foundation", "method is foundation; it must be one of picopose, rendermatch"),
-        ("rendermatch.turns=0", "rendermatch.turns must be positive"),
-        ("rendermatch.refinements=-1", "rendermatch.refinements not negative"),
-        ("rendermatch.views=3", "rendermatch.views"),
+        (
+            "method=foundation",
+            "foundation: no such method or stage; choose among best, confidence, pico",
+        ),
+        ("options.rendermatch.turns=0", "options.rendermatch: turns is 0; it must be positive"),
+        ("options.redraw.times=-1", "options.redraw: times is -1; it must not be negative"),
+        ("options.rendermatch.views=3", "options.rendermatch: views"),
+        ("options.rendermach.turns=3", "options.rendermach: no stage of the run"),
     ],
 )
 def test_the_default_method_refuses_what_it_would_not_heed(override, named):
     path = ROOT / "config/default.yaml"
     with pytest.raises(InputError) as error:
-        load_config(path, [override])
+        config = load_config(path, [override])
+        make_stages(stage_names(config), Setup(config, torch.device("cpu"), Stopwatch(running=False)))
     message = str(error.value)
     assert named in message and "\n" not in message
-    if not override.startswith(("rendermatch", "method")):
-        load_config(path, [override, "method=picopose"])
 
 
 def test_the_default_is_render_and_match():
-    config = load_config(ROOT / "config/default.yaml", ["rendermatch.turns=1", "test.views=642"])
-    assert (config.method, config.rendermatch.turns, config.test.views) == ("rendermatch", 1, 642)
+    config = load_config(ROOT / "config/default.yaml", ["options.rendermatch.turns=1", "test.views=642"])
+    assert (config.method, config.options["rendermatch"]["turns"], config.test.views) == (
+        "rendermatch",
+        1,
+        642,
+    )
     assert load_config(ROOT / "config/base.yaml").method == "picopose"
 
 

@@ -18,13 +18,14 @@ from scipy.spatial.transform import Rotation
 
 from examples import estimate
 from picopose.datasets.bop.objects import read_symmetry
+from picopose.model.stage import Stage
 from picopose.pipeline.estimator import ObjectPose, PoseEstimator
 from picopose.rendering.mesh import load_mesh
 from picopose.rendering.render_templates import render_view
 from picopose.rendering.scene import scene_file
 from picopose.rendering.viewpoints import object_poses
 from picopose.utils.errors import InputError
-from picopose.utils.records import Observation, Poses
+from picopose.utils.records import Estimates, Frame
 from picopose.utils.symmetry import parse_symmetry
 from tests import mesh_variants, shipped
 from tests.rendered import renderer
@@ -64,19 +65,20 @@ def test_one_pose_for_each_place(estimator):
         assert 0 <= pose.confidence <= 1
 
 
-class Told:
+class Told(Stage):
     """A stage that is told the confidence of each object's poses; whatever else is better is less sure."""
 
     def __init__(self, confidence: list[float]):
         self.confidence, self.asked = torch.tensor(confidence), []
 
-    def predict(self, observation: Observation, poses: Poses | None) -> Poses:
-        self.asked.append(observation.obj_ids.tolist())
-        confidence = self.confidence[observation.obj_ids]
+    def __call__(self, frame: Frame, found: Estimates) -> Estimates:
+        self.asked.append(found.obj_id.tolist())
+        confidence = self.confidence[found.obj_id]
         ahead = torch.eye(4).repeat(len(confidence), 1, 1)
         ahead[:, 2, 3] = 1
         other = 1 - confidence
-        return Poses(ahead, other, other, torch.zeros(len(other), dtype=torch.long), None, confidence)
+        view = torch.zeros(len(other), dtype=torch.long)
+        return replace(found, cam_from_obj=ahead, inlier_ratio=other, view=view, confidence=confidence)
 
 
 @pytest.mark.parametrize(("confidence", "name"), [([0.3, 0.4], "cone"), ([0.4, 0.3], "box")])
@@ -241,8 +243,8 @@ def test_a_removed_object_leaves_nothing_in_memory(meshes, tmp_path, config, opt
     estimator.estimate(PHOTO, K, boxes=[BOX], objects=["box"])
     (cone,) = estimator.estimate(PHOTO, K, boxes=[BOX], objects=["cone"])
     kept = estimator.objects["box"]
-    left = [weakref.ref(mesh) for mesh in (kept.mesh, estimator._centred[kept.index])]
-    left.append(weakref.ref(estimator._views.hull(kept.index)))
+    left = [weakref.ref(mesh) for mesh in (kept.mesh, estimator._centred[kept.id])]
+    left.append(weakref.ref(estimator._drawings.hull(kept.id)))
     del kept
     estimator.remove_object("box")
     gc.collect()
@@ -250,7 +252,9 @@ def test_a_removed_object_leaves_nothing_in_memory(meshes, tmp_path, config, opt
     (again,) = estimator.estimate(PHOTO, K, boxes=[BOX])  # the other is as it was
     assert again.name == "cone" and np.array_equal(again.cam_from_obj, cone.cam_from_obj)
     estimator.remove_object("cone")
-    assert len(estimator._bank._kept) == 0
+    stage = estimator._stages[0]
+    bank = stage.templates if config.stem == "small" else stage.views
+    assert len(bank._kept) == 0
     with pytest.raises(InputError, match="no object named box: there are none"):
         estimator.remove_object("box")
 
@@ -265,7 +269,7 @@ def test_what_failed_to_be_prepared_is_not_taken_for_the_next(meshes, tmp_path):
     assert estimator.objects == {} and estimator._centred == {}
     estimator.add_object(meshes / "cone.stl")
     cone = estimator.objects["cone"]
-    corners = estimator._views.hull(cone.index).numpy() + cone.centre
+    corners = estimator._drawings.hull(cone.id).numpy() + cone.centre
     assert np.allclose(corners.max(axis=0), cone.mesh.vertices.max(axis=0), atol=1e-6)
 
 

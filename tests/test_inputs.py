@@ -18,7 +18,7 @@ from tests.shared import ROOT
 from tests.small_bop import K, detection, dump, load, photo, run_program, write_set
 
 FAST = ["--config", "config/default.yaml", "--gpus", "cpu", "--view", "42", "--hypotheses", "1"]
-FAST += ["rendermatch.turns=1", "rendermatch.refinements=0"]
+FAST += ["options.rendermatch.turns=1", "options.redraw.times=0"]
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +30,9 @@ def features(tmp_path_factory) -> Path:
 def run(monkeypatch, tmp_path, features) -> Callable[..., tuple[list[dict], list[int]]]:
     """Runs the set `toy` in `tmp_path`; gives the CSV without the times, and the images solved."""
     solved = []
-    predict = RenderMatchStage.predict
+    predict = RenderMatchStage.__call__
     monkeypatch.setattr(
-        RenderMatchStage, "predict", lambda *given: solved.append(given[1].im_id) or predict(*given)
+        RenderMatchStage, "__call__", lambda *given: solved.append(given[1].im_id) or predict(*given)
     )
 
     def run(version: int, *more: str) -> tuple[list[dict], list[int]]:
@@ -127,17 +127,17 @@ def test_results_of_what_has_changed_do_not_outlive_it(run, tmp_path, monkeypatc
 def test_a_folder_deleted_meanwhile_is_made_again(run, tmp_path, monkeypatch, caplog):
     write_set(tmp_path)
     expected, _ = run(1)
-    predict = RenderMatchStage.predict
+    predict = RenderMatchStage.__call__
 
     def delete(*given):
         if given[1].im_id == 7:
             shutil.rmtree(tmp_path / "log")
         return predict(*given)
 
-    monkeypatch.setattr(RenderMatchStage, "predict", delete)
+    monkeypatch.setattr(RenderMatchStage, "__call__", delete)
     assert run(2)[0] == expected
     assert "rank0.jsonl was deleted meanwhile and is written again" in caplog.text
-    monkeypatch.setattr(RenderMatchStage, "predict", predict)
+    monkeypatch.setattr(RenderMatchStage, "__call__", predict)
     assert run(2) == (expected, [])
 
 
@@ -193,7 +193,7 @@ def test_all_digits_of_a_camera_count(tmp_path):
     write_set(tmp_path)
     config = load_config(ROOT / "config/default.yaml", [f"test_dataset.data_dir={tmp_path}"])
     dataset = bop_run.open_dataset(bop_run.tested_set("toy", config, tmp_path), config)
-    before = inputs.inputs_of(dataset, 0)
+    before = inputs.inputs_of(dataset, dataset.detections, 0)
     dataset.images[0].K[0, 0] = torch.nextafter(dataset.images[0].K[0, 0], torch.tensor(1e9))
-    after = inputs.inputs_of(dataset, 0)
+    after = inputs.inputs_of(dataset, dataset.detections, 0)
     assert {name for name in before if before[name] != after[name]} == {"camera"}

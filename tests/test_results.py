@@ -21,7 +21,7 @@ from picopose.datasets.bop.results import (
 )
 from picopose.pipeline.journal import Journal, read_journals
 from picopose.utils.errors import InputError
-from picopose.utils.records import Matches, Observation, Poses
+from picopose.utils.records import Estimates, Frame, Matches
 from tests.masks import records
 from tests.shared import shared
 
@@ -39,7 +39,6 @@ def result(im_id: int, count: int = 2, scene_id: int = 1) -> ImageResult:
             detection_score=0.5,
             inlier_ratio=0.25,
             template=number,
-            stage=3,
             matches=((1.25, 2.5, 3.0, float(number)), (-0.01, 1e3, 0.0, 7.0))[:number],
         )
         for number in range(count)
@@ -48,25 +47,20 @@ def result(im_id: int, count: int = 2, scene_id: int = 1) -> ImageResult:
     return ImageResult(scene_id, im_id, 0.123456789 + im_id, estimates, phases)
 
 
-def observation(count: int) -> Observation:
-    return Observation(
-        image=torch.zeros(3, 4, 4, dtype=torch.uint8),
-        K=torch.eye(3),
-        obj_ids=torch.arange(count) + 5,
-        masks=records(torch.ones(count, 4, 4, dtype=torch.bool)),
-        boxes=torch.zeros(count, 4),
-        scores=torch.linspace(0.9, 0.5, count),
-        scene_id=1,
-        im_id=3,
-        seconds=0.25,
-    )
+FRAME = Frame(torch.zeros(3, 4, 4, dtype=torch.uint8), torch.eye(3), scene_id=1, im_id=3)
 
 
-def poses(count: int) -> Poses:
+def poses(count: int) -> Estimates:
     cam_from_obj = torch.eye(4).repeat(count, 1, 1)
     cam_from_obj[:, :3, 3] = torch.tensor([0.1, -0.02, 0.7])
-    return Poses(
-        cam_from_obj, torch.linspace(0.8, 0.2, count), 0.9 * torch.rand(count) + 0.1, torch.arange(count)
+    masks = records(torch.ones(count, 4, 4, dtype=torch.bool))
+    score = torch.linspace(0.9, 0.5, count)
+    return replace(
+        Estimates.of([5 + i for i in range(count)], masks, score=score, seconds=0.25),
+        cam_from_obj=cam_from_obj,
+        support=torch.linspace(0.8, 0.2, count),
+        inlier_ratio=0.9 * torch.rand(count) + 0.1,
+        view=torch.arange(count),
     )
 
 
@@ -94,11 +88,11 @@ def test_numbers_survive_the_csv(tmp_path):
     turns = torch.linalg.qr(torch.randn(4, 3, 3, generator=torch.Generator().manual_seed(0)))[0]
     estimated = poses(4)
     estimated.cam_from_obj[:, :3, :3] = turns
-    made = ImageResult.of(observation(4), estimated, seconds=1.5, stage=3)
+    made = ImageResult.of(FRAME, estimated, seconds=1.5)
     write_csv(tmp_path / "a.csv", [made])
     read = rows(tmp_path / "a.csv")
     assert [row[:3] for row in read] == [["1", "3", str(obj_id)] for obj_id in (5, 6, 7, 8)]
-    assert torch.equal(torch.tensor([float(row[3]) for row in read]), estimated.score)
+    assert torch.equal(torch.tensor([float(row[3]) for row in read]), estimated.total_score)
     rotation = torch.tensor([[float(value) for value in row[4].split(" ")] for row in read])
     assert torch.equal(rotation.reshape(4, 3, 3), turns)
     translation = torch.tensor([[float(value) for value in row[5].split(" ")] for row in read])
@@ -109,10 +103,9 @@ def test_numbers_survive_the_csv(tmp_path):
 def test_details_follow_the_csv(tmp_path):
     estimated = poses(3)
     estimated.inlier_ratio[1] = 0
-    made = ImageResult.of(observation(3), estimated, seconds=1, stage=3)
+    made = ImageResult.of(FRAME, estimated, seconds=1)
     write_details(tmp_path / "a_details.json", [made])
     details = json.loads((tmp_path / "a_details.json").read_text())
-    assert [entry["stage"] for entry in details] == [3, 2, 3]
     assert [entry["template"] for entry in details] == [0, 1, 2]
     assert details[0]["detection_score"] == pytest.approx(0.9)
     assert details[1]["inlier_ratio"] == 0 and details[2]["obj_id"] == 7
@@ -126,7 +119,7 @@ def test_matches_go_to_the_side_file_in_pixels(tmp_path):
         template=torch.tensor([[[5.0, 6.0], [7.0, 8.004]], [[9.0, 9.0], [9.0, 9.0]]]),
         weight=torch.tensor([[0.9, 0.5], [0.0, 0.7]]),
     )
-    made = ImageResult.of(observation(2), replace(poses(2), matches=matches), seconds=1, stage=3)
+    made = ImageResult.of(FRAME, replace(poses(2), matches=matches), seconds=1)
     write_details(tmp_path / "a.json", [made])
     first, second = read_details(tmp_path / "a.json")
     assert first.matches == ((10.13, 20.0, 5.0, 6.0), (30.0, 40.0, 7.0, 8.0))
@@ -149,7 +142,7 @@ def test_the_side_file_is_read_as_it_was_written(tmp_path):
 def test_the_confidence_of_a_pose_stays_beside_it(tmp_path, judged):
     """A judge may have run or not: that no number is known is no number."""
     estimated = replace(poses(3), confidence=torch.tensor([0.75, 0.0, 1.0]) if judged else None)
-    made = ImageResult.of(observation(3), estimated, seconds=1, stage=3)
+    made = ImageResult.of(FRAME, estimated, seconds=1)
     write_details(tmp_path / "a.json", [made])
     expected = [0.75, 0.0, 1.0] if judged else [None] * 3
     assert [entry["confidence"] for entry in json.loads((tmp_path / "a.json").read_text())] == expected
@@ -180,7 +173,6 @@ def test_files_from_before_there_was_a_confidence_are_refused(tmp_path):
         {"phases": 3},
         {"template": "x"},
         {"template": -1},
-        {"stage": 4},
         {"inlier_ratio": 2.5},
         {"inlier_ratio": -0.1},
         {"confidence": 1.5},
@@ -201,8 +193,8 @@ def test_poses_that_are_not_finite_are_left_out(caplog):
     estimated = poses(3)
     estimated.cam_from_obj[1, 0, 3] = float("nan")
     with caplog.at_level(logging.WARNING):
-        made = ImageResult.of(observation(3), estimated, seconds=1, stage=1)
-    assert [(estimate.obj_id, estimate.stage) for estimate in made.estimates] == [(5, 1), (7, 1)]
+        made = ImageResult.of(FRAME, estimated, seconds=1)
+    assert [estimate.obj_id for estimate in made.estimates] == [5, 7]
     assert "image 3, object 6" in caplog.text
 
 

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-import run_test
 from picopose.datasets.bop.test_set import BopTestSet
+from picopose.model.methods import make_stages, stage_names
 from picopose.model.rendermatch.stage import RenderMatchStage
+from picopose.model.stage import Setup
 from picopose.pipeline import bop_run
 from picopose.rendering.mesh_views import MeshViews
 from picopose.utils.config import Config, load_config
+from picopose.utils.distributed import World
 from picopose.utils.errors import InputError
+from picopose.utils.stopwatch import Stopwatch
 from tests.shared import ROOT
 from tests.small_bop import dump, load, run_program, write_set
 
@@ -22,7 +25,7 @@ def run(monkeypatch, data: Path, log_dir: Path, version: int, *more: str) -> Pat
     """Runs the default method on `toy` and returns the CSV that it writes."""
     given = ["--dataset", "toy", "--config", "config/default.yaml", "--no-score", "--gpus", "cpu"]
     given += ["--view", "42", "--hypotheses", "2", "--version_id", str(version)]
-    given += ["rendermatch.turns=2", f"test_dataset.data_dir={data}", f"log_dir={log_dir}", *more]
+    given += ["options.rendermatch.turns=2", f"test_dataset.data_dir={data}", f"log_dir={log_dir}", *more]
     run_program(monkeypatch, *given)
     return log_dir / f"rendermatch_default_id{version}" / "rendermatch_toy-test.csv"
 
@@ -58,9 +61,9 @@ def test_a_killed_run_continues_and_writes_the_same(monkeypatch, toy, log_dir):
     assert len(lines) == 3  # fingerprint and two images
     journal.write_bytes(b"".join(lines[:2]) + lines[2][:40])
     solved = []
-    predict = RenderMatchStage.predict
+    predict = RenderMatchStage.__call__
     monkeypatch.setattr(
-        RenderMatchStage, "predict", lambda *given: solved.append(given[1].im_id) or predict(*given)
+        RenderMatchStage, "__call__", lambda *given: solved.append(given[1].im_id) or predict(*given)
     )
     assert rows(run(monkeypatch, toy, log_dir, 2)) == expected
     assert solved == [7]
@@ -70,7 +73,7 @@ def test_another_number_of_turns_does_not_mix_in(monkeypatch, capsys, toy, log_d
     run(monkeypatch, toy, log_dir, 3)
     capsys.readouterr()
     with pytest.raises(SystemExit) as exit_info:
-        run(monkeypatch, toy, log_dir, 3, "rendermatch.turns=1")
+        run(monkeypatch, toy, log_dir, 3, "options.rendermatch.turns=1")
     assert exit_info.value.code == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and "another method" in errors[0] and "version_id" in errors[0]
@@ -94,7 +97,8 @@ def dataset_of(config: Config) -> BopTestSet:
 
 
 def fingerprint(config: Config) -> dict[str, str]:
-    return bop_run.fingerprint_of(config, dataset_of(config))
+    dataset = dataset_of(config)
+    return bop_run.fingerprint_of(config, dataset, dataset.detections)
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
@@ -108,8 +112,8 @@ def test_the_fingerprint_tells_what_the_poses_depend_on(tmp_path):
     free = ["runtime.batch=3", "log_dir=elsewhere", "runtime.template_memory=1.0"]
     assert not changed(before, fingerprint(config_of(tmp_path, *free)))
     for override, name in (
-        ("rendermatch.turns=4", "method"),
-        ("rendermatch.refinements=0", "method"),
+        ("options.rendermatch.turns=4", "method"),
+        ("options.redraw.times=0", "method"),
         ("test.hypotheses=3", "test"),
         ("test.views=42", "test"),
     ):
@@ -132,8 +136,8 @@ def test_a_missing_mesh_is_named_before_the_run(tmp_path):
 
 def test_the_poses_are_judged_where_there_are_meshes(toy):
     config = config_of(toy)
-    objects = bop_run.objects_of(config, dataset_of(config), run_test.join())
-    assert isinstance(objects.views, MeshViews) and objects.templates is None
-    stages = bop_run.stages_of(objects, None, config, torch.device("cpu"), run_test.Stopwatch(running=False))
-    assert [type(stage).__name__ for stage in stages] == ["RenderMatchStage", "ConfidenceStage"]
-    assert stages[0].turns == 8 and stages[0].hypotheses == 10 and stages[0].refinements == 2
+    things = bop_run.things_of(config, dataset_of(config), World())
+    assert isinstance(things.drawings, MeshViews) and things.templates is None
+    stages = make_stages(stage_names(config), Setup(config, torch.device("cpu"), Stopwatch(running=False)))
+    assert [type(stage).__name__ for stage in stages] == ["RenderMatchStage", "Best", "Redraw", "Confidence"]
+    assert stages[0].turns == 8 and stages[0].hypotheses == 10 and stages[2].times == 2

@@ -61,15 +61,16 @@ def test_the_csv_is_what_bop_accepts(monkeypatch, toy, log_dir):
     assert len({row.rsplit(",", 1)[1] for row, key in zip(rows, keys, strict=True) if key[1] == 3}) == 1
     details = load(csv.with_suffix(".json"))
     assert [(d["scene_id"], d["im_id"], d["obj_id"]) for d in details] == keys
-    assert {"detection_score", "inlier_ratio", "template", "stage"} <= details[0].keys()
+    assert {"detection_score", "inlier_ratio", "template"} <= details[0].keys()
     assert not list((toy / "toy").glob("templates"))  # a test run writes below log_dir only
 
 
-@pytest.mark.parametrize("stage", [1, 2])
-def test_earlier_stages_give_poses_too(monkeypatch, toy, log_dir, stage):
-    run_program(monkeypatch, *arguments(toy, log_dir, "--version_id", f"1{stage}", "--stage", str(stage)))
-    details = load(log_dir / f"picopose_base_id1{stage}" / "picopose_toy-test.json")
-    assert {entry["stage"] for entry in details} == {stage}
+@pytest.mark.parametrize("level", ["match", "affine"])
+def test_earlier_levels_give_poses_too(monkeypatch, toy, log_dir, level):
+    number = str(10 + len(level))
+    run_program(monkeypatch, *arguments(toy, log_dir, "--version_id", number, "--level", level))
+    details = load(log_dir / f"picopose_base_id{number}" / "picopose_toy-test.json")
+    assert len(details) > 0 and {entry["inlier_ratio"] for entry in details} == {0}
 
 
 def test_a_killed_run_continues_and_writes_the_same(monkeypatch, toy, log_dir):
@@ -207,7 +208,7 @@ def test_mask_of_another_size(monkeypatch, capsys, tmp_path, toy, log_dir):
 
 
 @pytest.mark.parametrize(
-    "override", ["test.hypotheses=many", "test.hypothesis=1", "hypotheses", "test.stage=4"]
+    "override", ["test.hypotheses=many", "test.hypothesis=1", "hypotheses", "test.level=4"]
 )
 def test_unusable_options(monkeypatch, capsys, override):
     assert override.split("=")[0] in failure(monkeypatch, capsys, override)

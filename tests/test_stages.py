@@ -1,6 +1,7 @@
 """The three stages' own functions against slow loops, and the pose that a 2D transform implies."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,11 +9,11 @@ import torch.nn.functional as F
 from scipy.spatial.transform import Rotation
 
 from picopose.model import correlation
+from picopose.model.best import Best
 from picopose.model.picopose.affine import Similarity, no_motion, object_origin, pose_from_similarity
 from picopose.model.picopose.matching import descriptors, mask_cells, rank, similarity_volume
-from picopose.model.picopose.stage import best_hypotheses
 from picopose.utils.geometry import rotation_angle, transform
-from picopose.utils.records import Poses, View
+from picopose.utils.records import Estimates, Frame, Mask, View
 
 
 def all_pairs_lookup(template, real, positions, *, radius, scales):
@@ -132,8 +133,12 @@ def test_an_object_swung_about_the_camera_keeps_its_look():
 
 def test_the_best_supported_hypothesis_wins_and_the_first_on_a_draw():
     support = torch.tensor([0.2, 0.5, 0.5, 0.0, 0.0, 0.0])
-    poses = Poses(torch.eye(4).repeat(6, 1, 1), support, support, torch.arange(6))
-    assert best_hypotheses(poses, 3).template.tolist() == [1, 3]
+    mask = Mask(torch.tensor([0, 0, 2, 2]), None)
+    found = Estimates.of([3] * 6, [mask] * 6)
+    frame = Frame(torch.zeros(3, 4, 4, dtype=torch.uint8), torch.eye(3))
+    for group, best in (([0, 0, 0, 1, 1, 1], [1, 3]), ([7, 2, 7, 2, 2, 7], [1, 2])):
+        hypotheses = replace(found, group=torch.tensor(group), support=support, view=torch.arange(6))
+        assert Best()(frame, hypotheses).view.tolist() == best
 
 
 def test_a_negative_scale_is_half_a_turn():

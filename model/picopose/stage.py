@@ -105,10 +105,9 @@ class PicoPoseStage(Stage):
 
     def _rank(self, real: Tensor, masks: Tensor, obj_ids: Tensor) -> tuple[Tensor, Tensor]:
         """Scores and indices (B, k) of the templates that each crop is most like, best first."""
+        k = self.options.hypotheses
         ranked = [
-            self.network.match(
-                r[None], mask[None], self.templates.descriptors(obj_id), self.options.hypotheses
-            )
+            self.network.match(r[None], mask[None], self.templates.descriptors(obj_id), k)
             for r, mask, obj_id in zip(descriptors(real), masks, obj_ids.tolist(), strict=True)
         ]
         scores, chosen = zip(*ranked, strict=True)

@@ -1,8 +1,8 @@
-"""What each stage adds: AR and pose errors after stages 1, 2 and 3, as one Markdown table.
+"""What each level of the paper adds: AR and pose errors after match, affine and flow, as one Markdown table.
 
-python -m benchmarks.stages --config config/small.yaml --checkpoint_path FILE --datasets mini [key=value ...]
+python -m benchmarks.levels --config config/small.yaml --checkpoint_path FILE --datasets mini [key=value ...]
 
-Each stage is a run of run_test.py whose poses, scores.json and report.html are left below LOG_DIR/DATASET.
+Each level is a run of run_test.py whose poses, scores.json and report.html are left below LOG_DIR/DATASET.
 """
 
 import argparse
@@ -16,27 +16,26 @@ from pathlib import Path
 from picopose.datasets import layouts
 from picopose.evaluation.scoring import Scores, score_csv
 from picopose.pipeline.bop_run import tested_set
-from picopose.utils.config import Config, load_config
+from picopose.utils.config import LEVELS, Config, load_config
 from picopose.utils.errors import exits_cleanly
 
 RUN_TEST = Path(__file__).resolve().parent.parent / "run_test.py"
-STAGES = (1, 2, 3)
 ERRORS = ("vsd", "mssd", "mspd")
 HEADS = ("AR", *(f"AR_{error.upper()}" for error in ERRORS))
 
 
-def run_stage(stage: int, name: str, config: Config, options: argparse.Namespace) -> Scores:
-    """The scores of one data set after one stage, whose poses are estimated now and not taken from before."""
-    log_dir = Path(config.log_dir) / name
-    run_dir = log_dir / f"picopose_{Path(options.config).stem}_id{stage}"
+def run_level(level: str, name: str, config: Config, options: argparse.Namespace) -> Scores:
+    """The scores of one data set after one level, whose poses are estimated now and not taken from before."""
+    log_dir, number = Path(config.log_dir) / name, LEVELS.index(level) + 1
+    run_dir = log_dir / f"picopose_{Path(options.config).stem}_id{number}"
     for journal in run_dir.glob("*_journal"):
         shutil.rmtree(journal)  # perhaps of other weights
     command = [sys.executable, str(RUN_TEST), "--config", options.config, "--dataset", name, "--score"]
-    command += ["--stage", str(stage), "--version_id", str(stage)]
+    command += ["--level", level, "--version_id", str(number)]
     for flag in ("checkpoint_path", "hypotheses", "gpus"):
         if (value := getattr(options, flag)) is not None:
             command += [f"--{flag}", str(value)]
-    print(f"{name}, stage {stage}", file=sys.stderr)
+    print(f"{name}, level {level}", file=sys.stderr)
     ended = subprocess.run([*command, *options.overrides, f"log_dir={log_dir}"], stdout=subprocess.DEVNULL)
     if ended.returncode:
         sys.exit(ended.returncode)  # it has said why
@@ -45,17 +44,17 @@ def run_stage(stage: int, name: str, config: Config, options: argparse.Namespace
     return score_csv(tested.csv, tested.dataset_dir, **where, measures=True)
 
 
-def stage_table(by_dataset: Iterable[Sequence[Scores]]) -> str:
-    """A row for each data set and stage; the scores are those after each of `STAGES`, by data set."""
-    heads = ("data set", "stage", *HEADS, "median translation", "median rotation", "within 5 cm", "s/image")
+def level_table(by_dataset: Iterable[Sequence[Scores]]) -> str:
+    """A row for each data set and level; the scores are those after each of `LEVELS`, by data set."""
+    heads = ("data set", "level", *HEADS, "median translation", "median rotation", "within 5 cm", "s/image")
     rows = []
     for of_dataset in by_dataset:
-        for stage, scores in zip(STAGES, of_dataset, strict=True):
+        for level, scores in zip(LEVELS, of_dataset, strict=True):
             recalls = [scores.summary.get(f"bop19_average_recall_{error}") for error in ERRORS]
             overall, _ = scores.measures
             rows.append(
                 [
-                    *(scores.dataset, str(stage)),
+                    *(scores.dataset, level),
                     *(_number(value, ".3f") for value in (scores.mean, *recalls)),
                     _number(overall.median_translation_mm, ".1f", " mm"),
                     _number(overall.median_rotation_deg, ".1f", " deg"),
@@ -96,14 +95,14 @@ def main() -> None:
     )
     parser.add_argument("--hypotheses", type=int, help="templates followed for each detection")
     parser.add_argument("--gpus", help="index of the GPU, or cpu")
-    parser.add_argument("--log_dir", default="log/stages", help="folder for the runs and for templates")
-    parser.add_argument("--by_object", action="store_true", help="also print the last stage's AR by object")
+    parser.add_argument("--log_dir", default="log/levels", help="folder for the runs and for templates")
+    parser.add_argument("--by_object", action="store_true", help="also print the last level's AR by object")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="entries of the config")
     options = parser.parse_intermixed_args()
     config = load_config(options.config, options.overrides, {"log_dir": options.log_dir})
     names = [layouts.dataset_name(name) for name in options.datasets.split(",")]
-    by_dataset = [[run_stage(stage, name, config, options) for stage in STAGES] for name in names]
-    print(f"\n{stage_table(by_dataset)}")
+    by_dataset = [[run_level(level, name, config, options) for level in LEVELS] for name in names]
+    print(f"\n{level_table(by_dataset)}")
     for of_dataset in by_dataset if options.by_object else []:
         print(f"\n{object_table(of_dataset[-1])}")
 
