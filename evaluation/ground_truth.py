@@ -44,7 +44,7 @@ class ImageTruth:
         path = self.depth_file
         if path is None:
             place = self.scene_dir / "depth" / f"{self.im_id:06d}.png"
-            raise InputError(f"{place} not found: download the depth images or score --errors mssd,mspd")
+            raise InputError(f"{place} not found: download the depth images or score mssd and mspd alone")
         width, height = image_size(path)  # compared before anything is read that is perhaps too large
         if self.photo is not None and (size := image_size(self.photo)) != (width, height):
             found = f"{width}x{height} px, and its photo {size[0]}x{size[1]} px"
@@ -81,7 +81,9 @@ def load_ground_truth(
     """
     listed = read_targets(targets_file)
     if per_object and not listed.per_object:
-        raise InputError(f"{targets_file} names no objects, which localization needs: pass --task detection")
+        raise InputError(
+            f"{targets_file} names no objects, which localization needs: score the task detection"
+        )
     scenes = open_scenes(split_dir, (scene_id for scene_id, _ in listed.images), camera)
     images = [_image(scenes[scene_id], im_id) for scene_id, im_id in listed.images]
     targets = list(listed.images.values()) if per_object else [{} for _ in images]

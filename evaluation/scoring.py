@@ -95,7 +95,7 @@ def score_csv(
     """
     csv, dataset_dir = Path(csv), Path(dataset_dir)
     if vsd_delta is not None and not 0 < vsd_delta < math.inf:
-        raise InputError(f"--vsd_delta {vsd_delta:g}: give a positive number of mm")
+        raise InputError(f"vsd_delta {vsd_delta:g}: give a positive number of mm")
     results = read_results(csv)
     split_dir = dataset_dir / _split(csv, dataset_dir)
     targets_file = Path(targets) if targets else _targets(dataset_dir, task)
@@ -132,7 +132,9 @@ def _targets(dataset_dir: Path, task: str) -> Path:
     there = [(other, name) for other, name in TARGETS.items() if (dataset_dir / name).is_file()]
     if not path.is_file() and there:
         other, name = there[0]
-        raise InputError(f"{path} does not exist, but {name}: pass --task {other}, or a list with --targets")
+        raise InputError(
+            f"{path} does not exist, but {name}: score the task {other}, or name a list of targets"
+        )
     return path
 
 
@@ -160,8 +162,8 @@ def _split(csv: Path, dataset_dir: Path) -> str:
     # The pattern has no room for other signs, so in names of result files they are left out.
     if split and _FOLDERS.get(dataset, dataset) not in (folder.name, re.sub("[^A-Za-z0-9]", "", folder.name)):
         raise InputError(
-            f"{csv} is named as a result of '{dataset}', but --dataset_dir is {dataset_dir}: "
-            f"pass that data set's folder or rename the file"
+            f"{csv} is named as a result of '{dataset}', but scored on {dataset_dir}: "
+            f"give that data set's folder or rename the file"
         )
     if split and (folder / "_".join(split)).is_dir():
         return "_".join(split)
@@ -173,7 +175,7 @@ def _chosen_errors(errors: Sequence[str] | None, task: str, truth: GroundTruth) 
     if errors is None:
         return possible if truth.has_depth else ERRORS[1:]
     if not errors or set(errors) - set(possible):
-        raise InputError(f"--errors {','.join(errors)}: choose from {','.join(possible)} for {task}")
+        raise InputError(f"errors {','.join(errors)}: choose from {','.join(possible)} for {task}")
     return tuple(name for name in possible if name in errors)
 
 

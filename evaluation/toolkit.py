@@ -32,9 +32,7 @@ def run_toolkit(
     """
     root, protocol = toolkit_dir(), _PROTOCOLS[task]
     if root is None:
-        raise InputError(
-            "--scorer bop_toolkit: no checkout of bop_toolkit is installed: clone it and `pip install -e` it"
-        )
+        raise InputError("no checkout of bop_toolkit is installed: clone it and `pip install -e` it")
     csv, dataset_dir = csv.resolve(), dataset_dir.resolve()
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, str(root / "scripts" / f"eval_{protocol}_pose.py"), "--num_workers", "1"]

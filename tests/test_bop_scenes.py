@@ -79,7 +79,7 @@ def test_sets_with_several_cameras(tmp_path, layout, caplog):
     give_cameras(write_set(tmp_path), cameras, photos)
     test_set = BopTestSet(tmp_path, "toy")
     assert test_set.images[0].path.parent.name == dict(zip(cameras, photos, strict=True))[first]
-    assert f"of the cameras {', '.join(cameras)}, {first} is taken in 1 scenes; choose with" in (caplog.text)
+    assert f"of the cameras {', '.join(cameras)}, {first} is taken in 1 scenes; choose another" in caplog.text
     caplog.clear()
     for number, (camera, place) in enumerate(zip(cameras, photos, strict=True), start=1):
         image = BopTestSet(tmp_path, "toy", camera=camera).images[0]

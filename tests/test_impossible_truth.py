@@ -117,7 +117,7 @@ def test_targets_with_numbers_too_large_are_refused(tmp_path, number):
 
 @pytest.mark.parametrize("delta", [NAN, np.inf, 0, -15])
 def test_a_tolerance_that_cannot_be_is_refused(tmp_path, delta):
-    with pytest.raises(InputError, match="--vsd_delta"):
+    with pytest.raises(InputError, match=r"vsd_delta .*: give a positive number"):
         score_csv(tmp_path / "any.csv", tmp_path, vsd_delta=delta)
 
 
@@ -149,10 +149,10 @@ def test_a_list_for_the_other_task_is_named(tmp_path):
     toy = scored_set.write(tmp_path, depth=False)
     (toy.folder / "test_targets_bop19.json").unlink()
     with pytest.raises(
-        InputError, match=r"bop19\.json does not exist, but .*bop24.json: pass --task detection"
+        InputError, match=r"bop19\.json does not exist, but .*bop24.json: score the task detection"
     ):
         score_csv(toy.csv, toy.folder)
-    with pytest.raises(InputError, match="names no objects, which localization needs: pass --task detection"):
+    with pytest.raises(InputError, match="names no objects, which localization needs: score the task"):
         score_csv(toy.csv, toy.folder, targets=toy.folder / "test_targets_bop24.json")
 
 

@@ -158,7 +158,7 @@ def tell_cameras(scenes: Iterable[Scene]) -> None:
     for camera, chosen in taken.items():
         others = ", ".join(cameras_in(chosen[0].folder))
         _LOG.warning(
-            "%s: of the cameras %s, %s is taken in %d scenes; choose with test_dataset.camera or --camera",
+            "%s: of the cameras %s, %s is taken in %d scenes; choose another by its name",
             *(chosen[0].folder.parent, others, camera, len(chosen)),
         )
 
