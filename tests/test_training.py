@@ -181,7 +181,7 @@ def test_last_checkpoints_and_best_are_kept(tmp_path: Path):
 def test_a_new_run_does_not_mix_with_an_earlier_one(uninterrupted: Path, tmp_path: Path):
     for path in uninterrupted.glob("step_*.pt"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(InputError, match="--version_id"):
+    with pytest.raises(InputError, match="version_id"):
         make_run(config_of(), tmp_path).snapshots.refuse_to_begin()
     again = make_run(config_of(steps=4), tmp_path)
     again.resume(tmp_path / "step_00000003.pt")

@@ -91,7 +91,7 @@ def convert(checkpoint: Mapping, expected: Mapping[str, Tensor], source: Path) -
     weights = {rename(key): value for key, value in original.items()}
     original_name = {rename(key): PREFIX + key for key in original}
     if "backbone.vit.pos_embed" not in expected:
-        raise InputError(f"{source}: the released network, on DINOv2; pass --config config/base.yaml")
+        raise InputError(f"{source}: the released network, on DINOv2; use config/base.yaml")
     cells = int((expected["backbone.vit.pos_embed"].shape[1] - 1) ** 0.5)
     folds = {
         "backbone.vit.pos_embed": lambda w: resample_positions(w, cells),

@@ -36,8 +36,8 @@ class Snapshots:
         """Raises an `InputError` where another run's checkpoints lie, which a new one would mix with."""
         if files := self._by_age():
             raise InputError(
-                f"{files[-1]} is of an earlier run: go on from it with --ckpt_path last, or begin a new run "
-                "with another --version_id"
+                f"{files[-1]} is of an earlier run: go on from the last checkpoint, or begin a new run with "
+                "another version_id"
             )
 
     def set_aside_later(self, step: int) -> None:
@@ -62,9 +62,7 @@ class Snapshots:
         if name != "last":
             return Path(name)
         if not (files := self._by_age()):
-            raise InputError(
-                f"--ckpt_path last: no checkpoint in {self.folder}; leave the flag out to begin anew"
-            )
+            raise InputError(f"no checkpoint in {self.folder}, so there is no last one: begin anew")
         return files[-1]
 
     def _by_age(self) -> list[Path]:
