@@ -86,8 +86,7 @@ def _check_name(name: str, given: str | None = None) -> None:
     if name in ("", "..") or Path(name).name != name or len(name.encode()) > _LONGEST_NAME:
         shown = name if given is None else given
         raise InputError(
-            f"data set {shown!r}: give a name, not a path; "
-            "its parent folder is --data_dir or test_dataset.data_dir"
+            f"data set {shown!r}: give a name, not a path; its parent folder is test_dataset.data_dir"
         )
 
 

@@ -44,7 +44,7 @@ class Marked:
         try:
             return Place(box_mask(self.region.box, *size), self.name)
         except InputError as error:
-            raise InputError(f"{self.region.where}: {str(error).removeprefix('--box ')}") from None
+            raise InputError(f"{self.region.where}: {error}") from None
 
 
 def find_places(
@@ -113,7 +113,7 @@ def _by_photo(path: Path, photos: Sequence[_Photo], min_score: float) -> dict[Pa
             if photo.shows(entry.image):
                 by_photo[photo.path].append(entry)
     if not images:
-        problem = f"none of its {too_low} scores reaches --min_score {min_score:g}: lower it"
+        problem = f"none of its {too_low} scores reaches min_score {min_score:g}: lower it"
         raise InputError(f"{path}: {problem if too_low else f'it holds no detections: {REMEDY}'}")
     if not any(by_photo.values()):
         _check_meant(path, list(images), photos)
@@ -162,7 +162,7 @@ def _named(entries: list[Entry], names: Collection[str], path: Path) -> dict[str
     if others and not named:
         raise InputError(
             f"{path}: its detections are of {_some(others)}: no mesh has this name or number "
-            f"({', '.join(names)}); pass --mesh for it, named so"
+            f"({', '.join(names)}); add its mesh, named so"
         )
     if untold:
         _LOG.info("%s: no mesh's name ends in a number, so all are tried in %d entries", path, untold)

@@ -133,11 +133,11 @@ def straight_mask(mask: Mask, lens: Lens, K: np.ndarray, photo: np.ndarray) -> M
 def camera_of(path: Path, hint: CameraHint, width: int, height: int) -> Camera:
     """The camera as the hint or else the photo itself says."""
     if hint.file:
-        camera, where = read_camera(hint.file, path, width, height), f"--camera {hint.file}"
+        camera, where = read_camera(hint.file, path, width, height), f"camera {hint.file}"
     elif hint.K:
-        camera, where = Camera(pinhole(hint.K, "--K")), f"--K {' '.join(hint.K)}"
+        camera, where = Camera(pinhole(hint.K, "K")), f"K {' '.join(hint.K)}"
     elif hint.fov is not None:
-        camera, where = Camera(camera_of_view(hint.fov, width, height)), f"--fov {hint.fov:g}"
+        camera, where = Camera(camera_of_view(hint.fov, width, height)), f"field of view {hint.fov:g}"
     else:
         camera, where = Camera(camera_of_photo(path, width, height)), f"EXIF of {path}"
     check_camera(camera.K, width, height, where, cropped=camera.states_size)

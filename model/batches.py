@@ -45,7 +45,7 @@ class Batches:
         if self.size == 1:
             raise InputError(
                 f"runtime.batch=1: the device's memory does not suffice ({str(error).splitlines()[0]}); "
-                "lower runtime.template_memory, or pass --gpus cpu"
+                "lower runtime.template_memory, or compute on the CPU"
             ) from None
         self.size //= 2
         torch.cuda.empty_cache()

@@ -24,7 +24,7 @@ def compile_network(network: PicoPose) -> None:
         torch.compiler.set_stance("force_eager")
         _use_all(network)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        LOG.warning("--compile: torch.compile fails here (%s); going on without it", reason)
+        LOG.warning("torch.compile fails here (%s); going on without it", reason)
 
 
 def _use_all(network: PicoPose) -> None:

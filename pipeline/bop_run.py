@@ -238,7 +238,7 @@ def template_set(config: Config, dataset: BopTestSet, world: World) -> TemplateS
             folder = layouts.templates_dir(root, name)
             raise InputError(
                 f"{folder} has {len(found)} templates of object {obj_id}, but test.views is "
-                f"{config.test.views}: pass --view {len(found)}, or render them again with "
+                f"{config.test.views}: set test.views={len(found)}, or render them again with "
                 f"python -m picopose.rendering.render_templates --dataset {name} --data_dir {root} "
                 f"--views {config.test.views}"
             )

@@ -290,7 +290,7 @@ def _trained_with(weights: Path) -> str | None:
     """The configuration in a checkpoint; None for the released one, which is of the paper's."""
     content = read_checkpoint(weights)
     if "config" not in content and not is_released(content):
-        raise InputError(f"{weights}: does not say of which network it is; pass --config")
+        raise InputError(f"{weights}: does not say of which network it is; give its config")
     return content.get("config")
 
 

@@ -105,7 +105,7 @@ def to_metres(mesh: Mesh, unit: str | float, *, where: str) -> Mesh:
         unit_helps = MIN_DIAMETER <= size / scale * UNITS[likely] <= MAX_DIAMETER
         raise InputError(
             f"{where} is {size:.3g} m across if a unit of it is {scale:g} m; "
-            + (f"it looks like {NAMES[likely]}: pass --unit {likely} or " if unit_helps else "")
+            + (f"it looks like {NAMES[likely]}: give unit {likely} or " if unit_helps else "")
             + "rescale the model"
         )
     return mesh

@@ -65,7 +65,7 @@ def check_plausible(
     scale = UNITS.get(unit, unit)
     likely = guess_unit(diameter / scale, distance / scale)
     cause = (
-        f"mesh looks like {NAMES[likely]}: pass --unit {likely}"
+        f"mesh looks like {NAMES[likely]}: give unit {likely}"
         if likely != unit
         else "correct the box, the camera or the scale of the mesh"
     )

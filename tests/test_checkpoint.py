@@ -179,7 +179,7 @@ def test_what_holds_no_weights(tmp_path, content):
 
 
 def test_a_checkpoint_that_does_not_say_its_network(tmp_path):
-    with pytest.raises(InputError, match=r"a\.pt: does not say of which network it is; pass --config"):
+    with pytest.raises(InputError, match=r"a\.pt: does not say of which network it is; give its config"):
         PoseEstimator(saved(tmp_path / "a.pt"))
 
 

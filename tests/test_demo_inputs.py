@@ -128,7 +128,7 @@ def test_detections_of_others_are_left_out(tmp_path):
         ([MEGAPOSE | {"label": "cup"}], "'cup': no mesh has this name"),
         ([{"label": "obj_000002"}], "has no bbox"),
         ([BOP | {"bbox": [1, 2, 3]}], "bbox must be 4 finite numbers"),
-        ([BOP | {"bbox": [700, 2, 30, 40]}], "detection 0: 700 2 730 42: nothing of 640x480 px"),
+        ([BOP | {"bbox": [700, 2, 30, 40]}], "detection 0: box 700 2 730 42: nothing of 640x480 px"),
         ([COCO | {"segmentation": {"size": [4, 4], "counts": [16]}}], "4x4 px for a photo of 640x480"),
         ({"bbox": 3}, "not a JSON list"),
     ],
@@ -149,9 +149,9 @@ def test_units_that_sizes_speak_for():
 def test_a_unit_that_contradicts_the_photo():
     K = np.array([[600, 0, 320], [0, 600, 240], [0, 0, 1.0]])
     check_plausible("mug", 0.143, "mm", (100, 100, 200, 200), K)
-    with pytest.raises(InputError, match="mesh looks like metres: pass --unit m"):
+    with pytest.raises(InputError, match="mesh looks like metres: give unit m"):
         check_plausible("mug", 0.000143, "mm", (100, 100, 200, 200), K)
-    with pytest.raises(InputError, match="mesh looks like millimetres: pass --unit mm"):
+    with pytest.raises(InputError, match="mesh looks like millimetres: give unit mm"):
         check_plausible("mug", 143.0, "m", (100, 100, 200, 200), K)
     with pytest.raises(InputError, match="pass the camera of this very image"):
         check_plausible("mug", 0.143, "mm", (0, 0, 640, 480), K * [[0.2], [0.2], [1]])

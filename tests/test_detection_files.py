@@ -156,7 +156,7 @@ def test_a_year_in_a_path_is_no_scene(tmp_path):
 
 
 def test_scores_that_none_reaches_are_told(tmp_path):
-    with pytest.raises(InputError, match=r"none of its 1 scores reaches --min_score 0\.95"):
+    with pytest.raises(InputError, match=r"none of its 1 scores reaches min_score 0\.95"):
         places_of(tmp_path, [ENTRY], min_score=0.95)
 
 

@@ -378,7 +378,7 @@ def test_wrong_photo_camera_and_order(estimator, meshes):
         estimator.estimate(PHOTO.astype(float), K, boxes=[BOX])
     with pytest.raises(InputError, match="K"):
         estimator.estimate(PHOTO, np.eye(3), boxes=[BOX])
-    with pytest.raises(InputError, match="--symmetry w"):
+    with pytest.raises(InputError, match="symmetry w"):
         estimator.add_object(meshes / "box.ply", symmetry="w")
     config = ROOT / "config" / "small.yaml"
     empty = PoseEstimator(None, config=config, device="cpu", overrides=TINY)

@@ -64,7 +64,7 @@ def test_a_plain_folder_of_meshes(tmp_path):
 def test_a_path_is_no_name_of_a_data_set(tmp_path, name):
     touch(tmp_path / "toys/cup.ply")
     for ask in (dataset_dir, templates_dir, find_meshes):
-        with pytest.raises(InputError, match=f"data set '{name}': give a name, not a path.*--data_dir"):
+        with pytest.raises(InputError, match=f"data set '{name}': give a name, not a path.*data_dir"):
             ask(tmp_path, name)
 
 

@@ -135,7 +135,7 @@ def test_templates_beside_the_data_have_the_number_asked_for(monkeypatch, capsys
     run_program(monkeypatch, *given, "--version_id", "1")
     shutil.move(tmp_path / "log" / "templates", tmp_path / "templates")
     line = failure(monkeypatch, capsys, *given, "--view", "162")
-    assert "has 42 templates of object 2, but test.views is 162: pass --view 42, or render" in line
+    assert "has 42 templates of object 2, but test.views is 162: set test.views=42, or render" in line
     assert f"--dataset toy --data_dir {tmp_path} --views 162" in line
     run_program(monkeypatch, *given)  # the remedy: nothing of the failed run is in its way
     assert not (tmp_path / "log" / "templates").exists()
@@ -222,7 +222,7 @@ def test_missing_config(monkeypatch, capsys):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there(monkeypatch, capsys):
-    assert "--gpus 0" in failure(monkeypatch, capsys, "--gpus", "0", *SMALL)
+    assert "gpus 0" in failure(monkeypatch, capsys, "--gpus", "0", *SMALL)
 
 
 def test_unusable_checkpoints(monkeypatch, capsys, tmp_path):

@@ -296,10 +296,10 @@ def network_of(trained_with: Any, source: str) -> dict[str, Any]:
     if trained_with is None:
         return {}
     if not isinstance(trained_with, str):
-        raise InputError(f"{source}: {type(trained_with).__name__} in place of YAML; pass --config")
+        raise InputError(f"{source}: {type(trained_with).__name__} in place of YAML; give its config")
     network = _read_yaml(trained_with, source).get("model")
     if not isinstance(network, DictConfig):
-        raise InputError(f"{source}: model is no table; pass --config")
+        raise InputError(f"{source}: model is no table; give its config")
     return OmegaConf.to_container(network)
 
 

@@ -27,11 +27,11 @@ def choose_device(gpus: str | None, local_rank: int = 0) -> torch.device:
         return torch.device("cpu")
     names = [str(i) for i in range(count)] if gpus is None else gpus.split(",")
     if local_rank >= len(names):
-        raise InputError(f"--gpus {gpus}: process {local_rank} has no GPU; name one for each")
+        raise InputError(f"gpus {','.join(names)}: process {local_rank} has no GPU; name one for each")
     name = names[local_rank].strip()
     if not name.isdecimal() or int(name) >= count:
         found = f"{count} GPUs" if count else "no GPU"
-        raise InputError(f"--gpus {gpus}: this machine has {found}; name another or pass --gpus cpu")
+        raise InputError(f"gpus {gpus}: this machine has {found}; name another, or cpu")
     torch.cuda.set_device(int(name))
     return torch.device("cuda", int(name))
 

@@ -49,7 +49,7 @@ def parse_symmetry(text: str, centre: Sequence[float]) -> Symmetry:
     for part in text.lower().replace(" ", ",").split(","):
         found = _TURN.fullmatch(part)
         if not found or (found[2] and not 2 <= int(found[2]) <= _MAX_GROUP):
-            raise InputError(f"--symmetry {text}: write e.g. z (turns freely), z4 (quarter turns) or z,x2")
+            raise InputError(f"symmetry {text}: write e.g. z (turns freely), z4 (quarter turns) or z,x2")
         direction = np.eye(3)["xyz".index(found[1])]
         if found[2]:
             turn = Rotation.from_rotvec(2 * np.pi / int(found[2]) * direction).as_matrix()
@@ -68,7 +68,7 @@ def _group(generators: list[np.ndarray], text: str) -> np.ndarray:
             if not any(np.allclose(product, known, atol=1e-6) for known in found):
                 found.append(product)
         if len(found) > _MAX_GROUP:
-            raise InputError(f"--symmetry {text}: more than {_MAX_GROUP} equivalent poses; name fewer turns")
+            raise InputError(f"symmetry {text}: more than {_MAX_GROUP} equivalent poses; name fewer turns")
     return np.stack(found)
 
 

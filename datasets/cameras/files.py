@@ -23,7 +23,7 @@ def read_camera(given: str, photo: Path, width: int, height: int) -> Camera:
     A file that states the size of its images is brought to this one's; of one for several images
     (BOP's `scene_camera.json`) the photo's is taken, by the number that is its name.
     """
-    where, path = f"--camera {given}", Path(given)
+    where, path = f"camera {given}", Path(given)
     if "," in given and not os.path.isfile(given):
         return Camera(pinhole(given.split(","), where))
     content = _content(path)

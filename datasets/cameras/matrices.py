@@ -112,7 +112,7 @@ def resized(K: Tensor, scale: float) -> Tensor:
 def camera_of_view(degrees: float, width: int, height: int) -> Tensor:
     """K (3, 3) of an image that is so many degrees wide, with its principal point in the middle."""
     if not 1 <= degrees <= 170:
-        raise InputError(f"--fov {degrees:g}: give the photo's horizontal field of view, 1 to 170 degrees")
+        raise InputError(f"field of view {degrees:g}: give the photo's horizontal one, 1 to 170 degrees")
     return _central(width / 2 / math.tan(math.radians(degrees) / 2), width, height)
 
 
@@ -128,8 +128,8 @@ def camera_of_photo(path: Path, width: int, height: int) -> Tensor:
     except (OSError, ValueError, TypeError, SyntaxError, ZeroDivisionError):
         focal = None
     if not focal:
-        raise InputError(f"{path} states no focal length (EXIF): pass its --camera, --K or --fov")
-    LOG.info("%s: focal length %.0f px, as its EXIF data say; pass --camera if it is calibrated", path, focal)
+        raise InputError(f"{path} states no focal length (EXIF): give its camera or field of view")
+    LOG.info("%s: focal length %.0f px, by its EXIF data; give its camera if it is calibrated", path, focal)
     return _central(focal, width, height)
 
 

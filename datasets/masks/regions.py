@@ -19,11 +19,11 @@ def box_mask(box: Sequence[float], height: int, width: int) -> Mask:
     """
     given = " ".join(f"{value:g}" for value in box)
     if len(box) != 4 or not all(map(math.isfinite, box)):
-        raise InputError(f"--box {given}: not four numbers; give left top right bottom in px")
+        raise InputError(f"box {given}: not four numbers; give left top right bottom in px")
     left, top, right, bottom = (round(float(value)) for value in box)
     left, top, right, bottom = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
     if left >= right or top >= bottom:
-        raise InputError(f"--box {given}: nothing of {width}x{height} px; give left top right bottom in px")
+        raise InputError(f"box {given}: nothing of {width}x{height} px; give left top right bottom in px")
     return Mask(torch.tensor([left, top, right, bottom]), None)
 
 
@@ -42,8 +42,8 @@ def read_mask(path: Path, height: int, width: int) -> Mask:
     if mask.shape != (height, width):
         size = f"{mask.shape[1]}x{mask.shape[0]}"
         raise InputError(
-            f"--mask {path}: {size} px for a photo of {width}x{height} px; give one of the same size"
+            f"mask {path}: {size} px for a photo of {width}x{height} px; give one of the same size"
         )
     if not mask.any():
-        raise InputError(f"--mask {path}: empty; it must be other than 0 on the object")
+        raise InputError(f"mask {path} is empty: it must be other than 0 on the object")
     return cut_out(mask)
