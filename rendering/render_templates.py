@@ -52,16 +52,6 @@ TEMPLATE_FILE = re.compile(r"\d{6}(_depth)?\.png")  # as `template_files.image_f
 
 
 @dataclass(frozen=True)
-class Templates:
-    """An object seen from all around, through one camera."""
-
-    rgb: np.ndarray  # (V, H, W, 3) uint8, black where there is no surface
-    depth: np.ndarray  # (V, H, W) float32 m; 0 where there is no surface
-    cam_from_obj: np.ndarray  # (V, 4, 4) float64, m
-    K: np.ndarray  # (3, 3)
-
-
-@dataclass(frozen=True)
 class Job:
     """One object to render into files."""
 
@@ -75,18 +65,6 @@ class Job:
 def render_view(renderer: Renderer, mesh: Mesh, cam_from_obj: np.ndarray) -> Rendering:
     """One template: white ambient light, black background, the size and camera of `datasets.layouts`."""
     return renderer.render([(mesh, cam_from_obj)], np.array(template_files.K), *template_files.SIZE)
-
-
-def render_templates_of(renderer: Renderer, mesh: Mesh, n_views: int = 162) -> Templates:
-    """All templates of a mesh, in memory: about 2 MB a view."""
-    poses = object_poses(mesh.vertices, n_views)
-    views = [render_view(renderer, mesh, pose) for pose in poses]
-    return Templates(
-        rgb=np.stack([view.rgb for view in views]),
-        depth=np.stack([view.depth for view in views]),
-        cam_from_obj=poses,
-        K=np.array(template_files.K),
-    )
 
 
 def is_complete(job: Job) -> bool:
