@@ -50,7 +50,6 @@ FAILED = "the program failed; what it printed in its terminal tells where"
 OWN_NAMES = (socket.gethostname().lower(), socket.getfqdn().lower())
 PLACES = 8  # requests under way: sent, waiting and computed
 BUSY = "too many ask at the same time: try again in a minute"
-PACKAGES = {"datasets", "demo", "model", "rendering", "utils"}  # whose warnings are about what was sent
 
 
 def make_page(estimator: PoseEstimator, host: str, port: int) -> BoundedServer:
@@ -212,7 +211,7 @@ def _warnings(heard: Callable[[str], None]) -> Iterator[None]:
 
     class Ear(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            if record.thread == thread and record.name.split(".")[0] in PACKAGES:
+            if record.thread == thread and record.name.startswith("picopose."):
                 heard(record.getMessage())
 
     ear = Ear(logging.WARNING)
