@@ -181,7 +181,7 @@ def test_other_files_that_are_missing_are_not_taken_for_it(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from utils.files import write_atomically
+from picopose.utils.files import write_atomically
 with write_atomically(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     os.kill(os.getpid(), signal.SIGKILL)
@@ -191,7 +191,7 @@ with write_atomically(Path(sys.argv[1])) as temporary:
 HOLDING = """
 import sys
 from pathlib import Path
-from utils.files import locked
+from picopose.utils.files import locked
 with locked(Path(sys.argv[1]), ""):
     print("here", flush=True)
     input()

@@ -133,7 +133,7 @@ def test_freed_memory_is_kept_on_cpus():
         pytest.skip("malloc can only be tuned with glibc")
     program = """
 import resource, torch
-from utils.device import choose_device
+from picopose.utils.device import choose_device
 choose_device("cpu")
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(40): torch.ones(2**24)

@@ -316,7 +316,7 @@ def test_jobs_all_run_in_one_thread_and_end_with_the_desk():
 
 SCRATCH = """
 import sys, time
-from utils.scratch import scratch_folder
+from picopose.utils.scratch import scratch_folder
 with scratch_folder() as folder:
     (folder / "photo.jpg").write_bytes(b"private")
     print(folder, flush=True)
@@ -364,7 +364,7 @@ def test_folders_of_killed_programs_are_removed_and_no_others(temporary):
 
 PAGE = """
 import time
-from demo import command, server
+from picopose.demo import command, server
 from tests import shipped
 def find(estimator, upload, tell):
     while True:

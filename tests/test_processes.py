@@ -14,7 +14,7 @@ from tests.shared import ROOT
 POOL = """
 import multiprocessing, os, sys, threading, time
 from concurrent.futures import ProcessPoolExecutor
-from rendering import render_templates
+from picopose.rendering import render_templates
 if __name__ == "__main__":
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(1, context, initializer=render_templates._prepare_process)
@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 LOADER = """
 import multiprocessing, threading, time
-from datasets.pairs import Share, pair_loader
+from picopose.datasets.training.pairs import Share, pair_loader
 from tests.test_pairs import Numbers
 def tell():
     while len(multiprocessing.active_children()) < 2:
@@ -39,7 +39,7 @@ if __name__ == "__main__":
 
 RANK = """
 import os, time
-from utils.distributed import join
+from picopose.utils.distributed import join
 join()
 print(os.getpid(), flush=True)
 time.sleep(600)
