@@ -1,7 +1,7 @@
 """The typed configuration: a YAML file, then `key=value` overrides; only the entry scripts read it.
 
-A misspelt or mistyped key is an error that names the file or the option. Values stand for themselves: what
-OmegaConf would look up elsewhere, `${...}`, is refused, for a checkpoint's configuration is a stranger's.
+A misspelt or mistyped key is an error that names the file or the option. Interpolation (`${...}`) is
+refused, since the configuration in a checkpoint may come from a stranger.
 """
 
 import io
@@ -21,7 +21,7 @@ _LONGEST = 100_000  # characters of a configuration
 _WIDEST = 2048  # px or channels: what a damaged file asks for beyond that would not fit into memory
 LEVELS = ("match", "affine", "flow")  # of the paper
 
-# Entries of training that change no pair and no loss.
+# Training entries that affect neither pairs nor losses.
 NO_MATTER = {"workers", "threads", "keep", "max_skipped", "validation_pairs", "validation_meshes"}
 NO_MATTER |= {"pretrained", "validate_on", "validate_every", "log_every", "picture_every", "save_every"}
 
@@ -64,8 +64,8 @@ class TrainDatasetConfig:
     synthetic: float = 1.0  # share of the pairs that are rendered online; the rest is MegaPose's
     meshes: list[str] = field(default_factory=list)  # folders with meshes to render, one as often as another
     shapes: float | None = None  # share of procedural shapes among the rendered objects; None: `shape_share`
-    varied: float = 0.0  # share of the turns of meshes in which they are stretched, and partly re-textured
-    max_faces: int | None = None  # that meshes are simplified to; None: they stay as they are
+    varied: float = 0.0  # share of the uses of meshes in which they are stretched, and partly re-textured
+    max_faces: int | None = None  # to which meshes are simplified; None: not at all
     resting: float = 0.0  # share of the rendered scenes in which the object lies on a table as gravity has it
     backgrounds: str | None = None  # folder with photos to show behind the rendered objects
     kept: str | None = None  # folder of rendered pairs that tools.keep_pairs made; None: rendered in training
@@ -94,7 +94,7 @@ class TrainDatasetConfig:
         if self.shapes == 1 and self.meshes:
             raise ValueError(
                 f"train_dataset.meshes names {self.meshes[0]}, but train_dataset.shapes=1 leaves no object "
-                "to it; leave out one of the two, or pass train_dataset.shapes=0.5 for half of them"
+                "to it; drop one of the two, or pass train_dataset.shapes=0.5 for half of them"
             )
 
     @property
@@ -113,23 +113,23 @@ class TrainConfig:
     batch_size: int = 64  # pairs per step, of all processes together
     steps: int = 400_000
     warmup: int = 1000  # steps
-    lr: float = 1e-5  # at its highest
+    lr: float = 1e-5  # peak
     betas: list[float] = field(default_factory=lambda: [0.5, 0.999])
     eps: float = 1e-6
     weight_decay: float = 5e-4
-    clip: float = 10.0  # norm that gradients are cut down to
+    clip: float = 10.0  # largest norm of the gradients
     scale_weight: float = 1.0  # of stage 2's scale in the loss
-    bf16: bool = False  # for backbone, dense head and decoder, where there are instructions for it
-    frozen: bool = False  # whether a convolutional backbone's layers before its first map stay as they were
+    bf16: bool = False  # for backbone, dense head and decoder, where the hardware supports it
+    frozen: bool = False  # whether to freeze a convolutional backbone's layers before its first map
     workers: int = 8  # processes per training process that make pairs
     threads: int | None = None  # of PyTorch on the CPU, per process; None: PyTorch's choice
-    log_every: int = 50  # steps, so are the following
+    log_every: int = 50  # steps, as are the following
     picture_every: int = 2000
     save_every: int = 1000
     validate_every: int = 5000  # 0: never
     validation_pairs: int = 256
-    validate_on: list[str] = field(default_factory=list)  # BOP data sets to measure AR on too, see TestConfig
-    keep: int = 3  # last checkpoints; the best one is kept beside them
+    validate_on: list[str] = field(default_factory=list)  # BOP data sets to measure AR on
+    keep: int = 3  # latest checkpoints to keep, besides the best one
     max_skipped: int = 10  # steps in 100 with a loss that is not finite, before the run ends
 
     def __post_init__(self):
@@ -160,12 +160,12 @@ class TrainConfig:
 class TestDatasetConfig:
     """Where the test data lie."""
 
-    __test__ = False  # not a test class
+    __test__ = False  # not a test class, for pytest
 
     data_dir: str = "data"
     detections: str | None = None  # file, or folder with one file per data set; None: beside the data set
     targets: str | None = None
-    camera: str | None = None  # of data sets with several, such as cam1; None: the first, which is told
+    camera: str | None = None  # of data sets with several, such as cam1; None: the first, with a warning
 
 
 @dataclass
@@ -179,7 +179,7 @@ class TestConfig:
     views: int = 162  # templates per object
     threshold_px: float = 2.0  # inlier threshold of RANSAC, in pixels of the photo
     seed: int = 0
-    bf16: bool | None = None  # for the backbone, see docs/performance.md; None: on GPUs
+    bf16: bool | None = None  # for the backbone, see docs/performance.md; None: on GPUs only
 
     def __post_init__(self):
         if self.level not in LEVELS:
@@ -192,13 +192,13 @@ class TestConfig:
 
 @dataclass
 class RuntimeConfig:
-    """What a test run may use; the poses do not depend on it."""
+    """Resources of a test run; the poses do not depend on them."""
 
-    batch: int | None = None  # hypotheses that go through the network at once; None: by the free memory
-    template_memory: float = 4.0  # GB of the device for the templates at hand
+    batch: int | None = None  # hypotheses per forward pass; None: by the free memory
+    template_memory: float = 4.0  # GB on the device for templates
     features_dir: str | None = None  # where prepared templates are kept; None: features below log_dir
-    features_limit: float = 50.0  # GB that they may take there; what was used longest ago makes room
-    compile: bool = False  # by torch.compile: slow to start
+    features_limit: float = 50.0  # GB on disk for them; the least recently used are removed first
+    compile: bool = False  # with torch.compile: slow to start
 
     def __post_init__(self):
         if self.batch is not None and self.batch < 1:
@@ -236,10 +236,10 @@ def load_config(
     *,
     trained_with: str | None = None,
 ) -> Config:
-    """The configuration of a YAML file with `key=value` overrides on top, and values of flags on those.
+    """The configuration of a YAML file, changed by `key=value` overrides and then by flags.
 
-    A flag that is None changes nothing. trained_with: the YAML that a checkpoint carries, whose network
-    takes the place of the file's.
+    A flag that is None changes nothing. trained_with: the YAML in a checkpoint, whose network replaces the
+    file's.
 
     Raises:
         InputError: the file is missing or no YAML; a key is unknown; a value has the wrong type.
@@ -250,11 +250,11 @@ def load_config(
     try:
         text = path.read_text(encoding="utf-8")
     except (UnicodeDecodeError, OSError) as error:
-        raise InputError(f"{path}: not a YAML file ({_one_line(error)}); mend it") from error
+        raise InputError(f"{path}: not a YAML file ({_one_line(error)}); correct it") from error
     config = _merge(OmegaConf.structured(Config), _read_yaml(text, f"{path}"), f"{path}")
     if trained_with is not None:
         where = f"{(flags or {}).get('checkpoint')}: its own configuration"
-        complete = {"pretrained": None}  # the checkpoint holds the backbone's weights too
+        complete = {"pretrained": None}  # the checkpoint holds the backbone's weights
         config = _merge(config, {"model": {**network_of(trained_with, where), **complete}}, where)
     for override in overrides or []:
         if "=" not in override:
@@ -284,12 +284,12 @@ def options_of(config: Config, stage: str, kind: type[T]) -> T:
 
 
 def to_yaml(config: Config) -> str:
-    """The configuration as YAML, as it is kept beside results."""
+    """The configuration as YAML, as stored beside results."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
 def network_of(trained_with: Any, source: str) -> dict[str, Any]:
-    """The entries `model` of the YAML that a checkpoint carries; none where it carries no YAML.
+    """The `model` entries of the YAML in a checkpoint; empty where it has none.
 
     Raises an `InputError` that begins with `source` where it is no configuration.
     """
@@ -304,7 +304,7 @@ def network_of(trained_with: Any, source: str) -> dict[str, Any]:
 
 
 def changed_options(before: str, config: Config, source: str) -> list[str]:
-    """Names of the entries that training depends on and that are not as in a configuration kept as YAML."""
+    """Names of the training entries that differ from a configuration stored as YAML."""
     old, new = _read_yaml(before, source), OmegaConf.structured(config)
     return [
         f"{section}.{name}"
@@ -315,24 +315,24 @@ def changed_options(before: str, config: Config, source: str) -> list[str]:
 
 
 def _read_yaml(text: str, source: str) -> DictConfig:
-    """A table in YAML, bounded: aliases, by which a short text stands for a huge one, are refused too."""
+    """A YAML table of limited size; aliases, by which a short text can expand to a huge one, are refused."""
     try:
         if len(text) > _LONGEST:
-            raise InputError(f"{source}: longer than {_LONGEST} characters, so no configuration; mend it")
+            raise InputError(f"{source}: longer than {_LONGEST} characters, so no configuration; correct it")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise InputError(f"{source}: has aliases (*name), which are not read; write the values out")
         loaded = OmegaConf.load(io.StringIO(text))
     except InputError:
         raise
     except (YAMLError, OmegaConfBaseException, OSError, *MALFORMED) as error:
-        raise InputError(f"{source}: not a YAML file ({_one_line(error)}); mend it") from error
+        raise InputError(f"{source}: not a YAML file ({_one_line(error)}); correct it") from error
     if not isinstance(loaded, DictConfig):
         raise InputError(f"{source}: a list in place of a table; write key: value")
     return _checked(loaded, source)
 
 
 def _checked(entries: DictConfig | dict, source: str) -> DictConfig | dict:
-    """The entries, if none refers to another one or to the surroundings."""
+    """The entries, if none is an interpolation."""
     plain = OmegaConf.to_container(entries) if isinstance(entries, DictConfig) else entries
     for key, value in _leaves(plain):
         if isinstance(value, str) and "${" in value:
@@ -341,7 +341,7 @@ def _checked(entries: DictConfig | dict, source: str) -> DictConfig | dict:
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Names and values of all entries, however deep they lie."""
+    """Names and values of all entries at any depth."""
     if isinstance(value, dict):
         for name, entry in value.items():
             yield from _leaves(entry, f"{key}.{name}" if key else f"{name}")

@@ -1,4 +1,4 @@
-"""From photos to crops: a square window about the object, resized, with the camera of its own pixels.
+"""Crops photos to a resized square window about the object, and gives the camera of the crop.
 
 Resizing by a factor s moves a pixel from x to `s (x - left + 1/2) - 1/2`; every crop's K carries that map.
 """
@@ -58,7 +58,7 @@ def window_pixels(windows: Tensor, size: int) -> Tensor:
 
 def resize_windows(maps: Tensor, windows: Tensor, size: int, mode: str) -> Tensor:
     """Windows (B, 4) of maps (B or 1, C, H, W), resized to (B, C, size, size); equals `cv2.resize`."""
-    # Within half a pixel of the rim the window's own edge is repeated, as cv2.resize does.
+    # Within half a pixel of the window's border its edge pixels are repeated, as cv2.resize does.
     xy = window_pixels(windows, size).clamp(min=windows[:, None, :2], max=windows[:, None, 2:] - 1)
     if len(maps) == 1 and len(windows) != 1:
         maps = maps.expand(len(windows), -1, -1, -1)
@@ -92,7 +92,7 @@ def crop_views(
     *,
     windows: Tensor | None = None,
 ) -> View:
-    """Crops of whole images of known pose, each about its own mask or of the given windows (B, 4) px, square.
+    """Crops of images of known pose, about their masks or at the given square windows (B, 4) px.
 
     rgb (B, 3, H, W) in [0, 1]; depth (B, H, W) m; mask (B, H, W) bool; K (B, 3, 3); cam_from_obj (B, 4, 4).
     """

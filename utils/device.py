@@ -1,4 +1,4 @@
-"""Which device a process computes on."""
+"""Chooses the device that a process computes on."""
 
 import ctypes
 
@@ -19,7 +19,7 @@ def choose_device(gpus: str | None, local_rank: int = 0) -> torch.device:
         gpus: `cpu`, or indices such as `0,1` (process i takes the i-th); None takes a GPU if there is one.
 
     Raises:
-        InputError: a GPU is named that is not there.
+        InputError: a named GPU does not exist.
     """
     count = torch.cuda.device_count()
     if gpus == "cpu" or (gpus is None and count == 0):
@@ -37,10 +37,10 @@ def choose_device(gpus: str | None, local_rank: int = 0) -> torch.device:
 
 
 def keep_freed_memory() -> bool:
-    """Lets malloc keep what large tensors free for the next ones, and says whether it did (glibc only).
+    """Makes malloc keep freed memory for the next large tensors; returns whether that worked (glibc only).
 
-    By default glibc gives blocks of megabytes back to the system at once and gets zeroed ones for the next
-    layer, page by page. On two cores that took a fifth of a pose's time.
+    By default glibc returns large blocks to the system at once and gets zeroed pages for the next layer,
+    which took a fifth of the time per pose on two cores.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

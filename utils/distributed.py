@@ -1,4 +1,4 @@
-"""The processes that `torchrun` started, with sums and gathers over them through which gradients flow.
+"""The processes started by `torchrun`, and differentiable sums and gathers over them.
 
 Everything also works in a single process, where sums and gathers do nothing.
 """
@@ -16,7 +16,7 @@ from picopose.utils.processes import end_with_parent
 
 @dataclass(frozen=True)
 class World:
-    """This process among all."""
+    """This process's place among all."""
 
     rank: int = 0
     size: int = 1
@@ -29,8 +29,8 @@ class World:
 
 
 def join() -> World:
-    """Joins the processes that `torchrun` started; alone if it did not start this one."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun cannot end its processes when it is killed itself
+    """Joins the processes started by `torchrun`; a world of one if it did not start this one."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # a killed torchrun cannot end its processes
         end_with_parent()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return World()
@@ -40,7 +40,7 @@ def join() -> World:
 
 
 def leave() -> None:
-    """Ends this process's part in the group."""
+    """Leaves the process group."""
     if dist.is_initialized():
         dist.destroy_process_group()
 

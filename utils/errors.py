@@ -1,4 +1,4 @@
-"""Errors that a user can mend: one line that names the file or option and the remedy, exit code 2."""
+"""Errors that a user can fix: one line that names the file or option and the remedy, exit code 2."""
 
 import errno
 import functools
@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from picopose.utils import interrupts
 
-# What Python raises where data from outside are not as they should be; one tuple for all who convert them.
+# What Python raises when it converts malformed data from outside.
 MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 _LONGEST = 600  # characters of a message
 _OUT_OF_MEMORY = ("OutOfMemory", "can't allocate memory", "Insufficient memory")  # of torch and of OpenCV
@@ -22,7 +22,7 @@ DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 class InputError(ValueError):
     """A file or option that cannot be used; the message names it and the remedy.
 
-    Whatever a file or a library puts into it, the message is one short line of signs that can be seen.
+    The message is cut to one short line of printable characters.
     """
 
     def __init__(self, message: str):
@@ -33,13 +33,13 @@ class InputError(ValueError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends the program as Ctrl-C does: what it began is cleared away."""
+    """SIGTERM, handled like Ctrl-C so that the program cleans up."""
 
 
 def exits_cleanly(main: Callable | None = None, *, stopped: str = "stopped") -> Callable:
-    """Decorates a program's `main`, so that whatever a user can mend ends it with one line on stderr.
+    """Decorates a program's `main`: errors that a user can fix end it with one line on stderr.
 
-    Exit codes: 2 for an `InputError`, a full disk or a want of memory; 130 after Ctrl-C and 143 after
+    Exit codes: 2 for an `InputError`, a full disk or too little memory; 130 after Ctrl-C and 143 after
     SIGTERM, with the line `stopped`.
     """
     if main is None:
@@ -54,7 +54,7 @@ def exits_cleanly(main: Callable | None = None, *, stopped: str = "stopped") -> 
             print(f"\n{stopped}", file=sys.stderr)
             sys.exit(128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT))
         except Exception as error:
-            if (line := _mendable(error)) is None:
+            if (line := _fixable(error)) is None:
                 raise
             print(f"error: {line}", file=sys.stderr)
             sys.exit(2)
@@ -62,8 +62,8 @@ def exits_cleanly(main: Callable | None = None, *, stopped: str = "stopped") -> 
     return wrapper
 
 
-def _mendable(error: Exception) -> str | None:
-    """The line for an error that a user can mend; None for others, which are the program's own."""
+def _fixable(error: Exception) -> str | None:
+    """The line for an error that a user can fix; None for the program's own errors."""
     if isinstance(error, InputError):
         return str(error)
     if isinstance(error, OSError) and error.errno in DISK_FULL:
@@ -77,7 +77,7 @@ def _mendable(error: Exception) -> str | None:
 
 @contextmanager
 def _terminated() -> Iterator[None]:
-    """SIGTERM becomes `Terminated`; not in a process of torchrun's, which may be waiting for the others."""
+    """Turns SIGTERM into `Terminated`, except under torchrun, where other processes may be waiting."""
     interrupts.may_raise()
     alone = os.environ.get("WORLD_SIZE", "1") == "1"
     if not alone or threading.current_thread() is not threading.main_thread():

@@ -1,6 +1,6 @@
-"""Writes files that are never half there, and locks folders against other programs.
+"""Writes files completely or not at all, and locks folders against other programs.
 
-Every writer of the program goes through these functions.
+All files of the program are written with these functions.
 """
 
 import fcntl
@@ -16,19 +16,19 @@ from pathlib import Path
 from picopose.utils.errors import DISK_FULL, InputError
 
 _LOG = logging.getLogger(__name__)
-_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]*)?")  # the names that `write_atomically` makes
-_SAFETENSORS = re.compile(r"\.tmp[0-9A-Za-z]{6}")  # what that library writes before it takes the given name
-_NEARLY_NOTHING = 1 << 16  # bytes free on a disk that a writer has just filled
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp(\.[^.]*)?")  # names made by `write_atomically`
+_SAFETENSORS = re.compile(r"\.tmp[0-9A-Za-z]{6}")  # that library's temporary names
+_NEARLY_NOTHING = 1 << 16  # bytes free on a full disk
 
 
 @contextmanager
 def write_atomically(path: Path | str) -> Iterator[Path]:
     """Yields a temporary path beside `path`; it becomes `path` when the block ends without an error.
 
-    The temporary name keeps the suffix, by which image writers choose their format; folders are made. What a
-    killed process leaves of it is known by its name and by having no lock, see `remove_leftovers`.
+    The temporary name keeps the suffix, by which image writers choose the format; folders are created.
+    `remove_leftovers` finds the files of killed processes by their names and missing locks.
 
-    Raises an `InputError` where the disk is full, with its name, or where nothing can be written.
+    Raises an `InputError` if the disk is full or the path cannot be written.
     """
     path = Path(path)
     make_folder(path.parent)
@@ -38,16 +38,16 @@ def write_atomically(path: Path | str) -> Iterator[Path]:
             yield temporary
             os.replace(temporary, path)
     except Exception as error:
-        if (told := write_error(path, error)) is None:
+        if (reported := write_error(path, error)) is None:
             raise
-        raise told from error
+        raise reported from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def _held(temporary: Path) -> Iterator[None]:
-    """Makes the file, with a lock that ends with the process however it ends."""
+    """Creates the file with a lock, which the system releases when the process ends."""
     handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
     try:
         lock(handle)
@@ -57,14 +57,14 @@ def _held(temporary: Path) -> Iterator[None]:
 
 
 def write_error(path: Path, error: Exception) -> InputError | None:
-    """What a failure to write `path` means to a user; None for an error that has nothing to do with it.
+    """A failure to write `path` as an `InputError`; None for an unrelated error.
 
-    Libraries tell of a full disk in words of their own, so the space that is left is looked at.
+    Libraries report a full disk in various ways, so the free space is checked.
     """
     if isinstance(error, InputError):
         return None
     number = getattr(error, "errno", None)
-    if in_words := re.search(r"\(os error (\d+)\)", str(error)):  # as safetensors tells it
+    if in_words := re.search(r"\(os error (\d+)\)", str(error)):  # as safetensors reports it
         number = int(in_words[1])
     if number is not None and number not in DISK_FULL:
         ours = Path(getattr(error, "filename", None) or path).parent == path.parent
@@ -81,7 +81,7 @@ def write_error(path: Path, error: Exception) -> InputError | None:
 
 
 def make_folder(folder: Path, option: str = "") -> None:
-    """Makes a folder and those above it; an `InputError`, which names the option, where that cannot be."""
+    """Creates a folder and its parents; raises an `InputError` that names the option if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -90,7 +90,7 @@ def make_folder(folder: Path, option: str = "") -> None:
 
 @contextmanager
 def locked(folder: Path, refusal: str) -> Iterator[None]:
-    """Keeps other programs out of a folder, which is made; an `InputError` with `refusal` if one is in it."""
+    """Locks a folder, created if missing; `InputError` with `refusal` if another program holds it."""
     make_folder(folder)
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -102,14 +102,14 @@ def locked(folder: Path, refusal: str) -> Iterator[None]:
 
 
 def remove_leftovers(*folders: Path) -> None:
-    """Removes, from folders and those below, what processes that were killed have left half written."""
+    """Removes half-written files of killed processes from folders and their subfolders."""
     for folder in folders:
         hidden = list(folder.rglob(".*"))
         found = [path for path in hidden if _TEMPORARY.fullmatch(path.name)]
         removed = [path for path in found if _remove_if_left(path)]
         held = {path.parent for path in found if path not in removed}
         others = [path for path in hidden if _SAFETENSORS.fullmatch(path.name)]
-        others = [path for path in others if path.parent not in held]  # else perhaps being written
+        others = [path for path in others if path.parent not in held]  # otherwise perhaps being written
         for path in others:
             path.unlink(missing_ok=True)
         if count := len(removed) + len(others):
@@ -130,9 +130,9 @@ def _remove_if_left(path: Path) -> bool:
 
 
 def lock(handle: int) -> bool | None:
-    """Locks an open file or folder until it is closed or the process ends, however it ends.
+    """Locks an open file or folder until it is closed or the process ends.
 
-    False where another process has it; None where the file system has no locks, so that nobody knows.
+    False if another process holds the lock; None if the file system has no locks.
     """
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""Transforms, cameras and sampling: the one place where the pixel convention is turned into arithmetic.
+"""Transforms, cameras and sampling; the pixel convention is implemented here and nowhere else.
 
 Convention: camera x right, y down, z forward; pixels are `(x, y)` and the centre of the top-left pixel is
 `(0, 0)`, as in OpenCV and BOP. Cell i of n over a side of S px has its centre at `(i + 1/2) S/n - 1/2`.

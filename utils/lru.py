@@ -1,4 +1,4 @@
-"""A cache of limited size that forgets what was used longest ago."""
+"""A cache of limited size that drops the least recently used values."""
 
 import threading
 from collections.abc import Callable
@@ -6,11 +6,11 @@ from typing import Any
 
 
 class Lru:
-    """The values used last, by key; a missing one is made, by one thread while the others wait.
+    """The most recently used values by key; one thread makes a missing value while the others wait.
 
     Args:
-        limit: that the sizes of all values together may reach; the value used last is kept in any case.
-        size: of a value; by default every value counts 1.
+        limit: of the sizes of all values together; the value used last is always kept.
+        size: of a value; 1 each by default.
     """
 
     def __init__(self, limit: float, size: Callable[[Any], float] | None = None):
@@ -32,7 +32,7 @@ class Lru:
         return key in self._values
 
     def get(self, key: Any, make: Callable[[Any], Any]) -> Any:
-        """The value of a key, `make(key)` if it is not at hand."""
+        """The value of a key; `make(key)` if it is not cached."""
         with self._lock:
             value = self._values.pop(key) if key in self._values else make(key)
             self._values[key] = value
@@ -42,7 +42,7 @@ class Lru:
             return value
 
     def forget(self, which: Callable[[Any], bool]) -> None:
-        """Drops the values whose keys `which` is true of."""
+        """Drops the values for whose keys `which` is true."""
         with self._lock:
             for key in [key for key in self._values if which(key)]:
                 self._drop(key)

@@ -1,4 +1,4 @@
-"""Masks of photos as records of what their boxes hold, made and read."""
+"""Makes `Mask` records, which store only the part of a mask inside its box."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from picopose.utils.records import Mask
 
 
 def cut_out(mask: Tensor) -> Mask:
-    """The mask (H, W) bool, of which a copy of what its box holds is kept."""
+    """A mask (H, W) bool as a record with a copy of the part inside its box."""
     rows, columns = (mask.any(dim=axis).nonzero()[:, 0] for axis in (1, 0))
     if len(rows) == 0:
         return Mask(torch.zeros(4, dtype=torch.long, device=mask.device), None)

@@ -1,4 +1,4 @@
-"""Processes that share the cores of a machine, and that end with the one that started them."""
+"""Worker processes: one core each, and ended when their parent ends."""
 
 import ctypes
 import multiprocessing
@@ -12,19 +12,19 @@ _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
 def stay_on_one_core() -> None:
-    """Keeps the threads of Mesa and OpenCV from competing with the other processes."""
+    """Stops Mesa and OpenCV from using threads, which would compete with the other processes."""
     os.environ.setdefault("LP_NUM_THREADS", "0")
     cv2.setNumThreads(0)
 
 
 def end_with_parent() -> None:
-    """From now on this process ends at once when its parent does, however that comes about.
+    """From now on this process is killed when its parent ends, even if the parent is killed (Linux only).
 
-    So a killed run takes its processes along, and they do not write beside those of the next run. Linux sees
-    to it; the parent must have started this process from a thread that lives as long as itself.
+    So no process of a killed run writes beside those of the next run. The parent must have started this
+    process from a thread that lives as long as the parent.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     parent = multiprocessing.parent_process()
-    if parent is not None and not parent.is_alive():  # it has ended before the request was made
+    if parent is not None and not parent.is_alive():  # it ended before the request
         os._exit(1)

@@ -19,7 +19,7 @@ LARGEST_ID = 2**62  # times in nanoseconds serve as ids
 
 
 def read_json(path: Path | str, *, remedy: str = "download or create it again") -> Any:
-    """The content of a JSON file; an `InputError` names the file and the remedy where it cannot be read."""
+    """The content of a JSON file; raises an `InputError` if it cannot be read."""
     with _open(path, remedy) as file:
         text = file.read()
     if not text.strip():
@@ -31,7 +31,7 @@ def read_json(path: Path | str, *, remedy: str = "download or create it again") 
 
 
 def iterate_json(path: Path | str, *, remedy: str = "download or create it again") -> Iterator[dict]:
-    """The objects of a JSON list one by one, for files too large to hold: about a chunk is held at a time."""
+    """The objects of a JSON list one by one, for large files: about one chunk is in memory at a time."""
     decoder = json.JSONDecoder()
     with _open(path, remedy) as file:
         text, position = file.read(_CHUNK).lstrip(), 1
@@ -43,7 +43,7 @@ def iterate_json(path: Path | str, *, remedy: str = "download or create it again
                 return
             try:
                 entry, position = decoder.raw_decode(text, position)
-            except (ValueError, RecursionError) as error:  # perhaps only cut by the end of the chunk
+            except (ValueError, RecursionError) as error:  # perhaps only cut off at the end of the chunk
                 more = file.read(max(_CHUNK, len(text) - position))
                 if not more:
                     raise InputError(f"{path} is truncated or not JSON ({error}): {remedy}") from None
@@ -64,15 +64,15 @@ def _open(path: Path | str, remedy: str) -> TextIO:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """The array of an .npy file, mapped, so that it takes no memory however large the file says it is.
+    """The array of an .npy file, memory-mapped, so that a false size in the file costs no memory.
 
-    Raises an OSError for a missing file, and a ValueError for whatever is no whole array of plain values.
+    Raises an OSError for a missing file and a ValueError for anything but a complete array of plain values.
     """
     try:
         array = np.lib.format.open_memmap(path, mode="r")
     except OSError:
         raise
-    except Exception as error:  # a damaged header leads NumPy's parser to any of Python's errors
+    except Exception as error:  # NumPy's parser raises all kinds of errors on damaged headers
         raise ValueError(f"no whole array without pickled objects: {error}") from None
     if array.offset + array.nbytes != path.stat().st_size:
         raise ValueError("longer than its array")
@@ -80,7 +80,7 @@ def read_array(path: Path) -> np.ndarray:
 
 
 def finite_numbers(value: Any, count: int, where: str) -> list[float]:
-    """`value` of a JSON file as `count` finite numbers; `where` names file and entry in the error."""
+    """A JSON value as `count` finite numbers; `where` names file and entry in the error."""
     entries = value if isinstance(value, list) else [value]
     if len(entries) != count or not all(_is_finite(entry) for entry in entries):
         expected = f"{count} finite numbers" if count > 1 else "a finite number"
@@ -89,18 +89,18 @@ def finite_numbers(value: Any, count: int, where: str) -> list[float]:
 
 
 def finite_matrix(value: Any, rows: int, columns: int, where: str) -> list[float]:
-    """As `finite_numbers`, row by row, of a matrix that may also be a list of its rows."""
+    """As `finite_numbers`, row by row, for a matrix that may also be a list of rows."""
     lists = isinstance(value, list) and all(isinstance(row, list) and len(row) == columns for row in value)
     numbers = [number for row in value for number in row] if lists else value
     return finite_numbers(numbers, rows * columns, where)
 
 
 def integer(value: Any, where: str) -> int:
-    """`value` of a JSON file as a whole number from 0 on, such as an id; it may be text that spells one."""
+    """A JSON value, or text, as a whole number from 0 on, such as an id."""
     number = value
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         number = int(value)
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:  # beyond, it is rounded
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:  # larger floats are rounded
         number = int(value)
     if not isinstance(number, int) or isinstance(number, bool) or not 0 <= number <= LARGEST_ID:
         raise InputError(f"{where} must be an integer from 0 on, not {reprlib.repr(value)}: correct the file")
@@ -112,7 +112,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def is_rotation(matrices: np.ndarray) -> np.ndarray:
-    """Whether matrices (..., 3, 3) turn without mirroring or stretching: (...) bool, False for NaN."""
+    """Whether matrices (..., 3, 3) are rotations: (...) bool, False for NaN."""
     with np.errstate(over="ignore", invalid="ignore"):
         error = np.abs(matrices @ np.swapaxes(matrices, -1, -2) - np.eye(3)).max(axis=(-2, -1))
         return (error <= _SKEWED) & (np.linalg.det(matrices) > 0)

@@ -1,7 +1,7 @@
-"""Temporary folders that do not outlive the program, even where it is killed.
+"""Temporary folders that are removed even if the program is killed.
 
-Whoever makes one holds a lock on it, which the system lifts when the process ends, however it ends. A folder
-that is not locked is nobody's any more.
+Every folder is locked by its process; the system releases the lock when the process ends, so an unlocked
+folder is a leftover.
 """
 
 import os
@@ -19,7 +19,7 @@ PREFIX = "picopose-scratch-"
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """A folder of one's own, removed at the end of the block or, after a kill, by `remove_leftovers`."""
+    """A new temporary folder, removed at the end of the block or, after a kill, by `remove_leftovers`."""
     folder, opened = _make()
     try:
         yield folder
@@ -29,7 +29,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def remove_leftovers() -> None:
-    """Removes the folders that processes of this user left when they were killed."""
+    """Removes the folders that killed processes of this user left behind."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         opened = _locked(folder)
         if opened is not None:
@@ -39,7 +39,7 @@ def remove_leftovers() -> None:
 
 def _make() -> tuple[Path, int]:
     """A new folder and its lock."""
-    for _ in range(3):  # another program that starts just now may take a new folder for a leftover
+    for _ in range(3):  # a program that is just starting may take a new folder for a leftover
         folder = Path(tempfile.mkdtemp(prefix=PREFIX))
         opened = _locked(folder)
         if opened is not None:

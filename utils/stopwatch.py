@@ -1,4 +1,4 @@
-"""Where the time goes: seconds by phase, with the GPU's work counted to the phase that asked for it."""
+"""Measures seconds per phase; GPU work counts towards the phase that launched it."""
 
 import time
 from collections import Counter
@@ -13,7 +13,7 @@ _END = object()
 
 
 class Stopwatch:
-    """Sums up seconds by phase while it is `running`; otherwise it lets the GPU run ahead."""
+    """Adds up seconds per phase while `running`; otherwise it does not wait for the GPU."""
 
     def __init__(self, *, running: bool = True):
         self.running = running
@@ -29,7 +29,7 @@ class Stopwatch:
         self.seconds[phase] += _now() - start
 
     def over(self, phase: str, items: Iterable[T]) -> Iterator[T]:
-        """The items; the time until each of them comes counts to the phase."""
+        """The items; the time spent waiting for each counts towards the phase."""
         iterator = iter(items)
         while True:
             with self(phase):
@@ -42,7 +42,7 @@ class Stopwatch:
         self.seconds.clear()
 
     def table(self) -> str:
-        """One line a phase: seconds and share of their sum."""
+        """One line per phase: seconds and share of the total."""
         total = sum(self.seconds.values()) or 1.0
         lines = [
             f"{phase:<24}{seconds:9.3f} s{100 * seconds / total:7.1f} %"

@@ -1,7 +1,7 @@
-"""Objects that look the same from several sides: of their equivalent poses, the one to report.
+"""Symmetric objects: chooses which of their equivalent poses to report.
 
-Chosen is the pose whose rotation is nearest to a reference, by trace: the identity for a canonical pose, the
-pose in the frame before for one that does not jump in a video.
+It is the pose whose rotation is nearest to a reference: the identity for a canonical pose, or the pose in the
+previous frame of a video, so that poses do not jump.
 """
 
 import re
@@ -19,7 +19,7 @@ _MAX_GROUP = 120  # motions: the icosahedron has 60
 
 @dataclass(frozen=True, eq=False)
 class Symmetry:
-    """Motions after which an object looks as before; with none at all it has no symmetry."""
+    """Motions that leave an object's look unchanged; none if it has no symmetry."""
 
     discrete: np.ndarray  # (N, 4, 4) m, object from object; the identity may be left out
     axes: tuple[tuple[np.ndarray, np.ndarray], ...] = ()  # (direction (3,), a point (3,) m): turns freely
@@ -39,7 +39,7 @@ class Symmetry:
 
 
 def parse_symmetry(text: str, centre: Sequence[float]) -> Symmetry:
-    """The symmetry that e.g. `z` (turns freely), `z4` (quarter turns) or `z,x2` (a cylinder) says.
+    """Parses a symmetry such as `z` (turns freely), `z4` (quarter turns) or `z,x2` (a cylinder).
 
     The axes run through `centre` (3,) m. Raises an `InputError` for anything else.
     """
@@ -60,7 +60,7 @@ def parse_symmetry(text: str, centre: Sequence[float]) -> Symmetry:
 
 
 def _group(generators: list[np.ndarray], text: str) -> np.ndarray:
-    """All products (N, 4, 4) of some motions, the identity among them."""
+    """All products (N, 4, 4) of some motions, including the identity."""
     found = [np.eye(4)]
     for motion in found:  # grows until nothing new is found
         for generator in generators:
