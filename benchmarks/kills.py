@@ -95,7 +95,7 @@ class Render(Program):
 
     def command(self) -> list[str]:
         given = ["--dataset", "mini", "--data_dir", str(self.folder / "data"), "--views", "42"]
-        return ["-m", "picopose.rendering.render_templates", *given, "--processes", "2"]
+        return ["-m", "picopose", "templates", *given, "--processes", "2"]
 
     def result(self) -> object:
         templates = self.folder / "data" / "templates"

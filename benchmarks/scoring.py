@@ -165,7 +165,7 @@ def in_all(n_vertices: int) -> str:
     """One line: seconds of the command on a data set of LM-O's size, on the clock and of the processor."""
     with tempfile.TemporaryDirectory() as folder:
         result = make_dataset(Path(folder), n_vertices)
-        command = [sys.executable, "-m", "picopose.evaluation.bop_scores", "--csv", str(result)]
+        command = [sys.executable, "-m", "picopose", "score", "--csv", str(result)]
         command += ["--dataset_dir", str(result.parent / "lmo")]
         seconds, processor = min(_run(command) for _ in range(3))
     return f"{n_vertices:>9}{seconds:>11.2f}{processor:>11.2f}"

@@ -43,9 +43,7 @@ class Templates:
     def __init__(self, data_dir: Path | str, name: str, obj: str, *, diameter: float | None = None):
         self._folder = layouts.templates_dir(data_dir, name)
         self._obj = obj
-        self._remedy = (
-            f"run python -m picopose.rendering.render_templates --dataset {name} --data_dir {data_dir}"
-        )
+        self._remedy = f"run python -m picopose templates --dataset {name} --data_dir {data_dir}"
         self._check_version()
         poses = self._poses()
         self._check_views(len(poses))

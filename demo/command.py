@@ -1,7 +1,4 @@
-"""The demo as a command: meshes, photos, boxes or masks in, poses and pictures out.
-
-`run_demo.py` starts it.
-"""
+"""What `run_demo.py` does: meshes, photos, boxes or masks in, poses and pictures out."""
 
 import argparse
 import itertools
@@ -22,79 +19,11 @@ from picopose.pipeline.estimator import ObjectPose, PoseEstimator
 from picopose.pipeline.verdict import verdict
 from picopose.rendering.renderer import Renderer
 from picopose.utils.device import choose_device
-from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.errors import InputError
 from picopose.utils.files import make_folder, remove_leftovers, write_atomically
 
 LOG = logging.getLogger(__name__)
 RESULTS = ("overlay.png", "scene.glb", "pose.json")  # the last one says that all are there
-
-
-def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="run_demo.py", description="Finds objects of your own in photos of your own."
-    )
-    parser.add_argument("--mesh", type=Path, nargs="+", help="PLY, OBJ, glTF, STL or OFF files")
-    parser.add_argument("--image", type=Path, nargs="+", help="photos, or folders of them, in this order")
-    camera = parser.add_mutually_exclusive_group()
-    camera.add_argument("--camera", help="fx,fy,cx,cy in px, or a file: JSON, YAML or text")
-    camera.add_argument("--K", nargs=4, metavar=("FX", "FY", "CX", "CY"), help="px")
-    camera.add_argument("--fov", type=float, metavar="DEG", help="width of the photo as an angle")
-    box = ("LEFT", "TOP", "RIGHT", "BOTTOM")
-    places = parser.add_argument_group("where the objects are; everywhere in the photo if nothing is given")
-    in_order = {"action": "append", "dest": "places"}
-    places.add_argument(
-        "--box", nargs=4, type=float, metavar=box, help="px; once for each instance", **in_order
-    )
-    places.add_argument(
-        "--mask", type=Path, help="image, not 0 on the object; once for each instance", **in_order
-    )
-    places.add_argument(
-        "--detections", type=Path, metavar="JSON", help="of BOP, COCO or MegaPose, or COCO annotations"
-    )
-    places.add_argument("--min_score", type=float, default=0.0, help="of detections that are used")
-    parser.add_argument("--unit", choices=["auto", "m", "cm", "mm"], nargs="+", help="of each mesh")
-    parser.add_argument(
-        "--symmetry",
-        nargs="+",
-        help="of each mesh: z (turns freely), z4 (quarter turns), none ...; or models_info.json beside it",
-    )
-    parser.add_argument(
-        "--checkpoint_path", type=Path, help="weights of a network, in place of the default method"
-    )
-    parser.add_argument(
-        "--config", help="YAML file; by default config/default.yaml, with weights the one they name"
-    )
-    parser.add_argument("--gpus", help="index of the GPU, or cpu")
-    parser.add_argument("--out", type=Path, default=Path("output"), help="folder for poses and pictures")
-    parser.add_argument("--profile", action="store_true", help="tell the seconds that each phase takes")
-    page = parser.add_argument_group("a page in place of files")
-    page.add_argument("--serve", action="store_true", help="wait for a browser to bring mesh and photo")
-    page.add_argument("--host", default="127.0.0.1", help="address; others let other computers in")
-    page.add_argument("--port", type=int, default=7860)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="entries of the config")
-    arguments = parser.parse_intermixed_args()
-    arguments.image, swallowed = without_overrides(arguments.image)
-    arguments.mesh, others = without_overrides(arguments.mesh)
-    arguments.overrides += swallowed + others
-    if not arguments.serve and not (arguments.mesh and arguments.image):
-        parser.error("pass --mesh and --image, or --serve")
-    return arguments
-
-
-def without_overrides(paths: list[Path] | None) -> tuple[list[Path] | None, list[str]]:
-    """Paths, and those entries key=value behind them that the parser has taken for paths."""
-    overrides = [path for path in paths or () if "=" in str(path) and not path.exists()]
-    return paths and [path for path in paths if path not in overrides], [str(path) for path in overrides]
-
-
-@exits_cleanly
-def main() -> None:
-    arguments = parse_arguments()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if arguments.serve:
-        serve(arguments)
-    else:
-        run(arguments)
 
 
 def serve(arguments: argparse.Namespace) -> None:

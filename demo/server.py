@@ -27,11 +27,12 @@ from picopose.demo.desk import Busy, Desk, Dropped, Job, Tell
 from picopose.demo.results import results_of
 from picopose.demo.shots import read_shot, unit_of
 from picopose.demo.uploads import MAX_BYTES, MAX_PARTS, Upload, harden_pictures, receive
-from picopose.pipeline.estimator import ROOT, PoseEstimator
+from picopose.pipeline.estimator import PoseEstimator
 from picopose.rendering.renderer import Renderer
 from picopose.rendering.units import describe
 from picopose.utils.config import Config
 from picopose.utils.errors import InputError
+from picopose.utils.home import ROOT
 from picopose.utils.scratch import remove_leftovers, scratch_folder
 
 LOG = logging.getLogger(__name__)

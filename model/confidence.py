@@ -19,12 +19,13 @@ from picopose.model.rendermatch.xfeat import STRIDE
 from picopose.model.stage import Setup, Stage, Things
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import project, transform
+from picopose.utils.home import ROOT
 from picopose.utils.masks import boxes_of
 from picopose.utils.reading import read_json
 from picopose.utils.records import Correspondences, Estimates, Frame, Record
 from picopose.utils.stopwatch import Stopwatch
 
-CALIBRATION = Path(__file__).resolve().parent.parent / "data" / "weights" / "confidence.json"
+CALIBRATION = ROOT / "data" / "weights" / "confidence.json"
 NEAR = 10.0  # px of the crop: matches that are less off speak for a pose
 PRIOR_PX, PRIOR_COUNT = (
     3.0,

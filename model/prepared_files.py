@@ -1,10 +1,8 @@
 """What is prepared of objects, kept on disk: a safetensors file for each, all together up to a limit.
 
-`python -m picopose cache` tells what there is; `--clear` removes it, `--shrink GB` what was used longest ago.
 All of it is made again when it is needed.
 """
 
-import argparse
 import logging
 import os
 from collections.abc import Callable
@@ -17,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from picopose.utils.config import Config
-from picopose.utils.errors import InputError, exits_cleanly
-from picopose.utils.files import make_folder, remove_leftovers, write_atomically
+from picopose.utils.errors import InputError
+from picopose.utils.files import make_folder, write_atomically
 
 LOG = logging.getLogger(__name__)
 ROOT = Path(__file__).resolve().parent.parent
@@ -105,30 +103,3 @@ def features_dir(config: Config) -> Path:
 
 def prepared_files(config: Config) -> PreparedFiles:
     return PreparedFiles(features_dir(config), limit=config.runtime.features_limit)
-
-
-@exits_cleanly
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m picopose.model.prepared_files",
-        description="What is prepared of objects and kept on disk.",
-    )
-    parser.add_argument("--folder", type=Path, default=ROOT / "log" / "features")
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--clear", action="store_const", const=0.0, dest="shrink", help="remove all")
-    size.add_argument("--shrink", type=float, metavar="GB", help="remove what was used longest ago")
-    arguments = parser.parse_args()
-    if not arguments.folder.is_dir():
-        raise InputError(f"--folder {arguments.folder}: no such folder; name one, such as log/features")
-    remove_leftovers(arguments.folder)
-    kept = PreparedFiles(arguments.folder)
-    if arguments.shrink is not None:
-        print(f"{len(kept.shrink(arguments.shrink))} files removed")
-    files = kept.files()
-    print(
-        f"{arguments.folder}: {len(files)} files, {sum(size for size, _ in files.values()) / GIGABYTE:.2f} GB"
-    )
-
-
-if __name__ == "__main__":
-    main()

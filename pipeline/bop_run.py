@@ -239,7 +239,7 @@ def template_set(config: Config, dataset: BopTestSet, world: World) -> TemplateS
             raise InputError(
                 f"{folder} has {len(found)} templates of object {obj_id}, but test.views is "
                 f"{config.test.views}: set test.views={len(found)}, or render them again with "
-                f"python -m picopose.rendering.render_templates --dataset {name} --data_dir {root} "
+                f"python -m picopose templates --dataset {name} --data_dir {root} "
                 f"--views {config.test.views}"
             )
     return TemplateSet(templates, config.model.size)

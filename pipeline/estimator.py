@@ -36,13 +36,13 @@ from picopose.utils.crop import crop_from_image
 from picopose.utils.device import choose_device
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import transform
+from picopose.utils.home import cache_dir, own_file
 from picopose.utils.masks import boxes_of, cut_out
 from picopose.utils.records import Estimates, Frame, Mask
 from picopose.utils.stopwatch import Stopwatch
 from picopose.utils.symmetry import Symmetry, parse_symmetry
 
 LOG = logging.getLogger(__name__)
-ROOT = Path(__file__).resolve().parent.parent
 DEFAULT_CONFIG = "config/default.yaml"
 DRAWN_ABOUT, DRAWN_PX = 1.2, 256  # side of the picture of a drawing, in longer sides of the box, and in px
 
@@ -82,10 +82,11 @@ class PoseEstimator:
     Args:
         weights: a checkpoint: one trained here, or the one released by the paper's authors; None for the
             default method, which needs none.
-        config: YAML file, also relative to the repository; None takes `config/default.yaml`, with weights
+        config: YAML file, also one of the program's own; None takes `config/default.yaml`, with weights
             the network that they say they were trained with, or the paper's.
         device: None for a GPU if there is one.
-        log_dir: below it prepared templates are kept; relative to the repository, `log` by default.
+        log_dir: below it prepared templates are kept; relative to the repository or, installed, to the user's
+            cache (`~/.cache/picopose`); `log` by default.
         overrides: `key=value` entries of the configuration, such as `test.hypotheses=1`.
 
     Raises:
@@ -288,7 +289,7 @@ class PoseEstimator:
 
 def _trained_with(weights: Path) -> str | None:
     """The configuration in a checkpoint; None for the released one, which is of the paper's."""
-    content = read_checkpoint(weights)
+    content = read_checkpoint(own_file(weights))
     if "config" not in content and not is_released(content):
         raise InputError(f"{weights}: does not say of which network it is; give its config")
     return content.get("config")
@@ -305,10 +306,9 @@ def _configuration(
     if config is None:
         trained_with = _trained_with(Path(weights)) if weights else None
         config = "config/base.yaml" if weights else DEFAULT_CONFIG
-    path = Path(config)
-    found = load_config(path if path.is_file() else ROOT / path, overrides, flags, trained_with=trained_with)
+    found = load_config(config, overrides, flags, trained_with=trained_with)
     # What is prepared in one folder is found from any other.
-    return replace(found, log_dir=str(ROOT / found.log_dir))
+    return replace(found, log_dir=str(cache_dir() / found.log_dir))
 
 
 def _load(file: Path, unit: str | float) -> tuple[Mesh, str | float]:

@@ -3,6 +3,7 @@
 It does nothing where an OpenGL context can be made already; without the right to install it says what to do.
 """
 
+import argparse
 import os
 import shutil
 import subprocess
@@ -50,6 +51,7 @@ def install() -> None:
 
 @exits_cleanly
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__.split(":")[0]).parse_args()
     if has_opengl():
         return
     install()

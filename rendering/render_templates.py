@@ -1,15 +1,9 @@
-"""Renders the templates of a data set's objects: `python -m picopose templates --dataset lmo`.
+"""Renders the templates of objects into files.
 
 An object's images are written into a temporary folder that is renamed when it is complete, and its poses
 after that; so an interrupted run goes on with the objects that have no poses yet.
 """
 
-from picopose.utils import interrupts
-
-if __name__ == "__main__":
-    interrupts.leave_at_once()
-
-import argparse
 import logging
 import multiprocessing
 import os
@@ -19,20 +13,19 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from picopose.datasets import layouts
-from picopose.rendering.mesh import UNITS, Mesh, load_mesh
+from picopose.rendering.mesh import Mesh, load_mesh
 from picopose.rendering.mesh_digest import mesh_digest
 from picopose.rendering.renderer import Renderer, Rendering
-from picopose.rendering.viewpoints import VIEWS, object_poses
+from picopose.rendering.viewpoints import object_poses
 from picopose.utils import template_files
-from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.errors import InputError
 from picopose.utils.files import locked, make_folder, remove_leftovers, write_atomically, write_error
 from picopose.utils.interrupts import without_interrupts
 from picopose.utils.mesh_file import MeshFile
@@ -211,35 +204,3 @@ def _attempt(job: Job) -> InputError | None:
     except InputError as error:
         return error
     return None
-
-
-@exits_cleanly(stopped="stopped: the same command goes on from here")
-def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--dataset",
-        required=True,
-        help="name of a folder below --data_dir: a BOP data set or plain meshes; or gso, shapenet",
-    )
-    parser.add_argument("--data_dir", type=Path, default=Path("data"), help="folder that holds the data set")
-    parser.add_argument("--views", type=int, choices=VIEWS, default=162)
-    parser.add_argument(
-        "--unit", choices=sorted(UNITS), help="of the meshes (default: BOP mm, plain folders m)"
-    )
-    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
-    options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    if options.processes < 1:
-        raise InputError(f"--processes {options.processes}: give 1 or more")
-    dataset = layouts.dataset_name(options.dataset)
-    templates = layouts.templates_dir(options.data_dir, dataset)
-    unit = layouts.template_depth_unit(dataset)
-    meshes = layouts.find_meshes(options.data_dir, dataset)
-    if options.unit:
-        meshes = {name: replace(mesh, unit=UNITS[options.unit]) for name, mesh in meshes.items()}
-    jobs = [Job(mesh, templates, name, options.views, unit) for name, mesh in meshes.items()]
-    render_all(jobs, options.processes)
-
-
-if __name__ == "__main__":
-    main()

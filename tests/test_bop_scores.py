@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from picopose.commands.score import main
 from picopose.datasets.bop.objects import ContinuousSymmetry
 from picopose.datasets.bop.result_file import read_results
-from picopose.evaluation.bop_scores import main, table
+from picopose.evaluation.bop_scores import table
 from picopose.evaluation.detection import object_average_precisions
 from picopose.evaluation.errors import mspd, mssd
 from picopose.evaluation.eval_models import load_models, symmetries

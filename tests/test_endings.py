@@ -236,9 +236,11 @@ def test_a_lock_ends_with_its_holder(tmp_path):
         assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("program", [["run_test.py"], ["run_train.py"], ["run_demo.py", "--serve"]])
+@pytest.mark.parametrize(
+    "program", ["run_test.py", "run_train.py", "run_demo.py --serve", "-m picopose demo --serve"]
+)
 def test_an_interrupt_while_libraries_are_loaded_is_polite(program):
-    command = [sys.executable, "-X", "importtime", *program]  # tells when the first of them is there
+    command = [sys.executable, "-X", "importtime", *program.split()]  # tells when the first of them is there
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if line.endswith(" numpy\n"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from picopose.commands import export as command
 from picopose.model.checkpoint import read_checkpoint
 from picopose.model.picopose import export
 from picopose.model.picopose.build import build_network, load_network
@@ -89,7 +90,7 @@ def test_what_is_no_snapshot_is_one_line(monkeypatch, capsys, tmp_path, key):
     path = saved(tmp_path / "other.pt", content)
     monkeypatch.setattr(sys, "argv", ["export", str(path), str(tmp_path / "out.pt")])
     with pytest.raises(SystemExit) as exit_info:
-        export.main()
+        command.main()
     assert exit_info.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"error: {path}: holds no {key}")

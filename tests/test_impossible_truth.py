@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
+from picopose.commands.score import main
 from picopose.datasets.bop.result_file import HEADER
 from picopose.evaluation.after_run import score_run
-from picopose.evaluation.bop_scores import main
 from picopose.evaluation.cases import find_cases
 from picopose.evaluation.eval_models import load_models
 from picopose.evaluation.scoring import score_csv

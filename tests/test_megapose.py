@@ -298,7 +298,7 @@ def test_name_says_shard_and_sample(written):
 def test_what_is_missing_is_named(written, copied):
     data_dir, folder = copied
     (data_dir / "templates").unlink()
-    with pytest.raises(InputError, match=r"rendering\.render_templates --dataset gso"):
+    with pytest.raises(InputError, match=r"picopose templates --dataset gso"):
         source(data_dir)
     (folder / "key_to_shard.json").unlink()
     with pytest.raises(InputError, match=r"key_to_shard\.json"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from picopose.model import prepared_files
+from picopose.commands import cache
 from picopose.model.prepared_files import GIGABYTE, PreparedFiles
 from picopose.utils.errors import InputError
 
@@ -61,8 +61,8 @@ def test_what_is_half_written_is_no_prepared_file_and_goes(tmp_path, monkeypatch
     half = tmp_path / ".a.0a1b2c3d.tmp.safetensors"
     half.write_bytes(b"half")
     assert list(files.files()) == [tmp_path / "a.safetensors"]
-    monkeypatch.setattr(sys, "argv", ["prepared_files", "--folder", str(tmp_path)])
-    prepared_files.main()
+    monkeypatch.setattr(sys, "argv", ["cache", "--folder", str(tmp_path)])
+    cache.main()
     assert not half.exists() and "1 files" in capsys.readouterr().out
 
 
@@ -75,8 +75,8 @@ def test_a_folder_that_cannot_be_is_told_before_anything_is_prepared(tmp_path, b
 
 def test_the_command_lists_shrinks_and_clears(tmp_path, monkeypatch, capsys):
     def run(*options: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["prepared_files", "--folder", str(tmp_path / "features"), *options])
-        prepared_files.main()
+        monkeypatch.setattr(sys, "argv", ["cache", "--folder", str(tmp_path / "features"), *options])
+        cache.main()
         return capsys.readouterr().out
 
     with pytest.raises(SystemExit, match="2"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import trimesh
 
+from picopose.commands.templates import main
 from picopose.datasets import layouts
 from picopose.rendering import render_templates
 from picopose.rendering.mesh import files_named, hull_vertices, load_mesh, make_mesh
@@ -103,7 +104,7 @@ def write_ball(folder: Path, name: str = "ball", radius: float = 0.04) -> None:
 
 
 def run(data_dir: Path, *options: str) -> None:
-    render_templates.main(["--dataset", "toys", "--data_dir", str(data_dir), "--views", "42", *options])
+    main(["--dataset", "toys", "--data_dir", str(data_dir), "--views", "42", *options])
 
 
 def is_complete(data_dir: Path, name: str, n_views: int = 42) -> bool:
@@ -161,9 +162,7 @@ def test_templates_of_training_sets(dataset: str, listing: str, entry: dict, mes
     (tmp_path / mesh).parent.mkdir(parents=True)
     trimesh.creation.icosphere(subdivisions=2, radius=0.5).export(tmp_path / mesh)
     (tmp_path / listing).write_text(json.dumps([entry]))
-    render_templates.main(
-        ["--dataset", dataset, "--data_dir", str(tmp_path), "--views", "42", "--processes", "1"]
-    )
+    main(["--dataset", dataset, "--data_dir", str(tmp_path), "--views", "42", "--processes", "1"])
     templates = tmp_path / "templates" / dataset
     depth = cv2.imread(str(templates / "000007" / "000007_depth.png"), cv2.IMREAD_UNCHANGED)
     # A unit of these meshes is 0.1 m: the ball is 100 mm wide, its box has a diagonal of 173.2 mm, and its

@@ -10,6 +10,7 @@ import pytest
 import trimesh
 from PIL import ExifTags, Image
 
+import run_demo
 from picopose.datasets.masks.regions import read_mask
 from picopose.demo import command
 from picopose.demo.shots import CameraHint, PlaceHint, read_shot, unit_of
@@ -41,7 +42,7 @@ def launch(monkeypatch, folder: Path, arguments: list) -> None:
     """Runs the program in a folder."""
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", ["run_demo.py", *SMALL, *map(str, arguments)])
-    command.main()
+    run_demo.main()
 
 
 def run(monkeypatch, inputs: Path, *arguments: str, mesh="box.ply", image="photo.png") -> list[dict]:
@@ -234,7 +235,7 @@ def test_boxes_and_masks_keep_the_order_that_they_are_given_in(monkeypatch, inpu
     given = ["--box", "1", "2", "30", "40", "--mask", str(inputs / "mask.png"), "--box", "5", "6", "70", "80"]
     photo = ["--image", str(inputs / "photo.png")]
     monkeypatch.setattr(sys, "argv", ["run_demo.py", "--mesh", "a.ply", "b.ply", "c.ply", *photo, *given])
-    places = command.parse_arguments().places
+    places = run_demo.parse_arguments().places
     assert places == [[1, 2, 30, 40], inputs / "mask.png", [5, 6, 70, 80]]
     camera = CameraHint(file="300,300,80,60")
     shot = read_shot(inputs / "photo.png", camera, PlaceHint(places), ["a", "b", "c"])

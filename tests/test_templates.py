@@ -6,9 +6,9 @@ import pytest
 import torch
 import trimesh
 
+from picopose.commands.templates import main as render_templates
 from picopose.datasets import layouts
 from picopose.datasets.templates import Templates
-from picopose.rendering.render_templates import main as render_templates
 from picopose.utils import template_files
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import cell_centres, project, transform, unproject
@@ -130,7 +130,7 @@ def test_templates_of_an_earlier_version_are_not_used(tmp_path):
     Templates(tmp_path, "toy", OBJ)
     for earlier in (f"{template_files.VERSION - 1} 0123", "0123456789abcdef"):
         record.write_text(earlier)
-        with pytest.raises(InputError, match=r"000004 .* earlier version .*: run python -m rendering"):
+        with pytest.raises(InputError, match=r"000004 .* earlier version .*: run python -m picopose t"):
             Templates(tmp_path, "toy", OBJ)
 
 
@@ -204,4 +204,4 @@ def test_damaged_folders_are_refused_with_the_command_that_mends_them(tmp_path, 
         Templates(tmp_path, "toy", OBJ).read(28)
     message = str(caught.value)
     assert "\n" not in message
-    assert "rendering.render_templates --dataset toy" in message
+    assert "picopose templates --dataset toy" in message

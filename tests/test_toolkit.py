@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.scoring import make_dataset
-from picopose.evaluation.bop_scores import main
+from picopose.commands.score import main
 from picopose.evaluation.scoring import score_csv
 from picopose.evaluation.toolkit import run_toolkit, toolkit_dir
 from picopose.utils.errors import InputError

@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from picopose.utils.errors import MALFORMED, InputError
+from picopose.utils.home import own_file
 
 _LONGEST = 100_000  # characters of a configuration
 _WIDEST = 2048  # px or channels: what a damaged file asks for beyond that would not fit into memory
@@ -44,6 +45,8 @@ class ModelConfig:
     viewing_ray: bool = True  # see `model.picopose.affine.pose_from_similarity`
 
     def __post_init__(self):
+        if self.pretrained:
+            self.pretrained = str(own_file(self.pretrained))
         for name in ("stride", "size", "features", "width"):
             if not 1 <= getattr(self, name) <= _WIDEST:
                 raise ValueError(f"model.{name} is {getattr(self, name)}; it must lie in 1 to {_WIDEST}")
@@ -227,6 +230,8 @@ class Config:
 
     def __post_init__(self):
         self.log_dir = str(Path(self.log_dir).expanduser())
+        if self.checkpoint:
+            self.checkpoint = str(own_file(self.checkpoint))
 
 
 def load_config(
@@ -244,7 +249,7 @@ def load_config(
     Raises:
         InputError: the file is missing or no YAML; a key is unknown; a value has the wrong type.
     """
-    path = Path(path)
+    path = own_file(path)
     if not path.is_file():
         raise InputError(f"{path}: no such config; pass one of {_configs(path.parent)}")
     try:

@@ -158,7 +158,7 @@ def check_size(template: View, real: View, remedy: str) -> None:
 
 
 def _render(name: str) -> str:
-    return f"python -m picopose.rendering.render_templates --dataset {name}"
+    return f"python -m picopose templates --dataset {name}"
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,8 @@
-"""A checkpoint of training as a small file to give away: `python -m picopose export CHECKPOINT OUT.pt`.
+"""A checkpoint of training as a small file to give away.
 
 Left are the weights in half precision, the configuration and the step; `build.load_network` reads it.
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from picopose.model.checkpoint import read_checkpoint
-from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.errors import InputError
 from picopose.utils.files import write_atomically
 
 KEPT = {"model": dict, "config": str, "step": int}
@@ -54,19 +53,3 @@ def export(source: Path, out: Path) -> dict[str, Tensor]:
     with write_atomically(out) as temporary, temporary.open("wb") as file:
         torch.save(content, file)  # given a path, it would write the temporary name into the file
     return content["model"]
-
-
-@exits_cleanly
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("checkpoint", type=Path, help="file that run_train.py wrote")
-    parser.add_argument("out", type=Path, metavar="OUT.pt")
-    options = parser.parse_args()
-    weights = export(options.checkpoint, options.out)
-    count = sum(value.numel() for value in weights.values() if value.is_floating_point())
-    size = options.out.stat().st_size
-    print(f"{options.out}: {size / 1e6:.1f} MB, {count / 1e6:.2f} M parameters in half precision")
-
-
-if __name__ == "__main__":
-    main()

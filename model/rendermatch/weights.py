@@ -10,8 +10,9 @@ from torch import nn
 from picopose.model.folding import fold_batch_norms
 from picopose.model.rendermatch.imagenet import ImageNetFeatures
 from picopose.model.rendermatch.xfeat import XFeat
+from picopose.utils.home import ROOT
 
-FOLDER = Path(__file__).resolve().parents[2] / "data" / "weights"
+FOLDER = ROOT / "data" / "weights"
 IMAGENET, XFEAT = FOLDER / "efficientnet_lite0.safetensors", FOLDER / "xfeat.safetensors"
 WEIGHT_FILES = IMAGENET, XFEAT
 

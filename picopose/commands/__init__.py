@@ -1,0 +1,1 @@
+"""Commands that have no script of their own; `picopose.__main__` starts them."""
