@@ -4,15 +4,15 @@ VENV := .venv
 .PHONY: setup demo announce test check
 
 setup: $(VENV)/.ready
-	@$(VENV)/bin/python -m picopose.rendering.install_egl
+	@$(VENV)/bin/python -m picopose install-egl
 
-$(VENV)/.ready: requirements.txt
+$(VENV)/.ready: requirements.txt requirements-dev.txt
 	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || \
 		{ echo "error: $(PYTHON) is not Python 3.11 or newer with venv: apt-get install python3-venv," \
 		"or name another with make PYTHON=python3.12" >&2; exit 1; }
-	@echo "Installing the packages of requirements.txt into $(VENV): 5 GB, once; minutes, as fast as the network is"
+	@echo "Installing what requirements.txt and requirements-dev.txt name into $(VENV): 5 GB, once; minutes, as fast as the network is"
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install --disable-pip-version-check -r requirements.txt
+	$(VENV)/bin/pip install --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	touch $@
 
 demo: announce setup

@@ -3,9 +3,11 @@
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import packages_distributions
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.imports import imported
 from tests.shared import ROOT
@@ -30,11 +32,24 @@ def test_an_unfit_python_is_one_line_with_the_remedy(tmp_path, kind):
 
 
 def test_requirements_name_whatever_is_imported():
-    lines = (ROOT / "requirements.txt").read_text().lower().splitlines()
-    required = {line.split("==")[0] for line in lines if "==" in line} | {"pyyaml"}  # of omegaconf
-    folders = ("utils", "model", "datasets", "rendering", "evaluation", "data")
+    folders = ("utils", "model", "datasets", "rendering", "pipeline", "evaluation", "demo", "picopose")
     files = [*ROOT.glob("*.py"), *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
-    distributions = packages_distributions()
-    for name in sorted({name for path in files for name in imported(path)} - sys.stdlib_module_names):
+    distributions, required = packages_distributions(), pinned() | {"pyyaml": None, "werkzeug": None}  # of omegaconf, of flask
+    ours = {"picopose", *sys.stdlib_module_names}
+    for name in sorted({name for path in files for name in imported(path)} - ours):
         if name in distributions:
-            assert required & {found.lower() for found in distributions[name]}, name
+            assert required.keys() & {found.lower() for found in distributions[name]}, name
+
+
+def test_the_pinned_versions_are_among_those_that_an_installation_accepts():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    accepted = {found.name: found.specifier for found in map(Requirement, project["dependencies"])}
+    assert pinned().keys() - accepted.keys() == {"torchvision", "glcontext"}  # of timm and of moderngl
+    for name, versions in accepted.items():
+        assert pinned()[name] in versions, name
+
+
+def pinned() -> dict[str, str]:
+    """Versions by package, of requirements.txt."""
+    lines = (ROOT / "requirements.txt").read_text().lower().splitlines()
+    return dict(line.split("==") for line in lines if "==" in line)
