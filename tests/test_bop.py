@@ -28,26 +28,28 @@ from tests.small_bop import HEIGHT, WIDTH, K, dump, load, photo, write_set
 )
 def test_every_kind_of_image_becomes_rgb(tmp_path, image, bits, tolerance):
     write_set(tmp_path, image=image, bits=bits)
-    observation = BopTestSet(tmp_path, "toy")[0]
+    frame = BopTestSet(tmp_path, "toy")[0]
     expected = photo(3, grey=image.startswith("gray"))
     expected = np.broadcast_to(expected.reshape(HEIGHT, WIDTH, -1), (HEIGHT, WIDTH, 3)).transpose(2, 0, 1)
-    assert observation.image.dtype == torch.uint8 and observation.image.shape == (3, HEIGHT, WIDTH)
-    assert np.abs(observation.image.numpy().astype(int) - expected).max() <= tolerance
+    assert frame.rgb.dtype == torch.uint8 and frame.rgb.shape == (3, HEIGHT, WIDTH)
+    assert np.abs(frame.rgb.numpy().astype(int) - expected).max() <= tolerance
 
 
 def test_targets_get_their_best_detections_or_the_best_of_the_image(tmp_path):
     write_set(tmp_path)
     test_set = BopTestSet(tmp_path, "toy")
-    first, second = (test_set[index] for index in range(len(test_set)))
-    assert (first.scene_id, first.im_id, second.im_id) == (1, 3, 7)
-    assert first.obj_ids.tolist() == [2, 2, 5]  # object 5 is wanted once and was not detected
-    assert first.scores.tolist() == pytest.approx([0.9, 0.5, 0.9])
-    assert first.boxes[0].tolist() == [30, 20, 50, 28]
-    masks = whole(first.masks, HEIGHT, WIDTH)
+    frames = [test_set[index] for index in range(len(test_set))]
+    assert [(frame.scene_id, frame.im_id) for frame in frames] == [(1, 3), (1, 7)]
+    first, second = map(test_set.start, frames)
+    assert first.obj_id.tolist() == [2, 2, 5]  # object 5 is wanted once and was not detected
+    assert first.group.tolist() == [0, 1, 2]
+    assert first.score.tolist() == pytest.approx([0.9, 0.5, 0.9])
+    assert first.box[0].tolist() == [30, 20, 50, 28]
+    masks = whole(first.mask, HEIGHT, WIDTH)
     assert masks.sum((1, 2)).tolist() == [160, 120, 160] and masks[0, 20:28, 30:50].all()
     assert first.seconds == 0.75 and second.seconds == 0.25
-    assert torch.equal(first.K, torch.tensor(K).reshape(3, 3))
-    assert second.obj_ids.tolist() == [5]
+    assert torch.equal(frames[0].K, torch.tensor(K).reshape(3, 3))
+    assert second.obj_id.tolist() == [5]
 
 
 def test_the_stored_pixels_count_whatever_the_orientation_tag_says(tmp_path):
@@ -59,15 +61,18 @@ def test_the_stored_pixels_count_whatever_the_orientation_tag_says(tmp_path):
     exif = image.getexif()
     exif[ExifTags.Base.Orientation] = 6
     image.save(path, exif=exif)
-    found = BopTestSet(tmp_path, "toy")[0]
-    assert torch.equal(found.image, expected.image) and found.masks[0].box.tolist() == [30, 20, 50, 28]
+    test_set = BopTestSet(tmp_path, "toy")
+    found = test_set[0]
+    assert torch.equal(found.rgb, expected.rgb)
+    assert test_set.start(found).mask[0].box.tolist() == [30, 20, 50, 28]
 
 
-def test_an_image_without_detections_is_an_empty_observation(tmp_path):
+def test_an_image_without_detections_begins_with_none(tmp_path):
     folder = write_set(tmp_path)
-    observation = BopTestSet(tmp_path, "toy", detections=dump(folder / "none.json", []))[0]
-    assert observation.masks == () and observation.boxes.shape == (0, 4)
-    assert observation.seconds == 0
+    test_set = BopTestSet(tmp_path, "toy", detections=dump(folder / "none.json", []))
+    found = test_set.start(test_set[0])
+    assert len(found) == 0 and found.mask == () and found.box.shape == (0, 4)
+    assert found.seconds == 0
 
 
 @pytest.mark.parametrize(
@@ -225,11 +230,12 @@ def test_real_photos_of_lmo():
     lmo = shared("lmo")
     test_set = BopTestSet(lmo.parent, "lmo", detections=lmo / "detections_oracle.json")
     assert len(test_set) == 40 and list(test_set.objects) == [1, 5, 6, 8, 9, 10, 11, 12]
-    assert sum(len(test_set[index].obj_ids) for index in range(40)) == 285
-    observation = test_set[0]
-    truth = load(lmo / "test/000002/scene_gt.json")[str(observation.im_id)]
-    origins = {entry["obj_id"]: torch.tensor(entry["cam_t_m2c"]) @ observation.K.T for entry in truth}
-    for obj_id, box in zip(observation.obj_ids.tolist(), observation.boxes, strict=True):
+    assert sum(len(test_set.start(test_set[index])) for index in range(40)) == 285
+    frame = test_set[0]
+    found = test_set.start(frame)
+    truth = load(lmo / "test/000002/scene_gt.json")[str(frame.im_id)]
+    origins = {entry["obj_id"]: torch.tensor(entry["cam_t_m2c"]) @ frame.K.T for entry in truth}
+    for obj_id, box in zip(found.obj_id.tolist(), found.box, strict=True):
         xy = origins[obj_id][:2] / origins[obj_id][2]
         assert (xy > box[:2] - 20).all() and (xy < box[2:] + 20).all()
 

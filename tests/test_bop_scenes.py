@@ -35,7 +35,7 @@ def test_photos_are_found_under_other_names(tmp_path, name):
     rename_photos(write_set(tmp_path), name)
     found = BopTestSet(tmp_path, "toy").images[0].path
     assert found.suffix == "." + name.split(".")[1] or found.with_suffix("." + name.split(".")[1]).is_file()
-    assert BopTestSet(tmp_path, "toy")[0].image.shape == (3, HEIGHT, WIDTH)
+    assert BopTestSet(tmp_path, "toy")[0].rgb.shape == (3, HEIGHT, WIDTH)
 
 
 def test_a_scene_may_be_unpadded(tmp_path):

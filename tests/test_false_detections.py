@@ -71,10 +71,13 @@ def test_the_reader_takes_all_of_them_and_the_seed_decides(kind, tmp_path):
     made, targets = make(MINI, kind, tmp_path / "a.json")
     assert make(MINI, kind, tmp_path / "b.json") == (made, targets)
     assert make(MINI, kind, tmp_path / "c.json", seed=1) != (made, targets)
-    seen = BopTestSet(
+    dataset = BopTestSet(
         MINI.parent, "mini", detections=tmp_path / "a.json", targets=tmp_path / "a_targets.json"
     )
-    taken = sorted((o.scene_id, o.im_id, obj_id) for o in seen for obj_id in o.obj_ids.tolist())
+    frames = [dataset[k] for k in range(len(dataset))]
+    taken = sorted(
+        (f.scene_id, f.im_id, obj_id) for f in frames for obj_id in dataset.start(f).obj_id.tolist()
+    )
     assert taken == sorted((one["scene_id"], one["image_id"], one["category_id"]) for one in made)
 
 

@@ -222,12 +222,13 @@ def overlaps_with_truth(detections: list[dict], masks: list[np.ndarray]) -> tupl
 
 
 def test_the_reader_of_bop_sets_finds_everything():
-    observations = BopTestSet(ROOT / "data", "mini")
-    assert len(observations) == 12
+    dataset = BopTestSet(ROOT / "data", "mini")
+    assert len(dataset) == 12
     for k in (0, 11):
-        seen = observations[k]
-        assert seen.image.shape == (3, 480, 640) and len(seen.obj_ids) >= 6
-        assert all(mask.box.any() for mask in seen.masks) and seen.seconds > 0
+        frame = dataset[k]
+        found = dataset.start(frame)
+        assert frame.rgb.shape == (3, 480, 640) and len(found) >= 6
+        assert all(mask.box.any() for mask in found.mask) and found.seconds > 0
 
 
 def test_a_box_rests_on_each_side_and_prefers_the_wide_ones():

@@ -41,17 +41,18 @@ def write_bop(folder: Path) -> None:
 
 def read_run(folder: Path) -> list:
     dataset = BopTestSet(folder, "toy")
-    return [*(dataset[k] for k in range(len(dataset))), dataset.objects, dataset.images]
+    frames = [dataset[k] for k in range(len(dataset))]
+    return [*((frame, dataset.start(frame)) for frame in frames), dataset.objects, dataset.images]
 
 
 def check_run(value: list) -> None:
-    *observations, objects, _ = value
-    for seen in observations:
-        height, width = seen.image.shape[1:]
-        sound(is_camera(seen.K) and seen.K[0, 0] < 100 * width, "no camera of this photo")
-        for mask in seen.masks:
+    *seen, objects, _ = value
+    for frame, found in seen:
+        height, width = frame.rgb.shape[1:]
+        sound(is_camera(frame.K) and frame.K[0, 0] < 100 * width, "no camera of this photo")
+        for mask in found.mask:
             check_mask(mask, height, width)
-        sound(finite(seen.boxes, seen.scores, seen.seconds), "boxes or scores that are not finite")
+        sound(finite(found.box, found.score, found.seconds), "boxes or scores that are not finite")
     check_objects(objects)
 
 
