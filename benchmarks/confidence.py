@@ -171,7 +171,7 @@ def _errors(found: Estimates, truth: ImageTruth, models: dict[int, EvalModel]) -
     errors = []
     for obj_id, pose in zip(found.obj_id.tolist(), found.cam_from_obj.double().numpy(), strict=True):
         true, model = truth.cam_from_obj[truth.obj_id == obj_id], models[obj_id]
-        estimate = np.concatenate([pose[:3, :3], 1000 * pose[:3, 3:]], axis=1)[None].repeat(len(true), 0)
+        estimate = pose[None, :3].repeat(len(true), 0)
         errors.append(add_s_share(estimate, true, model).min(initial=np.inf))
     return np.array(errors)
 

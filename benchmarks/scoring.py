@@ -22,13 +22,14 @@ import numpy as np
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from picopose.datasets.bop.objects import ContinuousSymmetry
+from picopose.datasets.bop import MM
 from picopose.evaluation.errors import mspd, mssd
-from picopose.evaluation.eval_models import EvalModel, symmetries
+from picopose.evaluation.eval_models import EvalModel, symmetry_transforms
 from picopose.evaluation.ground_truth import ImageTruth
 from picopose.evaluation.vsd import VsdScorer
 from picopose.rendering.mesh import Mesh, make_mesh
 from picopose.rendering.renderer import Renderer
+from picopose.utils.symmetry import Symmetry
 
 ROOT = Path(__file__).resolve().parent.parent
 WIDTH, HEIGHT = 640, 480
@@ -54,7 +55,7 @@ def bumpy_model(n_vertices: int, diameter: float, seed: int) -> EvalModel:
 
 def random_poses(rng: np.random.Generator, count: int) -> np.ndarray:
     """(count, 3, 4) poses in view, 0.6 to 1.2 m away."""
-    depth = rng.uniform(600, 1200, count)
+    depth = rng.uniform(0.6, 1.2, count)
     xy = rng.uniform([80, 80], [WIDTH - 80, HEIGHT - 80], (count, 2))
     translation = np.linalg.inv(K) @ np.column_stack([xy, np.ones(count)]).T * depth
     return np.concatenate([Rotation.random(count, rng=rng).as_matrix(), translation.T[..., None]], axis=2)
@@ -63,7 +64,7 @@ def random_poses(rng: np.random.Generator, count: int) -> np.ndarray:
 def estimates_of(rng: np.random.Generator, poses: np.ndarray) -> np.ndarray:
     """Poses a few degrees and mm beside the true ones."""
     turn = Rotation.from_rotvec(rng.normal(0, 0.06, (len(poses), 3))).as_matrix()
-    shift = rng.normal(0, [3, 3, 12], (len(poses), 3))
+    shift = rng.normal(0, [0.003, 0.003, 0.012], (len(poses), 3))
     return np.concatenate([turn @ poses[..., :3], poses[..., 3:] + shift[..., None]], axis=2)
 
 
@@ -81,13 +82,13 @@ def milliseconds(run: Callable[[], object]) -> float:
 def per_estimate(n_vertices: int) -> str:
     """One line: ms per estimate and error."""
     rng = np.random.default_rng(0)
-    model = bumpy_model(n_vertices, 160, 1)
+    model = bumpy_model(n_vertices, 0.16, 1)
     truths = random_poses(rng, ROUNDS)
     estimates, cameras = estimates_of(rng, truths), np.repeat(K[None], ROUNDS, axis=0)
     image = ImageTruth(Path(), 0, 0, K, 1.0, np.ones(ROUNDS, int), truths, np.ones(ROUNDS))
-    depth = np.full((HEIGHT, WIDTH), 2000, np.float32)
-    turns = symmetries(np.empty((0, 4, 4)), [ContinuousSymmetry(np.array([0.0, 0, 1]), np.zeros(3))])
-    with VsdScorer([model], delta=15) as scorer:
+    depth = np.full((HEIGHT, WIDTH), 2, np.float32)
+    turns = symmetry_transforms(Symmetry(np.empty((0, 4, 4)), ((np.array([0.0, 0, 1]), np.zeros(3)),)))
+    with VsdScorer([model], delta=0.015) as scorer:
 
         def vsd():
             for i in range(ROUNDS):
@@ -97,7 +98,7 @@ def per_estimate(n_vertices: int) -> str:
     for count in (1, 8, len(turns)):
         pair = estimates, truths, model.vertices, turns[:count]
         figures += [
-            milliseconds(lambda p=pair: mssd(*p, 160)),
+            milliseconds(lambda p=pair: mssd(*p, 0.16)),
             milliseconds(lambda p=pair: mspd(*p, cameras)),
         ]
     return f"{len(model.vertices):>9}" + "".join(f"{figure / ROUNDS:>11.2f}" for figure in figures)
@@ -111,10 +112,10 @@ def make_dataset(folder: Path, n_vertices: int, *, n_images: int = IMAGES) -> Pa
     (scene / "depth").mkdir(parents=True)
     meshes = {}
     for obj_id, diameter in DIAMETERS.items():
-        model = bumpy_model(n_vertices, diameter, obj_id)
-        mesh = trimesh.Trimesh(model.vertices, model.faces, process=False)
+        model = bumpy_model(n_vertices, MM * diameter, obj_id)
+        mesh = trimesh.Trimesh(model.vertices / MM, model.faces, process=False)
         mesh.export(data / "models_eval" / f"obj_{obj_id:06d}.ply")
-        meshes[obj_id] = make_mesh(model.vertices * 1e-3, model.faces)
+        meshes[obj_id] = make_mesh(model.vertices, model.faces)
     infos = {obj_id: {"diameter": diameter} for obj_id, diameter in DIAMETERS.items()}
     (data / "models_eval" / "models_info.json").write_text(json.dumps(infos))
     targets, lines = _write_scene(rng, scene, meshes, n_images)
@@ -137,14 +138,18 @@ def _write_scene(
             poses = random_poses(rng, count)
             _write_depth(scene / "depth" / f"{im_id:06d}.png", renderer, [meshes[o] for o in obj_ids], poses)
             truths[im_id] = [
-                {"obj_id": int(o), "cam_R_m2c": p[:, :3].ravel().tolist(), "cam_t_m2c": p[:, 3].tolist()}
+                {
+                    "obj_id": int(o),
+                    "cam_R_m2c": p[:, :3].ravel().tolist(),
+                    "cam_t_m2c": (p[:, 3] / MM).tolist(),
+                }
                 for o, p in zip(obj_ids, poses, strict=True)
             ]
             infos[im_id] = [{"visib_fract": 0.9}] * count
             cameras[im_id] = {"cam_K": K.ravel().tolist(), "depth_scale": 0.1}
             for obj_id, pose in zip(obj_ids, estimates_of(rng, poses), strict=True):
                 targets.append({"scene_id": 2, "im_id": im_id, "obj_id": int(obj_id), "inst_count": 1})
-                numbers = (" ".join(map(str, values.ravel())) for values in (pose[:, :3], pose[:, 3]))
+                numbers = (" ".join(map(str, values.ravel())) for values in (pose[:, :3], pose[:, 3] / MM))
                 lines.append(f"2,{im_id},{obj_id},1.0,{','.join(numbers)},0.5\n")
     for name, content in (("gt", truths), ("gt_info", infos), ("camera", cameras)):
         (scene / f"scene_{name}.json").write_text(json.dumps(content))
@@ -154,7 +159,7 @@ def _write_scene(
 def _write_depth(path: Path, renderer: Renderer, meshes: list[Mesh], poses: np.ndarray) -> None:
     """The objects before a slanted wall, with sensor noise, in counts of 0.1 mm."""
     placed = np.tile(np.eye(4), (len(poses), 1, 1))
-    placed[:, :3] = poses * [1, 1, 1, 1e-3]
+    placed[:, :3] = poses
     depth = 1e4 * renderer.render(list(zip(meshes, placed, strict=True)), K, WIDTH, HEIGHT).depth
     wall = 14000 + 4 * np.arange(WIDTH) + 2 * np.arange(HEIGHT)[:, None]
     noise = np.random.default_rng(len(poses)).normal(0, 10, depth.shape)

@@ -18,7 +18,7 @@ from picopose.datasets.images import read_image
 from picopose.datasets.layouts import find_meshes
 from picopose.datasets.templates import Templates
 from picopose.evaluation.cases import Case
-from picopose.evaluation.errors import end_point_error
+from picopose.evaluation.errors import end_point_error, homogeneous
 from picopose.evaluation.eval_models import EvalModel
 from picopose.pipeline.tested_set import TestedSet
 from picopose.rendering.mesh import Mesh
@@ -99,7 +99,7 @@ class CasePainter:
     def __init__(self, tested: TestedSet, models: dict[int, EvalModel], *, template_size: int):
         self._tested, self._size = tested, template_size
         self._renderer = Renderer()
-        self._meshes = {obj_id: _mesh(model) for obj_id, model in models.items()}
+        self._meshes = {obj_id: model.mesh for obj_id, model in models.items()}
         self._templates: dict[int, Templates] = {}
         self._fine_meshes = _fine_meshes(tested)
 
@@ -141,15 +141,15 @@ class CasePainter:
         """The silhouette's outline as SVG path data; empty where nothing is seen."""
         if not np.isfinite(pose).all():
             return ""
-        mask = self._renderer.render_depth(mesh, _in_metres(pose), frame.K, *frame.size) > 0
+        mask = self._renderer.render_depth(mesh, homogeneous(pose), frame.K, *frame.size) > 0
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         return "".join(map(_path, contours))
 
     def _drawing(self, obj_id: int, pose: np.ndarray, frame: _Frame) -> View | None:
-        """The object (1, ...) at a pose (3, 4) mm as the photo's picture would show it; None if it is out."""
+        """The object (1, ...) at a pose (3, 4) m as the photo's picture would show it; None if it is out."""
         if not np.isfinite(pose).all():
             return None
-        cam_from_obj = _in_metres(pose)
+        cam_from_obj = homogeneous(pose)
         drawn = self._renderer.render([(self._fine_mesh(obj_id), cam_from_obj)], frame.K, *frame.size)
         if not drawn.mask.any():
             return None
@@ -186,7 +186,7 @@ def match_error(matches: np.ndarray, view: View, K: np.ndarray, truth: np.ndarra
     """End-point error (px of the photo) of the matches that an estimate rests on; None without any.
 
     matches (N, 4) px of the photo and of the view (1, ...), a template or a drawing; K (3, 3) of the photo;
-    truth (3, 4) mm. The pose of a symmetric object may be right although its matches, to an equivalent pose,
+    truth (3, 4) m. The pose of a symmetric object may be right although its matches, to an equivalent pose,
     are far off.
     """
     if len(matches) == 0:
@@ -195,7 +195,7 @@ def match_error(matches: np.ndarray, view: View, K: np.ndarray, truth: np.ndarra
     depth = sample_depth(view.depth, xy)
     xyz = transform(invert(view.cam_from_obj), unproject(view.K, xy, depth))
     weight = (depth > 0).double().numpy()
-    error = end_point_error(matches[None, :, :2], 1000 * xyz.double().numpy(), weight, K[None], truth[None])
+    error = end_point_error(matches[None, :, :2], xyz.double().numpy(), weight, K[None], truth[None])
     return float(error[0]) if np.isfinite(error[0]) else None
 
 
@@ -208,19 +208,6 @@ def _fine_meshes(tested: TestedSet) -> MeshFiles:
     return MeshFiles({int(name): file for name, file in files.items() if name.isdecimal()})
 
 
-def _in_metres(pose: np.ndarray) -> np.ndarray:
-    """(4, 4) of a pose (3, 4) mm."""
-    cam_from_obj = np.eye(4)
-    cam_from_obj[:3] = pose
-    cam_from_obj[:3, 3] /= 1000
-    return cam_from_obj
-
-
-def _mesh(model: EvalModel) -> Mesh:
-    vertices = np.float32(model.vertices / 1000)  # mm to m
-    return Mesh(vertices, model.faces, normals=np.zeros_like(vertices))
-
-
 def _window(
     mesh: Mesh, poses: Sequence[np.ndarray], K: np.ndarray, size: tuple[int, int]
 ) -> tuple[int, int, int, int]:
@@ -231,7 +218,7 @@ def _window(
     height, width = size
     low, high = np.array([width, height], float), np.zeros(2)
     for pose in poses:
-        cam = 1000 * mesh.vertices @ pose[:, :3].T + pose[:, 3]
+        cam = mesh.vertices @ pose[:, :3].T + pose[:, 3]
         if not np.isfinite(cam).all() or cam[:, 2].min() <= 0:
             continue
         xy = cam @ K[:2].T / cam[:, 2:]

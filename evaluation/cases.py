@@ -25,7 +25,7 @@ from picopose.pipeline.tested_set import TestedSet
 class ScoredPose:
     """An estimated pose and its errors."""
 
-    cam_from_obj: np.ndarray  # (3, 4) mm
+    cam_from_obj: np.ndarray  # (3, 4) m
     score: float
     mssd: float  # share of the diameter; infinite where the origins are a diameter or more apart
     mspd: float  # px of the photo
@@ -46,7 +46,7 @@ class Case:
 
     @property
     def truth(self) -> np.ndarray:
-        """(3, 4) camera from object, mm."""
+        """(3, 4) camera from object, m."""
         return self.image.cam_from_obj[self.gt_id]
 
     @property
@@ -125,7 +125,7 @@ def _estimate(
 
 
 def is_right(pose: np.ndarray, truth: np.ndarray, model: EvalModel) -> bool:
-    """Whether a pose (3, 4) mm has an ADD, or ADD-S of a symmetric object, below a tenth of the diameter."""
+    """Whether a pose (3, 4) m has an ADD, or ADD-S of a symmetric object, below a tenth of the diameter."""
     return bool(add_s_share(pose[None], truth[None], model)[0] < LINEMOD_SHARE)
 
 

@@ -1,6 +1,6 @@
 """Pose errors on model points, for many estimates at once; VSD, which needs images, is in `evaluation.vsd`.
 
-Poses and symmetries are (..., 3, 4) float64 [R | t] in mm; R is used as it is, also where it is no rotation.
+Poses and symmetries are (..., 3, 4) float64 [R | t] in m; R is used as it is, also where it is no rotation.
 MSSD and MSPD are the minimum over the object's symmetries of a maximum over all vertices (Hodan et al., BOP
 Challenge 2020). Of hundreds of symmetries all but a few are ruled out, exactly, by the maximum over a few
 dozen extreme vertices, which can only be smaller.
@@ -16,6 +16,11 @@ _Distances = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 _CHUNK = 1 << 14  # distances at a time: temporaries stay in the cache, and BLAS in one thread
 
 
+def homogeneous(pose: np.ndarray) -> np.ndarray:
+    """A pose (3, 4) as (4, 4)."""
+    return np.vstack([pose, [0, 0, 0, 1]])
+
+
 def compose(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """The product (..., 3, 4) of two transforms: first b, then a."""
     product = a[..., :3] @ b
@@ -26,9 +31,9 @@ def compose(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def mssd(
     estimate: np.ndarray, truth: np.ndarray, vertices: np.ndarray, symmetries: np.ndarray, diameter: float
 ) -> np.ndarray:
-    """Maximum symmetry-aware surface distance (P,) in mm of estimates (P, 3, 4) against truths (P, 3, 4).
+    """Maximum symmetry-aware surface distance (P,) in m of estimates (P, 3, 4) against truths (P, 3, 4).
 
-    vertices (V, 3) mm; symmetries (S, 3, 4); diameter mm. Infinite where the origins are a diameter or more
+    vertices (V, 3) m; symmetries (S, 3, 4); diameter m. Infinite where the origins are a diameter or more
     apart, as in the challenge; NaN where the estimate is.
     """
 
@@ -109,14 +114,14 @@ def _extremes(vertices: np.ndarray, count: int = 48) -> np.ndarray:
 
 
 def add(estimate: np.ndarray, truth: np.ndarray, vertices: np.ndarray) -> np.ndarray:
-    """ADD (P,) in mm: mean distance of corresponding vertices (Hinterstoisser et al., 2012)."""
+    """ADD (P,) in m: mean distance of corresponding vertices (Hinterstoisser et al., 2012)."""
     return _mean_distances(
         lambda pair: _apply(estimate[pair] - truth[pair], vertices), len(estimate), vertices
     )
 
 
 def adds(estimate: np.ndarray, truth: np.ndarray, vertices: np.ndarray) -> np.ndarray:
-    """ADD-S (P,) in mm: mean distance from true vertices to the nearest estimated ones; infinite for NaN."""
+    """ADD-S (P,) in m: mean distance from true vertices to the nearest estimated ones; infinite for NaN."""
     errors = np.full(len(estimate), np.inf)
     for p in np.flatnonzero(np.isfinite(estimate).all(axis=(1, 2))):
         placed, true = (_apply(pose[p : p + 1], vertices)[0].T for pose in (estimate, truth))
@@ -145,7 +150,7 @@ def rotation_error(estimate: np.ndarray, truth: np.ndarray, symmetries: np.ndarr
 
 
 def translation_error(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Distance (P,) of the origins in mm."""
+    """Distance (P,) of the origins in m."""
     return np.linalg.norm(estimate[..., 3] - truth[..., 3], axis=-1)
 
 
@@ -154,8 +159,8 @@ def end_point_error(
 ) -> np.ndarray:
     """Mean distance (B,) in px between correspondences and the true places of their points (the paper's EPE).
 
-    xy (B, N, 2) px of the camera K (B, 3, 3); xyz (B, N, 3) in the object's frame; weight (B, N), 0 = none;
-    cam_from_obj (B, 3, 4) or (B, 4, 4), the truth, in the unit of xyz. NaN without correspondences.
+    xy (B, N, 2) px of the camera K (B, 3, 3); xyz (B, N, 3) m in the object's frame; weight (B, N), 0 = none;
+    cam_from_obj (B, 3, 4) or (B, 4, 4), the truth. NaN without correspondences.
     """
     cam = np.einsum("bij,bnj->bni", cam_from_obj[:, :3, :3], xyz) + cam_from_obj[:, None, :3, 3]
     projected = np.einsum("bij,bnj->bni", K, cam)

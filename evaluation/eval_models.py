@@ -1,22 +1,23 @@
-"""The objects as the pose errors see them: exact vertices, the listed diameter and all symmetries, in mm.
+"""The objects as the pose errors see them: exact vertices, the listed diameter and all symmetries, in m.
 
 Everything comes from a data set's `models_eval`, also where other folders hold finer or textured models.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from picopose.datasets.bop.objects import ContinuousSymmetry, ObjectInfo, listed_unit, read_objects
-from picopose.rendering.mesh import diameter, read_triangles
+from picopose.datasets.bop import MM
+from picopose.datasets.bop.objects import ObjectInfo, listed_unit, read_objects
+from picopose.rendering.mesh import Mesh, diameter, read_triangles
 from picopose.utils.errors import InputError
 from picopose.utils.mesh_file import is_gltf
+from picopose.utils.symmetry import Symmetry
 
 MAX_SYMMETRY_STEP = 0.01  # BOP's limit for sampling a continuous symmetry, as a share of the diameter
-_METRES_PER_MM = 1e-3
 _TOLERANCE = 5.0  # factor: less than another unit makes, more than another version of the mesh
 
 
@@ -25,17 +26,23 @@ class EvalModel:
     """One object of `models_eval`."""
 
     obj_id: int
-    vertices: np.ndarray  # (V, 3) float64, mm
+    vertices: np.ndarray  # (V, 3) float64, m
     faces: np.ndarray  # (F, 3) int32
-    diameter: float  # mm, as listed
-    symmetries: np.ndarray  # (S, 3, 4) float64, mm; the first is the identity
+    diameter: float  # m, as listed
+    symmetries: np.ndarray  # (S, 3, 4) float64, m; the first is the identity
 
     @property
     def box_corners(self) -> np.ndarray:
-        """(8, 3) corners of the axis-aligned box about the vertices, mm."""
+        """(8, 3) corners of the axis-aligned box about the vertices, m."""
         low, high = self.vertices.min(axis=0), self.vertices.max(axis=0)
         picks = np.stack(np.meshgrid(*[[False, True]] * 3, indexing="ij"), axis=-1).reshape(8, 3)
         return np.where(picks, high, low)
+
+    @property
+    def mesh(self) -> Mesh:
+        """Its form, to be rendered."""
+        vertices = np.float32(self.vertices)
+        return Mesh(vertices, self.faces, normals=np.zeros_like(vertices))
 
 
 def load_models(dataset_dir: Path | str, obj_ids: Iterable[int]) -> dict[int, EvalModel]:
@@ -53,17 +60,15 @@ def load_models(dataset_dir: Path | str, obj_ids: Iterable[int]) -> dict[int, Ev
         info = infos[obj_id]
         vertices, faces = _geometry(info.model_path or folder / f"obj_{obj_id:06d}.ply")
         _check_diameter(info, vertices, folder)
-        transforms = symmetries(info.symmetries_discrete, info.symmetries_continuous)
+        transforms = symmetry_transforms(info.symmetry)
         models[obj_id] = EvalModel(obj_id, vertices, faces, info.diameter, transforms)
     return models
 
 
 def _geometry(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices (V, 3) float64 in mm and faces (F, 3)."""
+    """Vertices (V, 3) float64 in m and faces (F, 3)."""
     vertices, faces = read_triangles(path)
-    if is_gltf(path):
-        vertices = vertices * (listed_unit(path, diameter(vertices)) / _METRES_PER_MM)
-    return vertices, faces
+    return vertices * (listed_unit(path, diameter(vertices)) if is_gltf(path) else MM), faces
 
 
 def _check_diameter(info: ObjectInfo, vertices: np.ndarray, folder: Path) -> None:
@@ -71,27 +76,26 @@ def _check_diameter(info: ObjectInfo, vertices: np.ndarray, folder: Path) -> Non
     sides = np.ptp(vertices, axis=0)
     if not sides.max() / _TOLERANCE <= info.diameter <= np.linalg.norm(sides) * _TOLERANCE:
         raise InputError(
-            f"{folder / 'models_info.json'}: object {info.obj_id} is {info.diameter:g} mm across, and "
-            f"its mesh is {np.linalg.norm(sides):g} mm from corner to corner: scale one of them"
+            f"{folder / 'models_info.json'}: object {info.obj_id} is {info.diameter / MM:g} mm across, and "
+            f"its mesh is {np.linalg.norm(sides) / MM:g} mm from corner to corner: scale one of them"
         )
 
 
-def symmetries(discrete: np.ndarray, continuous: Sequence[ContinuousSymmetry]) -> np.ndarray:
+def symmetry_transforms(symmetry: Symmetry) -> np.ndarray:
     """All symmetry transforms (S, 3, 4) of an object: the identity first, then in BOP's order.
 
-    discrete: (N, 4, 4), lengths in the unit of the continuous ones, which are sampled in steps that move no
-    point by more than 1 % of the diameter (315 rotations). Continuous ones act after discrete ones; they are
-    not combined with each other, nor discrete ones among themselves.
+    Continuous ones are sampled in steps that move no point by more than 1 % of the diameter (315 rotations).
+    They act after discrete ones; they are not combined with each other, nor discrete ones among themselves.
     """
-    fixed = [np.eye(4), *discrete]
-    turns = [turn for symmetry in continuous for turn in _turns(symmetry)]
+    fixed = [np.eye(4), *symmetry.discrete]
+    turns = [turn for axis in symmetry.axes for turn in _turns(*axis)]
     combined = [turn @ matrix for matrix in fixed for turn in turns] if turns else fixed
     return np.stack(combined)[:, :3]
 
 
-def _turns(symmetry: ContinuousSymmetry) -> list[np.ndarray]:
-    """(4, 4) rotations about an axis."""
-    (x, y, z), offset = symmetry.axis, symmetry.offset
+def _turns(axis: np.ndarray, point: np.ndarray) -> list[np.ndarray]:
+    """(4, 4) rotations about an axis (3,) through a point (3,)."""
+    x, y, z = axis
     count = math.ceil(math.pi / MAX_SYMMETRY_STEP)
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
     outer = np.outer([x, y, z], [x, y, z])
@@ -100,6 +104,6 @@ def _turns(symmetry: ContinuousSymmetry) -> list[np.ndarray]:
         angle = 2 * math.pi * i / count
         turn = np.eye(4)
         turn[:3, :3] = math.cos(angle) * (np.eye(3) - outer) + outer + math.sin(angle) * cross
-        turn[:3, 3] = offset - turn[:3, :3] @ offset
+        turn[:3, 3] = point - turn[:3, :3] @ point
         turns.append(turn)
     return turns

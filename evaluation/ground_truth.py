@@ -1,4 +1,4 @@
-"""The annotations of a BOP test split as the pose errors need them: exact doubles in mm.
+"""The annotations of a BOP test split as the pose errors need them: in doubles.
 
 Only the images of a target list are read, and their depth one image at a time.
 """
@@ -22,9 +22,9 @@ class ImageTruth:
     scene_id: int
     im_id: int
     K: np.ndarray  # (3, 3)
-    depth_scale: float  # mm per count of the depth image
+    depth_scale: float  # m per count of the depth image
     obj_id: np.ndarray  # (G,) int, the annotated instances; their index is the gt_id
-    cam_from_obj: np.ndarray  # (G, 3, 4) mm
+    cam_from_obj: np.ndarray  # (G, 3, 4) m
     visibility: np.ndarray  # (G,) visible share of the silhouette
     photo: Path | None = None  # None where it is not there, as are the depth image and what measured it
     depth_file: Path | None = None
@@ -40,7 +40,7 @@ class ImageTruth:
         return self.photo
 
     def depth(self) -> np.ndarray:
-        """The measured depth (H, W) float32 in mm, 0 where nothing was measured."""
+        """The measured depth (H, W) float32 in m, 0 where nothing was measured."""
         path = self.depth_file
         if path is None:
             place = self.scene_dir / "depth" / f"{self.im_id:06d}.png"

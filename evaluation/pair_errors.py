@@ -24,7 +24,7 @@ class PairErrors:
     row: np.ndarray  # (P,) int, the estimate's line in the result file, from 0, without the header
     valid: np.ndarray  # (P,) bool: the instance may be matched
     vsd: np.ndarray | None  # (P, 10), one for each tau
-    mssd: np.ndarray | None  # (P,) mm
+    mssd: np.ndarray | None  # (P,) m
     mspd: np.ndarray | None  # (P,) px of the image
 
     def of(self, error: str) -> np.ndarray:
@@ -42,7 +42,7 @@ def pair_errors(
 ) -> PairErrors:
     """Errors of all pairs of one or more groups: group by group, and in each estimate by estimate.
 
-    errors: some of "vsd", "mssd", "mspd"; vsd_delta: tolerance of VSD's visibility test, mm.
+    errors: some of "vsd", "mssd", "mspd"; vsd_delta: tolerance of VSD's visibility test, m.
     """
     ids = np.concatenate([_ids(group) for group in groups])
     scene_id, im_id, obj_id, gt_id, est_id, row, valid = ids.T

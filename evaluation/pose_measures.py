@@ -16,8 +16,8 @@ from picopose.evaluation.recall import match_groups
 
 LINEMOD_SHARE = 0.1  # of the diameter, for ADD(-S)
 LINEMOD_PX = 5.0  # for the 2D projection
-NEAR_MM = 50.0  # "within 5 cm"
-YCB_MAX_MM = 100.0
+NEAR = 0.05  # m, "within 5 cm"
+YCB_MAX = 0.1  # m
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PoseMeasures:
     median_translation_mm: float
 
 
-def auc(errors: np.ndarray, limit: float = YCB_MAX_MM) -> float:
+def auc(errors: np.ndarray, limit: float = YCB_MAX) -> float:
     """Area under the accuracy curve of errors (N,) up to `limit`, as a share of the largest possible.
 
     As in YCB-Video's toolbox (Xiang et al., 2018): between two errors the curve has the value at the larger.
@@ -49,7 +49,7 @@ def auc(errors: np.ndarray, limit: float = YCB_MAX_MM) -> float:
 
 
 def add_s_share(estimate: np.ndarray, truth: np.ndarray, model: EvalModel) -> np.ndarray:
-    """ADD, for symmetric objects ADD-S, (P,) of poses (P, 3, 4) mm as a share of the diameter."""
+    """ADD, for symmetric objects ADD-S, (P,) of poses (P, 3, 4) m as a share of the diameter."""
     error = adds if len(model.symmetries) > 1 else add
     return error(estimate, truth, model.vertices) / model.diameter
 
@@ -58,13 +58,13 @@ def add_s_share(estimate: np.ndarray, truth: np.ndarray, model: EvalModel) -> np
 class _Errors:
     """Errors (T,) of the T target instances of one object."""
 
-    add: np.ndarray  # mm
-    adds: np.ndarray  # mm
-    add_s: np.ndarray  # mm
+    add: np.ndarray  # m
+    adds: np.ndarray  # m
+    add_s: np.ndarray  # m
     add_s_share: np.ndarray  # of the diameter
     projection: np.ndarray  # px
     rotation: np.ndarray  # deg
-    translation: np.ndarray  # mm
+    translation: np.ndarray  # m
 
     @property
     def measures(self) -> PoseMeasures:
@@ -72,12 +72,12 @@ class _Errors:
             targets=len(self.add),
             add_s_10=float(np.mean(self.add_s_share < LINEMOD_SHARE)),
             projection_5px=float(np.mean(self.projection < LINEMOD_PX)),
-            translation_5cm=float(np.mean(self.translation < NEAR_MM)),
+            translation_5cm=float(np.mean(self.translation < NEAR)),
             auc_add=auc(self.add),
             auc_adds=auc(self.adds),
             auc_add_s=auc(self.add_s),
             median_rotation_deg=float(np.median(self.rotation)),
-            median_translation_mm=float(np.median(self.translation)),
+            median_translation_mm=float(1000 * np.median(self.translation)),
         )
 
 

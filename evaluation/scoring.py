@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from picopose.datasets.bop import MM
 from picopose.datasets.bop.result_file import Results, doubts, read_results
 from picopose.datasets.bop.scenes import open_scenes, tell_cameras
 from picopose.datasets.bop.targets import TARGETS
@@ -32,7 +33,7 @@ PROTOCOLS = {"localization": "bop19", "detection": "bop24"}  # by task
 _AVERAGES = {"localization": "bop19_average_recall", "detection": "bop24_mAP"}
 _VSD_DELTA_MM = {"itodd": 5.0}  # the others: 15
 _FOLDERS = {"hbs": "hb"}  # data sets that lie in another's folder
-_MM_THRESHOLDS = np.arange(2.0, 21.0, 2.0)  # of the detection task's MSSD in mm
+_MM_THRESHOLDS = np.arange(2.0, 21.0, 2.0)  # of the detection task's MSSD
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +112,7 @@ def score_csv(
         raise InputError(f"{targets_file}: nothing is annotated in its images: pass another list")
     models = load_models(dataset_dir, sorted({group.obj_id for group in groups}))
     delta = _VSD_DELTA_MM.get(dataset, 15.0) if vsd_delta is None else vsd_delta
-    pairs = pair_errors(groups, results, models, errors, vsd_delta=delta)
+    pairs = pair_errors(groups, results, models, errors, vsd_delta=MM * delta)
     by_group = {name: _normalized(pairs, name, groups, models, truth.image_width) for name in errors}
     if task == "localization":
         scored = _localization(groups, by_group)
@@ -229,7 +230,7 @@ def _detection(
     if len(errors) == 2:
         summary["bop24_mAP"] = _mean(summary.values())
     if "mssd" in errors:
-        in_mm = _mean(precisions(split_by_group(pairs.mssd, groups), _MM_THRESHOLDS).values())
+        in_mm = _mean(precisions(split_by_group(pairs.mssd, groups), MM * _MM_THRESHOLDS).values())
         summary |= {"bop24_mAP_mssd_mm": in_mm, "bop25_mAP_mm": in_mm, "bop25_mAP": summary["bop24_mAP_mssd"]}
     members, objects = _members([_object_of(g) for g in groups]), {}
     for obj_id in next(iter(by_error.values())):

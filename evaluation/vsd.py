@@ -1,6 +1,6 @@
 """The Visible Surface Discrepancy of the BOP challenge, with the project's renderer (Hodan et al., 2020).
 
-Poses are (3, 4) float64 [R | t] in mm. A surface is rendered only where its box projects to, and everything
+Poses are (3, 4) float64 [R | t] in m. A surface is rendered only where its box projects to, and everything
 after that happens in the window that holds both surfaces: outside, nothing counts.
 """
 
@@ -11,13 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from picopose.evaluation.errors import homogeneous
 from picopose.evaluation.eval_models import EvalModel
 from picopose.evaluation.ground_truth import ImageTruth
-from picopose.rendering.mesh import Mesh
 from picopose.rendering.renderer import Renderer
 
 TAUS = np.array([0.05 + 0.05 * k for k in range(10)])  # shares of the diameter
-_M_PER_MM = 1e-3
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class Window:
 
 @dataclass(frozen=True, eq=False)
 class _Surface:
-    """One rendered model: depth (h, w) in mm within a window, 0 where there is no surface."""
+    """One rendered model: depth (h, w) in m within a window, 0 where there is no surface."""
 
     window: Window
     depth: np.ndarray
@@ -65,7 +64,7 @@ class _Surface:
 class VsdScorer:
     """Renders models and compares them with the measured depth; holds the models on the renderer.
 
-    delta: tolerance of the visibility test, mm (15, ITODD: 5).
+    delta: tolerance of the visibility test, m (0.015, ITODD: 0.005).
     """
 
     def __init__(self, models: Iterable[EvalModel], *, delta: float):
@@ -73,8 +72,7 @@ class VsdScorer:
         self._delta = delta
         self._meshes, self._corners = {}, {}
         for model in models:
-            vertices = np.float32(model.vertices * _M_PER_MM)
-            self._meshes[model.obj_id] = Mesh(vertices, model.faces, normals=np.zeros_like(vertices))
+            self._meshes[model.obj_id] = model.mesh
             self._corners[model.obj_id] = model.box_corners
 
     def __enter__(self) -> VsdScorer:
@@ -93,7 +91,7 @@ class VsdScorer:
     ) -> np.ndarray:
         """VSD (E, G, 10) for `TAUS` of estimates (E, 3, 4) against truths (G, 3, 4) of one object.
 
-        depth: the image's measured depth (H, W) float32, mm.
+        depth: the image's measured depth (H, W) float32, m.
         """
         result = np.ones((len(estimates), len(truths), len(TAUS)))
         overlap = spheres_overlap(estimates[:, None], truths[None], model.diameter / 2)
@@ -124,13 +122,12 @@ class VsdScorer:
                 [0, 0, 1],
             ]
         )
-        cam_from_obj = np.eye(4)
-        cam_from_obj[:3] = pose
-        cam_from_obj[:3, 3] *= _M_PER_MM
         height, width = window.shape
         mesh = self._meshes[model.obj_id]
-        depth = self._renderer.render_depth(mesh, cam_from_obj, camera, width, height, front_only=True)
-        return _Surface(window, depth / _M_PER_MM)
+        pose = homogeneous(pose)
+        return _Surface(
+            window, self._renderer.render_depth(mesh, pose, camera, width, height, front_only=True)
+        )
 
 
 def spheres_overlap(estimates: np.ndarray, truths: np.ndarray, radius: float) -> np.ndarray:

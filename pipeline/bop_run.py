@@ -230,7 +230,7 @@ def template_set(config: Config, dataset: BopTestSet, world: World) -> TemplateS
             render_all(jobs, len(os.sched_getaffinity(0)))
         world.barrier()
     templates = {
-        obj_id: Templates(root, name, f"{obj_id:06d}", diameter=1e-3 * info.diameter)
+        obj_id: Templates(root, name, f"{obj_id:06d}", diameter=info.diameter)
         for obj_id, info in dataset.objects.items()
     }
     for obj_id, found in templates.items():

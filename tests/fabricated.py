@@ -69,7 +69,7 @@ def _estimate(
     pose = np.eye(4)
     pose[:3] = image.cam_from_obj[gt_id]
     pose[:3, :3] = turn.as_matrix() @ pose[:3, :3]
-    pose[:3, 3] = pose[:3, 3] / 1000 + strength * rng.normal(size=3) * [0.001, 0.001, 0.004]
+    pose[:3, 3] += strength * rng.normal(size=3) * [0.001, 0.001, 0.004]
     detection_score = rng.uniform(0.5, 0.95)
     ratio = rng.uniform(0.02, 0.2) if wrong else float(np.exp(-0.3 * strength))
     view, matches = _matches(pose, image.K, templates, rng)

@@ -73,10 +73,7 @@ def annotated(scene_id: int, im_id: int, *, visible: float = 0.5) -> tuple[Frame
 def error(obj_id: int, pose: torch.Tensor, true: torch.Tensor) -> float:
     """ADD, for symmetric objects ADD-S, of a pose (4, 4) from the nearest of (N, 4, 4), in diameters."""
     known = model(obj_id)
-    estimate, truth = (
-        np.concatenate([p[:, :3, :3], 1000 * p[:, :3, 3:]], axis=2)
-        for p in (pose.double().expand(len(true), -1, -1).numpy(), true.numpy())
-    )
+    estimate, truth = pose.double().expand(len(true), -1, -1)[:, :3].numpy(), true[:, :3].numpy()
     measure = adds if len(known.symmetries) > 1 else add
     return float(measure(estimate, truth, known.vertices).min() / known.diameter)
 

@@ -31,7 +31,7 @@ IMAGES = {(1, 2): [1, 4, 6], (1, 5): [4, 4, 1], (3, 2): [6, 1, 1, 1]}
 class ScoredSet:
     folder: Path
     csv: Path
-    truths: dict[tuple[int, int], list[tuple[int, np.ndarray]]]  # per image: object, cam_from_obj (3, 4) mm
+    truths: dict[tuple[int, int], list[tuple[int, np.ndarray]]]  # per image: object, cam_from_obj (3, 4) m
     visibility: dict[tuple[int, int], list[float]]
 
 
@@ -59,7 +59,9 @@ def write(folder: Path, *, seed: int = 0, depth: bool = True) -> ScoredSet:
         members = {im_id: poses for (scene, im_id), poses in truths.items() if scene == scene_id}
         _write_scene(data / "test" / f"{scene_id:06d}", scene_id, members, visibility, meshes, depth)
     _write_targets(data)
-    return ScoredSet(data, _write_results(folder, rng, truths), truths, visibility)
+    csv = _write_results(folder, rng, truths)
+    in_metres = {image: [(o, p * [1, 1, 1, 1e-3]) for o, p in poses] for image, poses in truths.items()}
+    return ScoredSet(data, csv, in_metres, visibility)
 
 
 def _pose(rng: np.random.Generator) -> np.ndarray:

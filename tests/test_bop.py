@@ -91,22 +91,22 @@ def test_folders_of_the_data_sets(tmp_path, name, split, models):
     assert test_set.objects[5].model_path == tmp_path / name / models / "obj_000005.ply"
 
 
-def test_objects_are_in_millimetres(tmp_path):
+def test_objects_are_in_metres(tmp_path):
     write_set(tmp_path)
     test_set = BopTestSet(tmp_path, "toy")
     assert list(test_set.objects) == [2, 5]
-    assert test_set.objects[5].diameter == 80
-    (symmetry,) = test_set.objects[5].symmetries_continuous
-    assert symmetry.axis.tolist() == [0, 0, 1]
-    assert symmetry.offset.tolist() == [1, 2, 3]
+    assert test_set.objects[5].diameter == pytest.approx(0.08)
+    ((axis, point),) = test_set.objects[5].symmetry.axes
+    assert axis.tolist() == [0, 0, 1]
+    assert point == pytest.approx([0.001, 0.002, 0.003])
 
 
 def test_discrete_symmetries_map_the_object_onto_itself(tmp_path):
     folder = write_set(tmp_path)
     turned = [-1, 0, 0, 4, 0, -1, 0, 6, 0, 0, 1, 0, 0, 0, 0, 1]
     dump(folder / "models/models_info.json", {"2": {"diameter": 50, "symmetries_discrete": [turned]}})
-    (matrix,) = read_objects(folder / "models")[2].symmetries_discrete
-    assert (matrix @ [2, 3, 0, 1]).tolist() == [2, 3, 0, 1]
+    (matrix,) = read_objects(folder / "models")[2].symmetry.discrete
+    assert matrix @ [0.002, 0.003, 0, 1] == pytest.approx([0.002, 0.003, 0, 1])
 
 
 def camera(scene, cam_K):
@@ -249,7 +249,7 @@ def test_reference_sets(tmp_path, name, split, images):
     test_set = BopTestSet(root, name, detections=dump(tmp_path / "none.json", []))
     assert test_set.split == split
     assert len(test_set) == (images or len({(t["scene_id"], t["im_id"]) for t in targets}))
-    symmetries = {obj_id: info.symmetries_discrete.shape[0] for obj_id, info in test_set.objects.items()}
+    symmetries = {obj_id: info.symmetry.discrete.shape[0] for obj_id, info in test_set.objects.items()}
     assert symmetries == {1: 0, 2: 1, 5: 7, 8: 0, 9: 0}
 
 

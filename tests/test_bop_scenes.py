@@ -132,9 +132,10 @@ def test_matrices_may_be_lists_of_rows(tmp_path):
     dump(folder / "models/models_info.json", {"2": info, "5": {"diameter": 80}})
     test_set = BopTestSet(tmp_path, "toy")
     assert torch.equal(test_set.images[0].K, torch.tensor(K).reshape(3, 3))
-    assert np.array_equal(test_set.objects[2].symmetries_discrete, [turned])
-    (turn,) = test_set.objects[2].symmetries_continuous
-    assert turn.axis.tolist() == [0, 1, 0] and turn.offset.tolist() == [0, 0, 0]
+    symmetry = test_set.objects[2].symmetry
+    (motion,), ((axis, point),) = symmetry.discrete * [1, 1, 1, 1000], symmetry.axes
+    assert np.allclose(motion[:3], turned[:3]) and symmetry.discrete[0, 3].tolist() == [0, 0, 0, 1]
+    assert axis.tolist() == [0, 1, 0] and point.tolist() == [0, 0, 0]
 
 
 def test_symmetries_of_a_mesh_are_in_metres(tmp_path):

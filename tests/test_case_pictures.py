@@ -77,13 +77,13 @@ def test_a_method_without_templates_is_shown_beside_the_object_drawn(tmp_path, c
     models = load_models(tested.dataset_dir, [1, 4, 6])
     if coloured:
         red = np.tile(np.uint8([230, 20, 20, 255]), (len(models[1].vertices), 1))
-        mesh = trimesh.Trimesh(models[1].vertices, models[1].faces, vertex_colors=red, process=False)
+        mesh = trimesh.Trimesh(1000 * models[1].vertices, models[1].faces, vertex_colors=red, process=False)
         (tested.dataset_dir / "models").mkdir()
         mesh.export(tested.dataset_dir / "models" / "obj_000001.ply")
     target = next(c for c in cases_of(tested) if c.obj_id == 1 and c.estimate)
     pose = target.truth.copy()
     pose[:, :3] = Rotation.from_rotvec([0.2, 0.1, -0.3]).as_matrix() @ pose[:, :3]
-    pose[:, 3] += [12.0, -5.0, 20.0]
+    pose[:, 3] += [0.012, -0.005, 0.02]
     xy = surface_pixels(models[1], pose)[::40]
     xyz, hit = surface_points(xy, K, np.vstack([pose, [0, 0, 0, 1]]), models[1].vertices, models[1].faces)
     assert hit.all() and len(xy) > 10
@@ -93,7 +93,7 @@ def test_a_method_without_templates_is_shown_beside_the_object_drawn(tmp_path, c
     estimate = ScoredPose(pose, 0.5, 0.0, 0.0, None, True, details)
     with CasePainter(tested, models, template_size=56) as painter:
         drawn = painter.draw(Case("toy", target.image, 1, target.gt_id, estimate))
-        gone = np.column_stack([np.eye(3), [0, 0, -500.0]])
+        gone = np.column_stack([np.eye(3), [0, 0, -0.5]])
         out = painter.draw(Case("toy", target.image, 1, target.gt_id, replace(estimate, cam_from_obj=gone)))
     assert drawn.match_error == pytest.approx(5, abs=0.1)
     assert out.beside is None and out.match_error is None
@@ -114,7 +114,7 @@ def test_a_method_without_templates_is_shown_beside_the_object_drawn(tmp_path, c
 
 
 def surface_pixels(model: EvalModel, pose: np.ndarray) -> np.ndarray:
-    """(N, 2) the pixels of the photo that show a model at a pose (3, 4) mm, but for its rim."""
+    """(N, 2) the pixels of the photo that show a model at a pose (3, 4) m, but for its rim."""
     depth = cast_depth(model.vertices, model.faces, np.vstack([pose, [0, 0, 0, 1]]), K, WIDTH, HEIGHT)
     return np.argwhere(cv2.erode((depth > 0).astype(np.uint8), np.ones((3, 3))))[:, ::-1].astype(float)
 
@@ -123,7 +123,7 @@ def test_estimates_that_cannot_be_seen_are_drawn_without_an_outline(tmp_path):
     tested = toy_set(tmp_path)
     models = load_models(tested.dataset_dir, [1, 4, 6])
     target = next(c for c in cases_of(tested) if c.obj_id == 1)
-    hidden = [np.column_stack([np.eye(3), t]) for t in ([0, 0, -500.0], [9e6, 0, 500.0], [np.nan, 0, 500.0])]
+    hidden = [np.column_stack([np.eye(3), t]) for t in ([0, 0, -0.5], [9e3, 0, 0.5], [np.nan, 0, 0.5])]
     with CasePainter(tested, models, template_size=56) as painter:
         alone = painter.draw(Case("toy", target.image, 1, target.gt_id, None))
         assert alone.outline is None and alone.true_outline.startswith("M")
@@ -139,7 +139,7 @@ def test_end_point_error_of_matches_against_projected_points():
     depth, pose = torch.full((1, 32, 32), 0.5), torch.eye(4)[None]
     view = View(torch.zeros(1), torch.ones(1), K=camera, depth=depth, cam_from_obj=pose)
     template = np.array([[16.0, 16.0], [20.0, 10.0], [7.0, 25.0]])
-    truth = np.hstack([np.eye(3), [[0.0], [0.0], [100.0]]])
+    truth = np.hstack([np.eye(3), [[0.0], [0.0], [0.1]]])
     photo = (template - 16) * 0.5 / 0.6 + 16 + [3.0, 0.0]
     error = match_error(np.hstack([photo, template]), view, camera[0].double().numpy(), truth)
     assert error == pytest.approx(3, abs=1e-4)

@@ -161,7 +161,7 @@ def test_true_poses_are_surer_than_turned_and_moved_ones(judge, scene_id, im_id,
     true = found.cam_from_obj
     moved, turned = true.clone(), true.clone()
     for i, obj_id in enumerate(found.obj_id.tolist()):
-        moved[i, 0, 3] += 0.5 * model(obj_id).diameter / 1000
+        moved[i, 0, 3] += 0.5 * model(obj_id).diameter
         axis = Rotation.from_euler("x", 90, degrees=True).as_matrix()  # every object here looks another then
         turned[i, :3, :3] = true[i, :3, :3] @ torch.from_numpy(axis)
     sure, *unsure = (judge(frame, at(found, p)).confidence for p in (true, moved, turned))
@@ -360,7 +360,7 @@ def test_right_poses_are_those_below_a_tenth_of_the_diameter():
     _, found = annotated(1, 4)
     true, obj_ids, truth = found.cam_from_obj, found.obj_id.tolist(), image_truth()
     models = {obj_id: model(obj_id) for obj_id in obj_ids}
-    diameters = torch.tensor([models[obj_id].diameter / 1000 for obj_id in obj_ids])
+    diameters = torch.tensor([models[obj_id].diameter for obj_id in obj_ids])
     for share in (0.05, 0.095, 0.105, 2.0):
         moved = true.clone()
         moved[:, 2, 3] += share * diameters

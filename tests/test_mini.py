@@ -103,13 +103,11 @@ def test_declared_symmetries_reach_the_readers():
     known = read_objects(MINI_DIR / "models")
     for obj_id, thing in enumerate(named_objects(MINI), start=1):
         info = known[obj_id]
-        assert len(info.symmetries_discrete) == len(thing.discrete)
-        assert len(info.symmetries_continuous) == len(thing.continuous)
-        for ours, read in zip(thing.discrete, info.symmetries_discrete, strict=True):
-            assert np.allclose(ours[:3, :3], read[:3, :3], atol=1e-9)
-            assert np.allclose(1000 * ours[:3, 3], read[:3, 3], atol=1e-6)  # m, mm
-    assert any(len(info.symmetries_discrete) for info in known.values())
-    assert any(info.symmetries_continuous for info in known.values())
+        assert len(info.symmetry.axes) == len(thing.continuous)
+        for ours, read in zip(thing.discrete, info.symmetry.discrete, strict=True):
+            assert np.allclose(ours, read, atol=1e-9)
+    assert any(len(info.symmetry.discrete) for info in known.values())
+    assert any(info.symmetry.axes for info in known.values())
 
 
 def test_targets_follow_from_the_visible_shares():

@@ -196,7 +196,7 @@ def test_the_worst_case_is_one_click_away(browser, example):
     # First what was not found at all, then the pose with the largest error of all.
     assert [case["missing"] for case in after[: len(missing) + 1]] == ["yes"] * len(missing) + ["no"]
     infos = json.loads((example.tested.dataset_dir / "models_eval" / "models_info.json").read_text())
-    diameters = [infos[str(key)]["diameter"] for key in pairs.obj_id.tolist()]
+    diameters = [1e-3 * infos[str(key)]["diameter"] for key in pairs.obj_id.tolist()]
     single = [case for case in after if case["missing"] == "no"]
     shares = [float(case["mssd"]) for case in single]
     assert shares == sorted(shares, reverse=True)

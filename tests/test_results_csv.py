@@ -22,8 +22,8 @@ def test_fields(tmp_path, header):
     assert results.im_id.tolist() == [3, 4]
     assert results.obj_id.tolist() == [5, 6]
     assert results.score.tolist() == [0.5, -700]
-    expected = [[1, 0, 0, 10.5], [0, 1, 0, -20], [0, 0, 1, 700]]
-    np.testing.assert_array_equal(results.cam_from_obj, [expected, expected])
+    expected = [[1, 0, 0, 0.0105], [0, 1, 0, -0.02], [0, 0, 1, 0.7]]
+    np.testing.assert_allclose(results.cam_from_obj, [expected, expected], rtol=1e-15)
     assert results.time_per_image == 0.25
 
 

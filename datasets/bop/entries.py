@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from picopose.datasets.bop import MM
 from picopose.datasets.cameras.matrices import exact_camera_matrix
 from picopose.utils.errors import InputError
 from picopose.utils.reading import finite_matrix, finite_numbers, integer, is_rotation
@@ -18,7 +19,7 @@ class Instance:
     """One annotated object of an image."""
 
     obj_id: int
-    cam_from_obj: np.ndarray  # (3, 4) float64, mm
+    cam_from_obj: np.ndarray  # (3, 4) float64, m
     visibility: float  # visible share of the silhouette
 
 
@@ -28,11 +29,11 @@ def K_of(value: Any, where: str) -> np.ndarray:
 
 
 def depth_scale_of(value: Any, where: str) -> float:
-    """mm per count of a depth image."""
+    """Metres per count of a depth image, which the file has in mm."""
     (scale,) = finite_numbers(value, 1, where)
     if not scale > 0:
         raise InputError(f"{where} {scale:g} must be positive: correct the file")
-    return scale
+    return MM * scale
 
 
 def visibility_of(info: dict, where: str) -> float:
@@ -57,7 +58,7 @@ def instance_of(truth: dict, info: dict, where: str) -> Instance:
         raise InputError(
             f"{where}: cam_t_m2c is {distance:g} mm long: metres where mm are expected? Correct it"
         )
-    pose = np.column_stack([rotation, translation])
+    pose = np.column_stack([rotation, MM * translation])
     return Instance(integer(obj_id, f"{where}: obj_id"), pose, visibility_of(info, where))
 
 

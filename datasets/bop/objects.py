@@ -1,4 +1,4 @@
-"""The objects of a BOP data set, for runs and scores: size and symmetries in `models_info.json`'s mm."""
+"""The objects of a BOP data set, for runs and scores: size and symmetries, from `models_info.json`."""
 
 import re
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from picopose.datasets.bop import MM
 from picopose.datasets.tables import read_table
 from picopose.utils.errors import InputError
 from picopose.utils.mesh_file import MESH_SUFFIXES
 from picopose.utils.reading import finite_matrix, finite_numbers, is_rotation
 from picopose.utils.symmetry import Symmetry
 
-_METRES_PER_MM = 1e-3
 _SMALLEST_MM, _LARGEST_MM = 1.0, 10_000.0
 _MOST_SYMMETRIES = 1000
 _AXIS_LENGTHS = 1e-6, 1e6  # of what still is a direction
@@ -22,22 +22,13 @@ _REMEDY = "download the models of the data set again"
 
 
 @dataclass(frozen=True, eq=False)
-class ContinuousSymmetry:
-    """The object may turn about this axis by any angle."""
-
-    axis: np.ndarray  # (3,) unit vector, object frame
-    offset: np.ndarray  # (3,) mm, a point on the axis
-
-
-@dataclass(frozen=True, eq=False)
 class ObjectInfo:
-    """What is known of one object before any image is seen; arrays are float64, as the file spells them."""
+    """What is known of one object before any image is seen; arrays are float64."""
 
     obj_id: int
     model_path: Path | None  # mesh; None where there is none
-    diameter: float  # mm, largest distance of two vertices
-    symmetries_discrete: np.ndarray  # (N, 4, 4) mm, object from object, the identity left out
-    symmetries_continuous: tuple[ContinuousSymmetry, ...]
+    diameter: float  # m, largest distance of two vertices
+    symmetry: Symmetry  # as listed: the identity left out, and no products
 
 
 def read_objects(models: Path | str) -> dict[int, ObjectInfo]:
@@ -66,18 +57,13 @@ def model_files(models: Path) -> dict[int, Path]:
 def read_symmetry(mesh: Path) -> Symmetry | None:
     """The symmetry of a mesh file if a `models_info.json` beside it lists the number that ends its name.
 
-    In metres. None where there is no such file, or none that lists the mesh.
+    None where there is no such file, or none that lists the mesh.
     """
     number = re.search(r"(\d+)$", mesh.stem)
     if number is None or not mesh.with_name("models_info.json").is_file():
         return None
     info = read_objects(mesh.parent).get(int(number[1]))
-    if info is None or not (len(info.symmetries_discrete) or info.symmetries_continuous):
-        return None
-    discrete = info.symmetries_discrete.copy()
-    discrete[:, :3, 3] *= _METRES_PER_MM
-    axes = tuple((turn.axis, turn.offset * _METRES_PER_MM) for turn in info.symmetries_continuous)
-    return Symmetry(discrete, axes)
+    return info and info.symmetry
 
 
 def listed_unit(path: Path, size: float) -> float:
@@ -90,11 +76,11 @@ def listed_unit(path: Path, size: float) -> float:
     info = read_objects(path.parent).get(int(path.stem.removeprefix("obj_")))
     if info is None:
         raise InputError(f"{listing} lacks the object of {path.name}, whose unit it tells: {_REMEDY}")
-    for unit in (1.0, _METRES_PER_MM):
-        if 1 / _ANOTHER_VERSION < unit * size / (_METRES_PER_MM * info.diameter) < _ANOTHER_VERSION:
+    for unit in (1.0, MM):
+        if 1 / _ANOTHER_VERSION < unit * size / info.diameter < _ANOTHER_VERSION:
             return unit
     raise InputError(
-        f"{path} is {size:g} units across, and {listing} lists a diameter of {info.diameter:g} mm: "
+        f"{path} is {size:g} units across, and {listing} lists a diameter of {info.diameter / MM:g} mm: "
         "scale the mesh to metres or mm"
     )
 
@@ -108,13 +94,9 @@ def _object(obj_id: int, entry: Any, path: Path, model: Path | None) -> ObjectIn
         raise InputError(
             f"{where}: diameter {diameter:g} mm: metres where mm are expected? Scale models and file to mm"
         )
-    return ObjectInfo(
-        obj_id=obj_id,
-        model_path=model,
-        diameter=diameter,
-        symmetries_discrete=_discrete(_list(entry, "symmetries_discrete", where), where),
-        symmetries_continuous=_continuous(_list(entry, "symmetries_continuous", where), where),
-    )
+    discrete = _discrete(_list(entry, "symmetries_discrete", where), where)
+    axes = _axes(_list(entry, "symmetries_continuous", where), where)
+    return ObjectInfo(obj_id, model, MM * diameter, Symmetry(discrete, axes))
 
 
 def _list(entry: dict, key: str, where: str) -> list:
@@ -134,12 +116,14 @@ def _discrete(entries: list, where: str) -> np.ndarray:
         raise InputError(f"{where} holds a matrix that is no rotation: correct the file")
     if (matrices[:, 3] != [0, 0, 0, 1]).any():
         raise InputError(f"{where} holds a matrix whose last row is not 0 0 0 1: correct the file")
+    matrices[:, :3, 3] *= MM
     return matrices
 
 
-def _continuous(entries: list, where: str) -> tuple[ContinuousSymmetry, ...]:
+def _axes(entries: list, where: str) -> tuple[tuple[np.ndarray, np.ndarray], ...]:
+    """The direction of each axis that the object may turn about by any angle, and a point on it, m."""
     where = f"{where}: symmetries_continuous"
-    symmetries = []
+    axes = []
     for entry in entries:
         if not isinstance(entry, dict) or "axis" not in entry:
             raise InputError(f"{where} needs axis and offset: correct the file")
@@ -150,5 +134,5 @@ def _continuous(entries: list, where: str) -> tuple[ContinuousSymmetry, ...]:
         if not _AXIS_LENGTHS[0] <= length <= _AXIS_LENGTHS[1]:
             problem = "is zero" if length == 0 else f"is {length:g} long, which is no direction"
             raise InputError(f"{where}: the axis {problem}: correct the file")
-        symmetries.append(ContinuousSymmetry(axis / length, offset))
-    return tuple(symmetries)
+        axes.append((axis / length, MM * offset))
+    return tuple(axes)

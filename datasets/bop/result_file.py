@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from picopose.datasets.bop import MM
 from picopose.utils.errors import InputError
 from picopose.utils.reading import LARGEST_ID, is_rotation
 
@@ -24,7 +25,7 @@ class Results:
     im_id: np.ndarray  # (N,) int
     obj_id: np.ndarray  # (N,) int
     score: np.ndarray  # (N,) float
-    cam_from_obj: np.ndarray  # (N, 3, 4) float, mm; used as it is, never checked for being a rotation
+    cam_from_obj: np.ndarray  # (N, 3, 4) float, m; used as it is, never checked for being a rotation
     time: np.ndarray  # (N,) s for the whole image; negative = not available
 
     def __len__(self) -> int:
@@ -129,8 +130,8 @@ def _table(rows: list[tuple]) -> Results:
     scene_id, im_id, obj_id, score, rotation, translation, time = (
         zip(*rows, strict=True) if rows else [()] * 7
     )
-    pose = np.concatenate(
-        [np.array(rotation, float).reshape(-1, 3, 3), np.array(translation, float).reshape(-1, 3, 1)], axis=2
-    )
+    pose = np.empty((len(rows), 3, 4))
+    pose[..., :3] = np.array(rotation, float).reshape(-1, 3, 3)
+    pose[..., 3] = MM * np.array(translation, float).reshape(-1, 3)
     ids = [np.array(column, dtype=np.int64) for column in (scene_id, im_id, obj_id)]
     return Results(*ids, np.array(score, float), pose, np.array(time, float))

@@ -77,7 +77,7 @@ class Scene:
         return integer(entry["width"], f"{where}: width"), integer(entry["height"], f"{where}: height")
 
     def depth_scale(self, im_id: int) -> float:
-        """mm per count of the depth image."""
+        """Metres per count of the depth image."""
         where, entry = self._entry("camera", self._cameras, im_id)
         return depth_scale_of(entry.get("depth_scale", 1.0), f"{where}: depth_scale")
 

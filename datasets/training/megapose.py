@@ -198,7 +198,7 @@ def read_photo(files: Files) -> Photo:
     camera = json.loads(files["camera.json"])
     K = K_of(camera["cam_K"], "camera.json: cam_K")
     scale = depth_scale_of(camera["depth_scale"], "camera.json: depth_scale")
-    return Photo(rgb, depth.astype(np.float32) * np.float32(scale * 1e-3), K)
+    return Photo(rgb, depth.astype(np.float32) * np.float32(scale), K)
 
 
 def _pixels(files: Files, name: str) -> np.ndarray:
@@ -224,7 +224,6 @@ def read_instances(files: Files) -> list[Instance]:
 def _instance(truth: dict, info: dict, segmentation: dict, where: str) -> Instance:
     known = instance_of(truth, info, f"gt.json: {where}")
     pose = np.vstack([known.cam_from_obj, [0, 0, 0, 1]])
-    pose[:3, 3] *= 1e-3
     if pose[2, 3] <= 0:
         raise ValueError(f"gt.json: {where} is behind the camera")
     return Instance(f"{known.obj_id:06d}", pose, segmentation)

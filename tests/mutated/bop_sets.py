@@ -58,7 +58,7 @@ def check_run(value: list) -> None:
 
 def check_objects(objects: dict) -> None:
     for info in objects.values():
-        sound(MIN_DIAMETER <= info.diameter / 1000 <= MAX_DIAMETER, "a diameter that cannot be")
+        sound(MIN_DIAMETER <= info.diameter <= MAX_DIAMETER, "a diameter that cannot be")
         sound(
             is_rotation(info.symmetries_discrete[:, :3, :3]) and finite(info.symmetries_discrete),
             "no rotations",
