@@ -15,8 +15,6 @@ from picopose.utils.geometry import project, transform
 from picopose.utils.reading import is_rotation
 from picopose.utils.records import Estimates, Frame, Mask
 
-_METRES_PER_MM = 1e-3
-
 
 class InitialPoses:
     """The start of frames from given poses: each is a detection whose box is that of the object at the pose.
@@ -60,7 +58,6 @@ class InitialPoses:
         pose = torch.eye(4).repeat(len(rows), 1, 1)
         for i, (_, _, given) in enumerate(rows):
             pose[i, :3] = torch.from_numpy(given).float()
-        pose[:, :3, 3] *= _METRES_PER_MM
         masks = [self._region(obj_id, p, frame) for (obj_id, _, _), p in zip(rows, pose, strict=True)]
         score = torch.tensor([score for _, score, _ in rows])
         found = Estimates.of([obj_id for obj_id, _, _ in rows], masks, score=score)
