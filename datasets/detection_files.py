@@ -17,7 +17,7 @@ from picopose.datasets.masks.polygons import Polygons, extent, fill, read_polygo
 from picopose.datasets.masks.rle import compress, decode, mask_size
 from picopose.datasets.tables import by_id
 from picopose.utils.errors import InputError
-from picopose.utils.reading import finite_numbers, integer, iterate_json, read_json
+from picopose.utils.reading import finite_number, finite_numbers, integer, iterate_json, read_json
 
 REMEDY = "write a list of objects with bbox (x, y, width, height), or a file of COCO annotations"
 _PLACES = ("bbox", "bbox_modal", "segmentation")
@@ -92,8 +92,7 @@ class Entry:
         return max(self._number("time"), 0.0) if "time" in self.content else 0.0
 
     def _number(self, key: str) -> float:
-        (number,) = finite_numbers(self.content[key], 1, f"{self.where}: {key}")
-        return number
+        return finite_number(self.content[key], f"{self.where}: {key}")
 
     def region(self) -> Region:
         runs, polygons = self._segmentation()

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from picopose.datasets.bop.result_file import Results, read_results
-from picopose.datasets.bop.results import Details
+from picopose.datasets.bop.image_result import Details
+from picopose.datasets.bop.results import Results, read_results
 from picopose.evaluation.detection import MIN_VISIBILITY
 from picopose.evaluation.errors import translation_error
 from picopose.evaluation.eval_models import EvalModel

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from picopose.datasets.bop.result_file import Results
+from picopose.datasets.bop.results import Results
 from picopose.datasets.bop.targets import max_detections
 from picopose.evaluation.ground_truth import GroundTruth, ImageTruth
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from picopose.datasets.bop.result_file import Results
+from picopose.datasets.bop.results import Results
 from picopose.evaluation.errors import mspd, mssd
 from picopose.evaluation.eval_models import EvalModel
 from picopose.evaluation.groups import Group

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from picopose.datasets.bop.result_file import read_results
+from picopose.datasets.bop.results import read_results
 from picopose.evaluation.case_pictures import CasePainter, CasePictures
 from picopose.evaluation.cases import Case, find_cases, select
 from picopose.evaluation.eval_models import EvalModel, load_models

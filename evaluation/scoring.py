@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from picopose.datasets.bop import MM
-from picopose.datasets.bop.result_file import Results, doubts, read_results
+from picopose.datasets.bop.results import Results, doubts, read_results
 from picopose.datasets.bop.scenes import open_scenes, tell_cameras
 from picopose.datasets.bop.targets import TARGETS
 from picopose.datasets.layouts import bop_test_split

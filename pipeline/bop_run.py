@@ -16,7 +16,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from picopose.datasets import layouts
-from picopose.datasets.bop.results import ImageResult, csv_name, write_csv, write_details
+from picopose.datasets.bop.image_result import ImageResult
+from picopose.datasets.bop.results import csv_name, write_csv
+from picopose.datasets.bop.side_file import write_details
 from picopose.datasets.bop.targets import find_targets
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.datasets.templates import Templates, TemplateSet

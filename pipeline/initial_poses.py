@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from picopose.datasets.bop.result_file import read_results
+from picopose.datasets.bop.results import read_results
 from picopose.datasets.masks.regions import box_mask
 from picopose.model.stage import Things
 from picopose.utils.errors import InputError

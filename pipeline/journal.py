@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
-from picopose.datasets.bop.results import ImageResult, from_json, to_json
+from picopose.datasets.bop.image_result import ImageResult, from_json, to_json
 from picopose.utils.errors import MALFORMED, InputError
 from picopose.utils.files import make_folder, write_atomically, write_error
 

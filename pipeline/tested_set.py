@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from picopose.datasets.bop.results import Details, read_details
+from picopose.datasets.bop.side_file import LineDetails, read_details
 from picopose.utils.errors import InputError
 
 SCORE_FILES = ("scores.json", "report.html")  # of a run that was scored, in its folder
@@ -28,7 +28,7 @@ class TestedSet:
         """The result file, and what a run writes beside it: what speaks for its poses, its configuration."""
         return tuple(self.csv.with_suffix(suffix) for suffix in (".csv", ".json", ".yaml"))
 
-    def details(self, count: int) -> list[Details] | None:
+    def details(self, count: int) -> list[LineDetails] | None:
         """The side file's `count` entries; None for a result file without one."""
         path = self.csv.with_suffix(".json")
         if not path.is_file():

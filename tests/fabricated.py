@@ -7,7 +7,9 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from picopose.datasets import layouts
-from picopose.datasets.bop.results import Estimate, ImageResult, write_csv, write_details
+from picopose.datasets.bop.image_result import FoundPose, ImageResult
+from picopose.datasets.bop.results import write_csv
+from picopose.datasets.bop.side_file import write_details
 from picopose.datasets.templates import Templates
 from picopose.evaluation.ground_truth import ImageTruth, load_ground_truth
 from picopose.pipeline.tested_set import TestedSet
@@ -60,7 +62,7 @@ def fabricate(data_dir: Path, name: str, out: Path, *, seed: int = 0) -> TestedS
 
 def _estimate(
     image: ImageTruth, obj_id: int, gt_id: int, templates: Templates, rng: np.random.Generator
-) -> Estimate:
+) -> FoundPose:
     strength = rng.lognormal(0.0, 0.9)
     wrong = rng.random() < WRONG
     turn = Rotation.from_rotvec(np.deg2rad(1.2 * strength) * rng.normal(size=3))
@@ -73,7 +75,7 @@ def _estimate(
     detection_score = rng.uniform(0.5, 0.95)
     ratio = rng.uniform(0.02, 0.2) if wrong else float(np.exp(-0.3 * strength))
     view, matches = _matches(pose, image.K, templates, rng)
-    return Estimate(
+    return FoundPose(
         obj_id=obj_id,
         score=detection_score * ratio,
         confidence=float(np.sqrt(ratio)),

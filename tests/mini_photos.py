@@ -31,7 +31,7 @@ def views() -> MeshViews:
 
 @functools.cache
 def things() -> Things:
-    return Things({i: Thing(i, f"{i:06d}", model(i).diameter / 1000) for i in range(1, 11)}, views())
+    return Things({i: Thing(i, f"{i:06d}", model(i).diameter) for i in range(1, 11)}, views())
 
 
 @functools.cache

@@ -159,7 +159,6 @@ def write_side_file(tested: TestedSet, **changes) -> None:
         "detection_score": 0.5,
         "inlier_ratio": 0.25,
         "template": 0,
-        "stage": 3,
         "matches": [],
     }
     entries = [entry | {"phases": {"detection": 0.1, "poses": 0.2}} | changes for _ in lines]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from picopose.commands.score import main
-from picopose.datasets.bop.result_file import read_results
+from picopose.datasets.bop.results import read_results
 from picopose.evaluation.eval_models import load_models
 from picopose.evaluation.ground_truth import GroundTruth, load_ground_truth
 from picopose.evaluation.groups import Group, localization_groups

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from picopose.commands.score import main
-from picopose.datasets.bop.result_file import read_results
+from picopose.datasets.bop.results import read_results
 from picopose.evaluation.bop_scores import table
 from picopose.evaluation.detection import object_average_precisions
 from picopose.evaluation.errors import mspd, mssd

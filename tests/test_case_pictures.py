@@ -11,7 +11,7 @@ import torch
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from picopose.datasets.bop.results import Details
+from picopose.datasets.bop.image_result import Details
 from picopose.evaluation.case_pictures import CasePainter, match_error
 from picopose.evaluation.cases import Case, ScoredPose
 from picopose.evaluation.eval_models import EvalModel, load_models
@@ -46,7 +46,7 @@ def test_outlines_and_points_lie_where_the_photo_shows_them(tmp_path):
         photo[y - 1 : y + 2, x - 1 : x + 2] = 0
     cv2.imwrite(str(target.image.scene_dir / "rgb" / f"{target.image.im_id:06d}.png"), photo)
     matches = tuple((float(x), float(y), 10.0 * i, 20.0) for i, (x, y) in enumerate(dots))
-    details = Details(None, 0.5, 0.5, 1, 3, matches, {})
+    details = Details(None, 0.5, 0.5, 1, matches)
     estimate = ScoredPose(target.truth, 0.5, 0.0, 0.0, None, True, details)
     with CasePainter(tested, models, template_size=56) as painter:
         drawn = painter.draw(Case("toy", target.image, 1, target.gt_id, estimate))
@@ -89,7 +89,7 @@ def test_a_method_without_templates_is_shown_beside_the_object_drawn(tmp_path, c
     assert hit.all() and len(xy) > 10
     matched = slow_scores.project(K, slow_scores.apply(target.truth, xyz)) + np.array([3.0, -4.0])
     matches = tuple(map(tuple, np.hstack([matched, xy]).tolist()))
-    details = Details(0.5, 0.5, 0.5, 1, 3, matches, {})
+    details = Details(0.5, 0.5, 0.5, 1, matches)
     estimate = ScoredPose(pose, 0.5, 0.0, 0.0, None, True, details)
     with CasePainter(tested, models, template_size=56) as painter:
         drawn = painter.draw(Case("toy", target.image, 1, target.gt_id, estimate))

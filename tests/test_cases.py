@@ -10,7 +10,8 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from picopose.datasets.bop.results import Details, csv_name
+from picopose.datasets.bop.image_result import Details
+from picopose.datasets.bop.results import csv_name
 from picopose.evaluation.after_run import score_run, table
 from picopose.evaluation.cases import Case, ScoredPose, is_right, select
 from picopose.evaluation.eval_models import EvalModel, load_models
@@ -84,7 +85,7 @@ def test_what_is_right_is_what_a_confidence_speaks_of(tmp_path):
 
 
 def judged(confidence: float | None, right: bool) -> Case:
-    details = Details(confidence, 0.5, 0.5, 0, 3, (), {})
+    details = Details(confidence, 0.5, 0.5, 0, ())
     return replace(case(0, 0.5), estimate=ScoredPose(np.eye(4)[:3], 0.5, 0.5, 1.0, None, right, details))
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from picopose.commands.score import main
-from picopose.datasets.bop.result_file import HEADER
+from picopose.datasets.bop.results import HEADER
 from picopose.evaluation.after_run import score_run
 from picopose.evaluation.cases import find_cases
 from picopose.evaluation.eval_models import load_models

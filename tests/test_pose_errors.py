@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
-from picopose.datasets.bop.result_file import read_results
+from picopose.datasets.bop.results import read_results
 from picopose.evaluation.errors import (
     add,
     adds,

@@ -9,16 +9,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from picopose.datasets.bop.results import (
-    Estimate,
-    ImageResult,
-    csv_name,
-    from_json,
-    read_details,
-    to_json,
-    write_csv,
-    write_details,
-)
+from picopose.datasets.bop.image_result import FoundPose, ImageResult, from_json, to_json
+from picopose.datasets.bop.results import csv_name, write_csv
+from picopose.datasets.bop.side_file import read_details, write_details
 from picopose.pipeline.journal import Journal, read_journals
 from picopose.utils.errors import InputError
 from picopose.utils.records import Estimates, Frame, Matches
@@ -30,7 +23,7 @@ FINGERPRINT = {"checkpoint": "abc", "stage": 3, "seed": 0}
 
 def result(im_id: int, count: int = 2, scene_id: int = 1) -> ImageResult:
     estimates = tuple(
-        Estimate(
+        FoundPose(
             obj_id=number,
             score=0.1 * number + 1 / 3,
             confidence=1 / (3 + number) if number else None,
@@ -173,6 +166,7 @@ def test_files_from_before_there_was_a_confidence_are_refused(tmp_path):
         {"phases": 3},
         {"template": "x"},
         {"template": -1},
+        {"template": 1.5},
         {"inlier_ratio": 2.5},
         {"inlier_ratio": -0.1},
         {"confidence": 1.5},

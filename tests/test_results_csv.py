@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from picopose.datasets.bop.result_file import HEADER, read_results
+from picopose.datasets.bop.results import HEADER, read_results
 from picopose.utils.errors import InputError
 
 LINE = "2,3,5,0.5,1 0 0 0 1 0 0 0 1,10.5 -20 700,0.25"

@@ -79,13 +79,19 @@ def read_array(path: Path) -> np.ndarray:
     return array
 
 
+def finite_number(value: Any, where: str) -> float:
+    """`value` of a JSON file as a finite number; `where` names file and entry in the error."""
+    if not _is_finite(value):
+        raise InputError(f"{where} must be a finite number, not {reprlib.repr(value)}: correct the file")
+    return float(value)
+
+
 def finite_numbers(value: Any, count: int, where: str) -> list[float]:
-    """A JSON value as `count` finite numbers; `where` names file and entry in the error."""
-    entries = value if isinstance(value, list) else [value]
-    if len(entries) != count or not all(_is_finite(entry) for entry in entries):
+    """A JSON list as `count` finite numbers; `where` names file and entry in the error."""
+    if not isinstance(value, list) or len(value) != count or not all(map(_is_finite, value)):
         expected = f"{count} finite numbers" if count > 1 else "a finite number"
         raise InputError(f"{where} must be {expected}, not {reprlib.repr(value)}: correct the file")
-    return [float(entry) for entry in entries]
+    return list(map(float, value))
 
 
 def finite_matrix(value: Any, rows: int, columns: int, where: str) -> list[float]:

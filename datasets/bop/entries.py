@@ -8,7 +8,7 @@ import numpy as np
 from picopose.datasets.bop import MM
 from picopose.datasets.cameras.matrices import exact_camera_matrix
 from picopose.utils.errors import InputError
-from picopose.utils.reading import finite_matrix, finite_numbers, integer, is_rotation
+from picopose.utils.reading import finite_matrix, finite_number, integer, is_rotation
 
 _NEAREST_MM, _FARTHEST_MM = 10.0, 1e6  # of an object
 _REMEDY = "download the annotations again"
@@ -30,7 +30,7 @@ def K_of(value: Any, where: str) -> np.ndarray:
 
 def depth_scale_of(value: Any, where: str) -> float:
     """Metres per count of a depth image, which the file has in mm."""
-    (scale,) = finite_numbers(value, 1, where)
+    scale = finite_number(value, where)
     if not scale > 0:
         raise InputError(f"{where} {scale:g} must be positive: correct the file")
     return MM * scale
@@ -38,7 +38,7 @@ def depth_scale_of(value: Any, where: str) -> float:
 
 def visibility_of(info: dict, where: str) -> float:
     """Visible share of an object's silhouette, by its entry of `gt_info`."""
-    (visibility,) = finite_numbers(_needed(info, "visib_fract", where), 1, f"{where}: visib_fract")
+    visibility = finite_number(_needed(info, "visib_fract", where), f"{where}: visib_fract")
     if not 0 <= visibility <= 1:
         raise InputError(f"{where}: visib_fract {visibility:g} is no share from 0 to 1: {_REMEDY}")
     return visibility

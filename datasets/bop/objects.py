@@ -11,7 +11,7 @@ from picopose.datasets.bop import MM
 from picopose.datasets.tables import read_table
 from picopose.utils.errors import InputError
 from picopose.utils.mesh_file import MESH_SUFFIXES
-from picopose.utils.reading import finite_matrix, finite_numbers, is_rotation
+from picopose.utils.reading import finite_matrix, finite_number, finite_numbers, is_rotation
 from picopose.utils.symmetry import Symmetry
 
 _SMALLEST_MM, _LARGEST_MM = 1.0, 10_000.0
@@ -89,7 +89,7 @@ def _object(obj_id: int, entry: Any, path: Path, model: Path | None) -> ObjectIn
     where = f"{path}: object {obj_id}"
     if not isinstance(entry, dict) or "diameter" not in entry:
         raise InputError(f"{where} has no diameter: {_REMEDY}")
-    (diameter,) = finite_numbers(entry["diameter"], 1, f"{where}: diameter")
+    diameter = finite_number(entry["diameter"], f"{where}: diameter")
     if not _SMALLEST_MM <= diameter <= _LARGEST_MM:
         raise InputError(
             f"{where}: diameter {diameter:g} mm: metres where mm are expected? Scale models and file to mm"

@@ -1,119 +1,143 @@
-"""From poses to the CSV that BOP accepts, and a side file that says what speaks for each pose.
+"""Result files of the BOP challenge, read as strictly as by its own checker, and written.
 
-Inside the program lengths are metres; the CSV's millimetres are made here.
+One line is one estimated pose: scene_id,im_id,obj_id,score,R,t,time with R row-major and t in mm.
 """
 
-import json
-import logging
-import math
 import re
-import reprlib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
-import torch
+import numpy as np
 
-from picopose.utils.errors import MALFORMED, InputError
+from picopose.datasets.bop import MM
+from picopose.datasets.bop.image_result import FoundPose, ImageResult
+from picopose.utils.errors import InputError
 from picopose.utils.files import write_atomically
-from picopose.utils.reading import read_json
-from picopose.utils.records import Estimates, Frame, Matches
+from picopose.utils.reading import LARGEST_ID, is_rotation
 
-_LOG = logging.getLogger(__name__)
-_ROUNDING = 1e-4  # of a share that is a sum of float32
-_HEADER = "scene_id,im_id,obj_id,score,R,t,time"
+HEADER = "scene_id,im_id,obj_id,score,R,t,time"
+MAX_TIME_DIFFERENCE = 1e-3  # s, between the lines of one image
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """One pose and what speaks for it."""
+@dataclass(frozen=True, eq=False)
+class Results:
+    """The N estimates of a result file, in file order."""
 
-    obj_id: int
-    score: float
-    confidence: float | None  # in [0, 1]: probability that the pose is right; None where no judge ran
-    rotation: tuple[float, ...]  # 9, row by row, camera from object
-    translation: tuple[float, ...]  # 3, m
-    detection_score: float
-    inlier_ratio: float
-    template: int  # index of the view that the pose started from
-    # A few matches that the pose rests on, x, y in px of each side, see `utils.records.Matches`.
-    matches: tuple[tuple[float, float, float, float], ...] = ()
+    scene_id: np.ndarray  # (N,) int
+    im_id: np.ndarray  # (N,) int
+    obj_id: np.ndarray  # (N,) int
+    score: np.ndarray  # (N,) float
+    cam_from_obj: np.ndarray  # (N, 3, 4) float, m; used as it is, never checked for being a rotation
+    time: np.ndarray  # (N,) s for the whole image; negative = not available
 
-
-@dataclass(frozen=True)
-class ImageResult:
-    """All poses of one image, and the time spent on it."""
-
-    scene_id: int
-    im_id: int
-    seconds: float  # detection included
-    estimates: tuple[Estimate, ...]
-    phases: Mapping[str, float] = field(default_factory=dict)  # s, what `seconds` is made up of
-    inputs: Mapping[str, str] = field(default_factory=dict)  # digests of what the poses depend on, by name
-
-    @classmethod
-    def of(
-        cls, frame: Frame, found: Estimates, *, seconds: float, inputs: Mapping[str, str] | None = None
-    ) -> Self:
-        """The result of a frame; `seconds` were spent on its poses.
-
-        A pose with numbers that are not finite is left out, with a warning: to BOP it is a missing one.
-        """
-        estimates = []
-        for estimate in _estimates(found):
-            if all(map(math.isfinite, (estimate.score, *estimate.rotation, *estimate.translation))):
-                estimates.append(estimate)
-            else:
-                place = f"scene {frame.scene_id}, image {frame.im_id}, object {estimate.obj_id}"
-                _LOG.warning("%s: the pose is not finite and is left out", place)
-        phases = {"detection": found.seconds, "poses": seconds}
-        total = sum(phases.values())
-        return cls(frame.scene_id, frame.im_id, total, tuple(estimates), phases, dict(inputs or {}))
+    def __len__(self) -> int:
+        return len(self.score)
 
     @property
-    def image(self) -> tuple[int, int]:
-        """(scene_id, im_id)."""
-        return self.scene_id, self.im_id
+    def time_per_image(self) -> float:
+        """Mean seconds per image of the file; -1 if any line has none, NaN for a file without lines."""
+        if (self.time < 0).any():
+            return -1.0
+        first: dict[tuple[int, int], float] = {}
+        for scene_id, im_id, time in zip(self.scene_id, self.im_id, self.time, strict=True):
+            first.setdefault((int(scene_id), int(im_id)), float(time))
+        return float(np.mean(list(first.values()))) if first else float("nan")
 
 
-def _estimates(found: Estimates) -> Iterator[Estimate]:
-    count = len(found)
-    if count == 0:
+def read_results(path: Path | str) -> Results:
+    """The estimates of a result file; `InputError` with the line number where it breaks a rule.
+
+    The header is optional. Each other line needs seven fields; integers must be spelt as such; an image's
+    times must agree. Unknown ids, duplicates and non-finite numbers are allowed, as in the challenge.
+    """
+    path = Path(path)
+    try:
+        with open(path, encoding="utf-8-sig") as file:
+            lines = file.readlines()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): check the path") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is no text file: pass a BOP result file ({HEADER})") from None
+    first = 1 if lines and HEADER in lines[0] else 0
+    rows = []
+    times: dict[tuple[int, int], float] = {}
+    for number, line in enumerate(lines[first:], start=first + 1):
+        try:
+            row = _parse(line)
+            _check_time(row, times)
+        except ValueError as error:
+            raise InputError(f"{path}, line {number}: {error}") from None
+        rows.append(row)
+    return _table(rows)
+
+
+def doubts(results: Results) -> Iterator[str]:
+    """Tells what the challenge allows in a result file, but nobody means."""
+    poses = results.cam_from_obj
+    finite = np.isfinite(poses).all(axis=(1, 2)) & np.isfinite(results.score)
+    turned = is_rotation(poses[..., :3])
+    if len(results) == 0:
+        yield "it has no poses, so that every target counts as missed"
+    if broken := int((~finite).sum()):
+        yield f"{broken} of {len(results)} lines have numbers that are not finite, and count as wrong"
+    if skewed := int((finite & ~turned).sum()):
+        yield f"{skewed} of {len(results)} lines have an R that is no rotation; they are scored as they are"
+
+
+def _parse(line: str) -> tuple:
+    fields = line.split(",")
+    if len(fields) != 7:
+        found = f"{len(fields)} comma-separated fields" if line.strip() else "a blank line"
+        raise ValueError(f"{found} instead of 7 ({HEADER})")
+    ids = [
+        _number(int, name, text) for name, text in zip(("scene_id", "im_id", "obj_id"), fields, strict=False)
+    ]
+    score, time = _number(float, "score", fields[3]), _number(float, "time", fields[6])
+    rotation, translation = _numbers("R", fields[4], 9), _numbers("t", fields[5], 3)
+    return *ids, score, rotation, translation, time
+
+
+def _number(kind: type, name: str, text: str) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        expected = "an integer" if kind is int else "a number"
+        raise ValueError(f"{name} is '{text.strip()[:40]}' instead of {expected}") from None
+    if kind is int and abs(value) > LARGEST_ID:
+        raise ValueError(f"{name} is {text.strip()[:40]}, which is too large")
+    return value
+
+
+def _numbers(name: str, text: str, count: int) -> list[float]:
+    words = text.split()
+    if len(words) != count:
+        raise ValueError(f"{name} has {len(words)} numbers instead of {count}")
+    return [_number(float, name, word) for word in words]
+
+
+def _check_time(row: tuple, times: dict[tuple[int, int], float]) -> None:
+    """Compares a line's time with the first one of its image, which it notes in `times`."""
+    scene_id, im_id, *_, time = row
+    if time < 0:
         return
-    matrices = found.cam_from_obj.double()
-    nothing = torch.zeros(count, dtype=torch.long)
-    columns = (
-        found.obj_id,
-        found.total_score,
-        matrices[:, :3, :3].flatten(1),
-        matrices[:, :3, 3],
-        found.score,
-        nothing.double() if found.inlier_ratio is None else found.inlier_ratio,
-        nothing if found.view is None else found.view,
-    )
-    matches = [()] * count if found.matches is None else _matches(found.matches)
-    confidences = [None] * count if found.confidence is None else found.confidence.tolist()
-    for row in zip(*(column.tolist() for column in columns), confidences, matches, strict=True):
-        obj_id, score, rotation, translation, detection_score, inlier_ratio, template, confidence, shown = row
-        yield Estimate(
-            obj_id=obj_id,
-            score=score,
-            confidence=confidence,
-            rotation=tuple(rotation),
-            translation=tuple(translation),
-            detection_score=detection_score,
-            inlier_ratio=inlier_ratio,
-            template=template,
-            matches=shown,
+    first = times.setdefault((scene_id, im_id), time)
+    if abs(time - first) > MAX_TIME_DIFFERENCE:
+        raise ValueError(
+            f"time {time:g} s of scene {scene_id}, image {im_id} differs from its earlier {first:g} s: "
+            f"give all lines of an image the same time"
         )
 
 
-def _matches(matches: Matches) -> Iterator[tuple[tuple[float, ...], ...]]:
-    """Those of each pose, to a hundredth of a pixel."""
-    for one in (matches[i] for i in range(len(matches.weight))):
-        points = torch.cat([one.photo, one.template], dim=1)[one.weight > 0].double()
-        yield tuple(tuple(round(value, 2) for value in row) for row in points.tolist())
+def _table(rows: list[tuple]) -> Results:
+    scene_id, im_id, obj_id, score, rotation, translation, time = (
+        zip(*rows, strict=True) if rows else [()] * 7
+    )
+    pose = np.empty((len(rows), 3, 4))
+    pose[..., :3] = np.array(rotation, float).reshape(-1, 3, 3)
+    pose[..., 3] = MM * np.array(translation, float).reshape(-1, 3)
+    ids = [np.array(column, dtype=np.int64) for column in (scene_id, im_id, obj_id)]
+    return Results(*ids, np.array(score, float), pose, np.array(time, float))
 
 
 def csv_name(method: str, dataset: str, split: str) -> str:
@@ -130,130 +154,15 @@ def csv_name(method: str, dataset: str, split: str) -> str:
 def write_csv(path: Path | str, results: Iterable[ImageResult]) -> None:
     """Writes BOP's result file: one line per pose, translation in mm, one time for all lines of an image."""
     with write_atomically(path) as temporary, temporary.open("w", encoding="ascii", newline="\n") as file:
-        print(_HEADER, file=file)
+        print(HEADER, file=file)
         for result in results:
-            for estimate in result.estimates:
-                print(_line(result, estimate), file=file)
+            for pose in result.estimates:
+                print(_line(result, pose), file=file)
 
 
-def _line(result: ImageResult, estimate: Estimate) -> str:
+def _line(result: ImageResult, pose: FoundPose) -> str:
     # Nine significant digits bring every float32 back exactly.
-    rotation = " ".join(f"{value:.9g}" for value in estimate.rotation)
-    translation = " ".join(f"{1000 * value:.9g}" for value in estimate.translation)
-    identity = f"{result.scene_id},{result.im_id},{estimate.obj_id}"
-    return f"{identity},{estimate.score:.9g},{rotation},{translation},{result.seconds:.6f}"
-
-
-def write_details(path: Path | str, results: Iterable[ImageResult]) -> None:
-    """Writes the side file: a JSON list with one entry per line of the CSV, in its order.
-
-    As the CSV repeats an image's time in each of its lines, an entry repeats what that time is made up of.
-    """
-    kept = (
-        "obj_id",
-        "score",
-        "confidence",
-        "detection_score",
-        "inlier_ratio",
-        "template",
-        "matches",
-    )
-    entries = [
-        {"scene_id": result.scene_id, "im_id": result.im_id}
-        | {key: getattr(estimate, key) for key in kept}
-        | {"phases": dict(result.phases)}
-        for result in results
-        for estimate in result.estimates
-    ]
-    with write_atomically(path) as temporary:
-        temporary.write_text("[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n", encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class Details:
-    """What the side file says of one line of the CSV."""
-
-    confidence: float | None  # in [0, 1]; None where no judge ran
-    detection_score: float
-    inlier_ratio: float
-    template: int
-    matches: tuple[tuple[float, float, float, float], ...]
-    phases: Mapping[str, float]  # s of the whole image
-
-
-def read_details(path: Path | str) -> list[Details]:
-    """The side file, one entry per line of the CSV; an `InputError` where it is missing or damaged."""
-    remedy = "run the test again or delete it"
-    entries = read_json(path, remedy=remedy)
-    try:
-        return [_details(entry) for entry in entries]
-    except MALFORMED as error:
-        raise InputError(f"{path} is no side file of a result file ({error!r}): {remedy}") from None
-
-
-def _details(entry: dict) -> Details:
-    matches = tuple(_numbers(match, 4) for match in entry["matches"])
-    confidence = None if entry["confidence"] is None else _number(entry["confidence"])
-    if confidence is not None and not 0 <= confidence <= 1:
-        raise ValueError(f"a confidence is {confidence}, which is no probability")
-    inlier_ratio = _number(entry["inlier_ratio"])
-    if not 0 <= inlier_ratio <= 1 + _ROUNDING:
-        raise ValueError(f"a share of inliers of {inlier_ratio}")
-    return Details(
-        confidence=confidence,
-        detection_score=_number(entry["detection_score"]),
-        inlier_ratio=inlier_ratio,
-        template=_integer(entry["template"]),
-        matches=matches,
-        phases={str(name): _number(seconds) for name, seconds in entry["phases"].items()},
-    )
-
-
-def to_json(result: ImageResult) -> dict:
-    """A result as plain JSON values; floats come back exactly."""
-    return asdict(result)
-
-
-def from_json(entry: dict) -> ImageResult:
-    """The inverse of `to_json`; raises one of `utils.errors.MALFORMED` for what it cannot have written."""
-    return ImageResult(
-        scene_id=_integer(entry["scene_id"]),
-        im_id=_integer(entry["im_id"]),
-        seconds=_number(entry["seconds"]),
-        estimates=tuple(map(_estimate, entry["estimates"])),
-        phases={str(name): _number(seconds) for name, seconds in entry["phases"].items()},
-        inputs={str(name): str(digest) for name, digest in entry.get("inputs", {}).items()},
-    )
-
-
-def _estimate(entry: dict) -> Estimate:
-    confidence = entry["confidence"]
-    return Estimate(
-        obj_id=_integer(entry["obj_id"]),
-        score=_number(entry["score"]),
-        confidence=None if confidence is None else _number(confidence),
-        rotation=_numbers(entry["rotation"], 9),
-        translation=_numbers(entry["translation"], 3),
-        detection_score=_number(entry["detection_score"]),
-        inlier_ratio=_number(entry["inlier_ratio"]),
-        template=_integer(entry["template"]),
-        matches=tuple(_numbers(match, 4) for match in entry["matches"]),
-    )
-
-
-def _numbers(values: list, count: int) -> tuple[float, ...]:
-    if len(values) != count:
-        raise ValueError(f"{len(values)} numbers in place of {count}")
-    return tuple(map(_number, values))
-
-
-def _number(value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{reprlib.repr(value)} is no finite number")
-    return value
-
-
-def _integer(value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise ValueError(f"{reprlib.repr(value)} is no number to count by")
-    return value
+    rotation = " ".join(f"{value:.9g}" for value in pose.rotation)
+    translation = " ".join(f"{1000 * value:.9g}" for value in pose.translation)
+    identity = f"{result.scene_id},{result.im_id},{pose.obj_id}"
+    return f"{identity},{pose.score:.9g},{rotation},{translation},{result.seconds:.6f}"

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from picopose.datasets.bop.image_result import ImageResult
 from picopose.datasets.bop.objects import read_objects
-from picopose.datasets.bop.results import ImageResult, write_csv
+from picopose.datasets.bop.results import write_csv
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.evaluation.eval_models import load_models
 from picopose.evaluation.ground_truth import GroundTruth, load_ground_truth

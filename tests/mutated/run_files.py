@@ -4,15 +4,17 @@ from pathlib import Path
 
 import numpy as np
 
-from picopose.datasets.bop.results import Estimate, ImageResult, read_details, write_csv, write_details
+from picopose.datasets.bop.image_result import FoundPose, ImageResult
+from picopose.datasets.bop.results import write_csv
+from picopose.datasets.bop.side_file import read_details, write_details
 from picopose.pipeline.journal import Journal, read_journals
 from tests.mutated.soundness import finite, is_rotation, sound
 from tests.mutation_cases import Reader
 
 
-def estimate(obj_id: int) -> Estimate:
+def estimate(obj_id: int) -> FoundPose:
     rotation, matches = (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 1.0, 0.0), ((1.0, 2.0, 3.0, 4.5),)
-    return Estimate(obj_id, 0.5, 0.75, rotation, (0.01, -0.02, 0.5), 0.9, 0.5, 3, matches)
+    return FoundPose(0.75, 0.9, 0.5, 3, matches, obj_id, 0.5, rotation, (0.01, -0.02, 0.5))
 
 
 FINGERPRINT = {"method": "rendermatch", "hypotheses": 10}
