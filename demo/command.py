@@ -16,8 +16,6 @@ from picopose.demo.results import Results, results_of
 from picopose.demo.shots import CameraHint, PlaceHint, Shot, find_photos, read_shot, unit_of
 from picopose.model.prepared_files import features_dir
 from picopose.pipeline.estimator import ObjectPose, PoseEstimator
-from picopose.pipeline.verdict import verdict
-from picopose.rendering.renderer import Renderer
 from picopose.utils.device import choose_device
 from picopose.utils.errors import InputError
 from picopose.utils.files import make_folder, remove_leftovers, write_atomically
@@ -54,13 +52,13 @@ def run(arguments: argparse.Namespace) -> None:
         unit = unit_of(mesh, name, first) if unit in (None, "auto") else unit
         estimator.add_object(mesh, name=name, unit=unit, symmetry=symmetry, progress=show_progress)
     last: dict[str, list[ObjectPose]] = {}  # by object: an object may be missing in some photos
-    with Renderer() as renderer:
-        for shot in itertools.chain([first], shots):
-            poses = estimate(estimator, shot, last=list(itertools.chain.from_iterable(last.values())))
-            last |= {name: [pose for pose in poses if pose.name == name] for name in {p.name for p in poses}}
-            folder = arguments.out / shot.path.stem if len(photos) > 1 else arguments.out
-            write(folder, results_of(renderer, estimator, shot, poses))
-            tell(shot, poses)
+    for shot in itertools.chain([first], shots):
+        poses = estimate(estimator, shot, last=list(itertools.chain.from_iterable(last.values())))
+        last |= {name: [pose for pose in poses if pose.name == name] for name in {p.name for p in poses}}
+        folder = arguments.out / shot.path.stem if len(photos) > 1 else arguments.out
+        write(folder, results_of(estimator, shot, poses))
+        for pose in poses:
+            LOG.info("%s: %s", shot.path.name, pose)
     if arguments.profile:
         LOG.info("%s", estimator.stopwatch.table())
 
@@ -112,31 +110,17 @@ def show_progress(done: int, total: int) -> None:
 
 def estimate(estimator: PoseEstimator, shot: Shot, last: Sequence[ObjectPose]) -> list[ObjectPose]:
     """The poses at all places; where a place may hold any object, of the one that fits best."""
+    given = {"last": last, "cropped": shot.cropped}
     if shot.places is None:
-        return estimator.estimate(shot.image, shot.K, last=last, cropped=shot.cropped)
+        return estimator.estimate(shot.image, shot.K, **given)
     names = [place.name for place in shot.places]
     poses = {}
     for name in dict.fromkeys(names):  # at most two calls with one mesh; one for every object otherwise
         chosen = [i for i, other in enumerate(names) if other == name]
-        found = estimator.estimate(
-            shot.image,
-            shot.K,
-            masks=[shot.places[i].mask for i in chosen],
-            objects=None if name is None else [name] * len(chosen),
-            last=last,
-            cropped=shot.cropped,
-        )
+        masks = [shot.places[i].mask for i in chosen]
+        found = estimator.estimate(shot.image, shot.K, masks=masks, objects=[name] * len(chosen), **given)
         poses |= dict(zip(chosen, found, strict=True))
     return [poses[i] for i in range(len(names))]
-
-
-def tell(shot: Shot, poses: Sequence[ObjectPose]) -> None:
-    for pose in poses:
-        x, y, z = pose.cam_from_obj[:3, 3]
-        LOG.info(
-            "%s: %s at %.3f %.3f %.3f m: %s, %.0f %% sure",
-            *(shot.path.name, pose.name, x, y, z, verdict(pose.confidence), 100 * pose.confidence),
-        )
 
 
 def write(folder: Path, results: Results) -> None:

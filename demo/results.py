@@ -14,14 +14,11 @@ import torch
 from picopose.datasets.cameras.matrices import resized
 from picopose.demo.shots import Shot
 from picopose.pipeline.estimator import ObjectPose, PoseEstimator
-from picopose.pipeline.verdict import verdict
-from picopose.rendering.overlay import GREEN, ORANGE, RED, draw_matches, draw_pose
-from picopose.rendering.renderer import Renderer
+from picopose.rendering.overlay import draw_matches
 from picopose.rendering.scene import scene_file
 
 LOG = logging.getLogger(__name__)
 LARGEST_OVERLAY = 25_000_000  # px; a drawing of so many takes half a gigabyte
-COLOURS = {"good": GREEN, "doubtful": ORANGE, "wrong": RED}  # of outlines
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,29 +31,25 @@ class Results:
     scene: bytes  # GLB
 
 
-def results_of(
-    renderer: Renderer, estimator: PoseEstimator, shot: Shot, poses: Sequence[ObjectPose]
-) -> Results:
-    (overlay, K), objects = _shown(shot), estimator.objects
-    for pose in poses:
-        word = verdict(pose.confidence)
-        label = f"{pose.name}: {word} ({100 * pose.confidence:.0f} %)"
-        mesh, colour = objects[pose.name].mesh, COLOURS[word]
-        overlay = draw_pose(renderer, overlay, mesh, pose.cam_from_obj, K, label, colour)
-    instances = [(pose.name, objects[pose.name].mesh, pose.cam_from_obj) for pose in poses]
+def results_of(estimator: PoseEstimator, shot: Shot, poses: Sequence[ObjectPose]) -> Results:
+    photo, K = _shown(shot)
     return Results(
         numbers={
             "image": shot.path.name,
             "unit": "m",
             "K": shot.K.tolist(),
-            "poses": [_as_json(pose) for pose in poses],
+            "poses": [pose.to_dict() for pose in poses],
         },
-        overlay=overlay,
+        overlay=estimator.draw(photo, poses, K),
         matches=[
             draw_matches(shot.image, *estimator.compared(pose, shot.K), pose.matches[:, :2], pose.box)
             for pose in poses
         ],
-        scene=scene_file(instances, shot.image, shot.K),
+        scene=scene_file(
+            [(pose.name, estimator.objects[pose.name].mesh, pose.cam_from_obj) for pose in poses],
+            shot.image,
+            shot.K,
+        ),
     )
 
 
@@ -69,17 +62,3 @@ def _shown(shot: Shot) -> tuple[np.ndarray, np.ndarray]:
     small = cv2.resize(shot.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     LOG.info("the overlay is %dx%d px, as the photo is very large", small.shape[1], small.shape[0])
     return small, resized(torch.from_numpy(shot.K), scale).numpy()
-
-
-def _as_json(pose: ObjectPose) -> dict:
-    return {
-        "object": pose.name,
-        "cam_from_obj": pose.cam_from_obj.tolist(),
-        "quaternion_xyzw": pose.quaternion_xyzw.tolist(),
-        "translation": pose.cam_from_obj[:3, 3].tolist(),
-        "confidence": pose.confidence,
-        "verdict": verdict(pose.confidence),
-        "inlier_ratio": pose.inlier_ratio,
-        "template": pose.template,
-        "box": pose.box.tolist(),
-    }

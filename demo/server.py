@@ -28,7 +28,6 @@ from picopose.demo.results import results_of
 from picopose.demo.shots import read_shot, unit_of
 from picopose.demo.uploads import MAX_BYTES, MAX_PARTS, Upload, harden_pictures, receive
 from picopose.pipeline.estimator import PoseEstimator
-from picopose.rendering.renderer import Renderer
 from picopose.rendering.units import describe
 from picopose.utils.config import Config
 from picopose.utils.errors import InputError
@@ -179,12 +178,10 @@ def find(estimator: PoseEstimator, upload: Upload, tell: Tell) -> dict:
         tell({"doing": "Finding the pose"})
         masks = [place.mask for place in shot.places]
         poses = estimator.estimate(shot.image, shot.K, masks=masks, objects=[name], cropped=shot.cropped)
-        results = results_of(_renderer(), estimator, shot, poses)
+        results = results_of(estimator, shot, poses)
         size = describe(estimator.objects[name].diameter, unit)
     finally:  # a page may run for days
-        mesh = estimator.objects[name].mesh
         estimator.remove_object(name)
-        _renderer().forget(mesh)
         gc.collect()  # scenes refer to themselves
     return {
         "numbers": results.numbers,
@@ -193,16 +190,6 @@ def find(estimator: PoseEstimator, upload: Upload, tell: Tell) -> dict:
         "matches": _jpeg(results.matches[0]),
         "scene": base64.b64encode(results.scene).decode(),
     }
-
-
-_OF_THREAD = threading.local()
-
-
-def _renderer() -> Renderer:
-    """This thread's renderer: every new one would leave a little memory behind when it is closed."""
-    if not hasattr(_OF_THREAD, "renderer"):
-        _OF_THREAD.renderer = Renderer()
-    return _OF_THREAD.renderer
 
 
 @contextmanager

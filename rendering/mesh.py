@@ -12,10 +12,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import trimesh
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
 
-from picopose.rendering.mesh_formats import gltf, mtl, obj, off, ply, stl
+from picopose.rendering.mesh_formats import gltf, in_memory, mtl, obj, off, ply, stl
 from picopose.rendering.mesh_formats.files_beside import FilesBeside
 from picopose.rendering.mesh_formats.part import GREY, Part, check_faces, vertex_normals, without_strays
 from picopose.rendering.mesh_formats.text import shown
@@ -84,13 +85,12 @@ def load_mesh(path: Path | str, *, unit: str | float | Callable[[float], float] 
 def read_mesh(path: Path | str) -> Mesh:
     """The mesh as `load_mesh` reads it, but with lengths in the file's own unit, whatever that is."""
     path = Path(path)
-    parts = _read(path)
-    if not parts:
-        raise InputError(f"{path} has no faces: export the model as a triangle mesh")
-    check_faces(sum(len(part.faces) for part in parts), path)
-    mesh = _merge([without_strays(_checked(part, path)) for part in parts], path)
-    _check_distance(mesh, path)
-    return mesh
+    return _whole(_read(path), path)
+
+
+def from_trimesh(given: trimesh.Trimesh | trimesh.Scene) -> Mesh:
+    """A mesh or a scene of the trimesh library, with its appearance and in its own unit."""
+    return _whole(list(in_memory.parts_of(given)), Path("mesh"))
 
 
 def to_metres(mesh: Mesh, unit: str | float, *, where: str) -> Mesh:
@@ -201,6 +201,16 @@ def _guarded(path: Path, read: Callable[[Path], list[Part]]) -> list[Part]:
         lacks = "it lacks " if isinstance(error, KeyError) else ""
         reason = lacks + (shown(str(error)) or type(error).__name__)
         raise InputError(f"{path} cannot be read as a mesh ({reason}): export it again") from error
+
+
+def _whole(parts: list[Part], path: Path) -> Mesh:
+    """The checked parts as one mesh; `path` begins the errors."""
+    if not parts:
+        raise InputError(f"{path} has no faces: export the model as a triangle mesh")
+    check_faces(sum(len(part.faces) for part in parts), path)
+    mesh = _merge([without_strays(_checked(part, path)) for part in parts], path)
+    _check_distance(mesh, path)
+    return mesh
 
 
 def _checked(part: Part, path: Path) -> Part:

@@ -69,12 +69,20 @@ class MeshViews:
             cam_from_obj=cam_from_obj.cpu().float(),
         )
 
+    def silhouette(self, obj_id: int, pose: np.ndarray, K: np.ndarray, width: int, height: int) -> np.ndarray:
+        """(H, W) bool: where a camera K (3, 3) sees a mesh at cam_from_obj (4, 4) m."""
+        return self._thread.submit(self._depth, obj_id, pose, K, width, height).result() > 0
+
     def forget(self, obj_id: int) -> None:
         """Drops all that is kept of a mesh, while it still is in the mapping."""
         self._hulls.forget(lambda key: key == obj_id)
         self._digests.forget(lambda key: key == obj_id)
         if self._renderer is not None:
             self._thread.submit(self._renderer.forget, self._meshes[obj_id]).result()
+
+    def _depth(self, obj_id: int, pose: np.ndarray, K: np.ndarray, width: int, height: int) -> np.ndarray:
+        self._renderer = self._renderer or Renderer()
+        return self._renderer.render_depth(self._meshes[obj_id], pose, K, width, height)
 
     def _draw(self, obj_ids: list[int], poses: np.ndarray, cameras: np.ndarray, size: int) -> list[Rendering]:
         self._renderer = self._renderer or Renderer()

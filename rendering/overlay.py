@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 
 from picopose.rendering.mesh import Mesh
-from picopose.rendering.renderer import Renderer
 
 GREEN, YELLOW, ORANGE, RED = (60, 220, 80), (250, 210, 60), (255, 150, 30), (235, 50, 50)
 PANEL = 480  # px, height of the pictures of matches
@@ -14,8 +13,8 @@ MARGIN = 0.1  # of the box's longer side, about it in the picture of matches
 
 
 def draw_pose(
-    renderer: Renderer,
     image: np.ndarray,
+    mask: np.ndarray,
     mesh: Mesh,
     cam_from_obj: np.ndarray,
     K: np.ndarray,
@@ -24,10 +23,9 @@ def draw_pose(
 ) -> np.ndarray:
     """The photo (H, W, 3) uint8 with the bounding box, the outline and the axes of a mesh at a pose.
 
-    The outline and the label are of the colour.
+    The outline, of the mask (H, W) bool where the mesh is seen, and the label are of the colour.
     """
-    height, width = image.shape[:2]
-    mask = renderer.render_depth(mesh, cam_from_obj, K, width, height) > 0
+    width = image.shape[1]
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
     # The outline is of a colour that speaks, and lies on the bounding box where the object is a box.
     image = draw_outline(draw_bounding_box(image, K, cam_from_obj, low, high), mask, colour)

@@ -13,7 +13,6 @@ from picopose.pipeline.estimator import ObjectPose, PoseEstimator
 from picopose.pipeline.verdict import verdict
 from tests import mesh_variants, shipped
 from tests.mesh_variants import K
-from tests.rendered import renderer
 
 COLOURS = {"good": (60, 220, 80), "doubtful": (255, 150, 30), "wrong": (235, 50, 50)}
 
@@ -60,7 +59,7 @@ def test_a_pose_is_outlined_and_told_as_it_is_judged(estimator, monkeypatch, con
     )
     image, mask = mesh_variants.photo(True)
     shot = Shot(Path("photo.png"), image, K, None)
-    found = results.results_of(renderer(), estimator, shot, [true_pose(confidence=confidence)])
+    found = results.results_of(estimator, shot, [true_pose(confidence=confidence)])
     assert set(written) == {label}
     (told,) = found.numbers["poses"]
     assert (told["confidence"], told["verdict"]) == (confidence, word)
@@ -78,7 +77,7 @@ def test_poses_are_drawn_onto_a_smaller_copy_of_a_very_large_photo(estimator, mo
     height, width = mask.shape
     monkeypatch.setattr(results, "LARGEST_OVERLAY", height * width // 4)
     shot = Shot(Path("photo.png"), image, K, None)
-    found = results.results_of(renderer(), estimator, shot, [true_pose(confidence=0.9)])
+    found = results.results_of(estimator, shot, [true_pose(confidence=0.9)])
     assert found.overlay.shape == (height // 2, width // 2, 3)
     mask = cv2.resize(mask.astype(np.uint8), (width // 2, height // 2), interpolation=cv2.INTER_NEAREST)
     rim = (mask > 0) & ~cv2.erode(mask, np.ones((3, 3))).astype(bool)

@@ -168,30 +168,108 @@ def test_a_network_compares_with_the_template(cereal):
     assert all(picture[y, x].any() for x, y in np.round(points).astype(int))
 
 
+def find_box(estimator, photo=PHOTO, camera=K, **places) -> np.ndarray:
+    """cam_from_obj of the box, by default where BOX is."""
+    places = places or {"boxes": [BOX]}
+    (pose,) = estimator.estimate(photo, camera, objects="box", **places)
+    return pose.cam_from_obj
+
+
+def saved(path, picture: Image.Image):
+    picture.save(path)
+    return path
+
+
 def test_photos_of_every_kind(estimator, tmp_path):
-    file = tmp_path / "photo.png"
-    Image.fromarray(PHOTO).save(file)
-    mask = np.zeros((120, 160))
-    mask[20:80, 30:90] = 1
-    poses = [
-        estimator.estimate(photo, K, objects=["box"], **where)[0].cam_from_obj
-        for photo in (PHOTO, Image.open(file), file, str(file))
-        for where in ({"boxes": [BOX]}, {"masks": [mask]})
+    file = saved(tmp_path / "photo.png", Image.fromarray(PHOTO))
+    expected = find_box(estimator, file)
+    alpha = np.dstack([PHOTO, PHOTO[..., 0]])
+    tensor = torch.from_numpy(PHOTO)
+    photos = [PHOTO, str(file), Image.open(file), Image.fromarray(alpha), alpha, PHOTO / 255]
+    photos += [PHOTO / np.float32(255), np.asfortranarray(PHOTO), PHOTO[::-1].copy()[::-1], tensor]
+    photos += [
+        tensor.permute(2, 0, 1),
+        (tensor / 255).permute(2, 0, 1).requires_grad_(),
+        (tensor / 255).half(),
     ]
-    assert all(np.allclose(pose, poses[0], atol=1e-6) for pose in poses)
+    for index, photo in enumerate(photos):
+        assert np.array_equal(find_box(estimator, photo), expected), index
 
 
-def test_pil_images_of_16_bits(estimator):
+def test_grey_photos_of_every_kind(estimator, tmp_path):
     grey = PHOTO[..., 0]
-    photos = [Image.fromarray(grey), Image.fromarray(grey.astype(np.uint16) * 257)]
-    first, second = (estimator.estimate(photo, K, boxes=[BOX], objects=["box"])[0] for photo in photos)
-    assert np.array_equal(first.cam_from_obj, second.cam_from_obj)
+    expected = find_box(estimator, saved(tmp_path / "grey.png", Image.fromarray(grey)))
+    assert not np.array_equal(expected, find_box(estimator))
+    tensor = torch.from_numpy(grey.copy())
+    photos = [grey, grey[..., None], grey[..., None].repeat(3, 2), Image.fromarray(grey), grey / 255]
+    photos += [Image.fromarray(grey.astype(np.uint16) * 257), tensor, tensor[None], tensor[..., None] / 255]
+    for index, photo in enumerate(photos):
+        assert np.array_equal(find_box(estimator, photo), expected), index
+
+
+def test_palettes_are_read_as_their_files_are(estimator, tmp_path):
+    picture = Image.fromarray(PHOTO).convert("P", palette=Image.Palette.ADAPTIVE)
+    file = saved(tmp_path / "palette.png", picture)
+    expected = find_box(estimator, np.array(picture.convert("RGB")))
+    assert np.array_equal(find_box(estimator, picture), expected)
+    assert np.array_equal(find_box(estimator, file), expected)
+
+
+def test_what_is_given_is_left_as_it_was(estimator):
+    photo, mask = PHOTO.copy(), as_mask(BOX)
+    photo.flags.writeable = mask.flags.writeable = False
+    assert np.array_equal(find_box(estimator, photo, masks=mask), find_box(estimator))
+
+
+def as_mask(box) -> np.ndarray:
+    left, top, right, bottom = box
+    mask = np.zeros((120, 160), np.uint8)
+    mask[top:bottom, left:right] = 1
+    return mask
+
+
+def test_places_of_every_kind(estimator, tmp_path):
+    expected = find_box(estimator)
+    boxes = [BOX, list(BOX), np.array(BOX), np.float32([BOX]), torch.tensor(BOX), [torch.tensor(BOX)]]
+    for index, given in enumerate(boxes):
+        assert np.array_equal(find_box(estimator, boxes=given), expected), index
+    mask = as_mask(BOX)
+    picture = Image.fromarray(255 * mask)
+    file = saved(tmp_path / "mask.png", picture)
+    cut_out = Image.fromarray(np.dstack([PHOTO, 255 * mask]))  # its alpha is the mask, as in files
+    masks = [mask, [mask], mask[None], mask > 0, mask / 255, 0.5 * mask, picture, [picture], cut_out]
+    masks += [
+        picture.convert("1"),
+        file,
+        str(file),
+        torch.from_numpy(mask) > 0,
+        [torch.from_numpy(mask).half()],
+    ]
+    for index, given in enumerate(masks):
+        assert np.array_equal(find_box(estimator, masks=given), expected), index
+
+
+def test_one_name_is_that_of_every_place_and_none_is_of_any(estimator, monkeypatch):
+    monkeypatch.setattr(estimator, "_stages", [told := Told([0.2, 0.9])])
+    boxes = [BOX, (80, 40, 150, 110)]
+
+    def names(objects) -> list[str]:
+        return [pose.name for pose in estimator.estimate(PHOTO, K, boxes, objects=objects)]
+
+    assert names("box") == ["box", "box"]
+    assert names(["box", None]) == ["box", "cone"]
+    assert names([None, None]) == ["cone", "cone"]
+    assert told.asked == [[0, 0], [0, 0, 1], [0, 1, 0, 1]]
+    assert [pose.name for pose in estimator.estimate(PHOTO, K, objects="cone")] == ["cone"]
 
 
 @pytest.mark.parametrize(
     "camera",
-    [np.array(K) + 1e-13 * (np.arange(9) == 3).reshape(3, 3), torch.tensor(K), 2 * np.array(K), np.ravel(K)],
-    ids=["rounding", "tensor", "times two", "flat"],
+    [
+        *(np.array(K) + 1e-13 * (np.arange(9) == 3).reshape(3, 3), torch.tensor(K), 2 * np.array(K)),
+        *(np.ravel(K), (300, 300, 80, 60), np.float32([300, 300, 80, 60]), torch.tensor([300, 300, 80, 60])),
+    ],
+    ids=["rounding", "tensor", "times two", "flat", "four", "array of four", "tensor of four"],
 )
 def test_cameras_of_every_kind(estimator, camera):
     poses = [estimator.estimate(PHOTO, one, boxes=[BOX], objects=["box"])[0] for one in (K, camera)]
@@ -204,6 +282,8 @@ def test_cameras_of_every_kind(estimator, camera):
         (np.eye(4), r"K of shape \(4, 4\): give \(3, 3\)"),
         ("camera.json", "K of type str holds no numbers"),
         ([[300, 0, 80], [0, 300]], "K of type list holds no numbers"),
+        ((300, -300, 80, 60), "K has focal lengths 300, -300 px, which must be positive"),
+        ((300, 300, 80, np.nan), "K must be 9 finite numbers"),
         ([[600, 0, 160], [0, 600, 120], [0, 0, 1]], "looks like that of 320x240 px"),
     ],
 )
@@ -216,8 +296,16 @@ def test_cameras_that_cannot_be_used(estimator, camera, message):
     ("photo", "message"),
     [
         (PHOTO.astype(np.uint16), r"image of uint16 and shape \(120, 160, 3\): give \(H, W, 3\) uint8"),
-        (PHOTO[..., 0], r"shape \(120, 160\)"),
+        (PHOTO > 9, "image of bool .*: give .* uint8, RGB, or floats"),
+        (PHOTO[None], r"shape \(1, 120, 160, 3\)"),
+        (PHOTO[..., :2], r"shape \(120, 160, 2\)"),
         (PHOTO[:0], r"shape \(0, 160, 3\)"),
+        (PHOTO.transpose(2, 0, 1), r"shape \(3, 120, 160\): give \(H, W, 3\)"),
+        (PHOTO / np.float32(127), r"image of floats from 0 to 2: give them in \[0, 1\], or give uint8"),
+        (PHOTO / 255 - 0.5, "image of floats from -0.5 to 0.496"),
+        (np.where(PHOTO > 9, np.nan, 0), "image of floats from nan to nan"),
+        (torch.from_numpy(PHOTO).long(), "image of int64"),
+        (torch.zeros(3, 120, 4), "the first or the last axis: give a NumPy array"),
         (PHOTO.tolist(), "image of type list: give a file"),
         (Image.fromarray(PHOTO[..., 0] / np.float32(255)), "image has pixels of mode F"),
     ],
@@ -323,20 +411,15 @@ def test_of_two_instances_the_nearer_one_was_its_last(estimator):
     """Nearer by its middle: a pose's own origin may lie anywhere, and turns with the equivalent."""
     cone = estimator.objects["cone"]
     away = replace(cone, centre=np.array([0.4, 0.0, 0.0]), symmetry=parse_symmetry("z", (0.4, 0.0, 0.0)))
-    estimator.objects["cone"] = away
-    try:
-        here = np.eye(4)
-        here[:3, 3] = 0, 0, 1
-        same = here.copy()  # half a turn about the axis: the same to see, its origin 0.8 m off
-        same[:3, :3] = Rotation.from_euler("z", 180, degrees=True).as_matrix()
-        same[0, 3] = 0.8
-        beside = here.copy()
-        beside[0, 3] = 0.3
-        last = [as_pose("cone", beside), as_pose("cone", same)]
-        chosen = estimator._choose_equivalent(as_pose("cone", here), last)
-        assert np.allclose(chosen.cam_from_obj, same, atol=1e-6)
-    finally:
-        estimator.objects["cone"] = cone
+    here = np.eye(4)
+    here[:3, 3] = 0, 0, 1
+    same = here.copy()  # half a turn about the axis: the same to see, its origin 0.8 m off
+    same[:3, :3] = Rotation.from_euler("z", 180, degrees=True).as_matrix()
+    same[0, 3] = 0.8
+    beside = here.copy()
+    beside[0, 3] = 0.3
+    chosen = away.equivalent(as_pose("cone", here), [as_pose("cone", beside), as_pose("cone", same)])
+    assert np.allclose(chosen.cam_from_obj, same, atol=1e-6)
 
 
 @pytest.mark.parametrize(("text", "count"), [("z4", 4), ("z2,x2", 4), ("x3", 3)])
@@ -365,6 +448,13 @@ def test_models_info_beside_the_mesh_tells_the_symmetry():
         ({"boxes": [BOX], "objects": ["box", "box"]}, "2 objects for 1 places"),
         ({"boxes": [BOX], "masks": [np.ones((120, 160))]}, "pass one of them"),
         ({"masks": [np.ones((12, 16))]}, "12, 16"),
+        ({"masks": np.zeros((120, 160))}, "0 px set"),
+        ({"masks": PHOTO[..., 0] / 255}, "a mask of more than two values: compare them with a threshold"),
+        ({"masks": Image.new("L", (16, 12), 1)}, "mask: 16x12 px for a photo of 160x120 px"),
+        ({"boxes": "30 20 90 80"}, "boxes hold no numbers: give"),
+        ({"boxes": 30}, "boxes hold no numbers: give"),
+        ({"boxes": (30, 20, 90)}, "boxes hold no numbers: give"),
+        ({"boxes": [BOX], "objects": "mug"}, "no object named mug: there are box, cone"),
         ({"boxes": [(0, 0, 0, 0)]}, "nothing of 160x120 px"),
     ],
 )
@@ -405,3 +495,42 @@ def test_the_scene_holds_objects_where_they_are(meshes):
     assert seen[:, 2].min() > expected[:, 2].max()
     pixels = (seen / seen[:, 2:]) @ np.array(K).T
     assert np.allclose(sorted(pixels[:, 0]), [-0.5, -0.5, 159.5, 159.5], atol=1e-3)
+
+
+def test_an_answer_as_json_and_in_a_line(estimator):
+    pose = replace(as_pose("mug", np.eye(4)), confidence=0.934, template=7, box=np.array([1.0, 2, 3, 4]))
+    pose.cam_from_obj[:3, 3] = 0.0123, -0.5, 1.25
+    told = json.loads(json.dumps(pose.to_dict()))
+    assert told == {
+        "object": "mug",
+        "cam_from_obj": [[1, 0, 0, 0.0123], [0, 1, 0, -0.5], [0, 0, 1, 1.25], [0, 0, 0, 1]],
+        "quaternion_xyzw": [0, 0, 0, 1],
+        "translation": [0.0123, -0.5, 1.25],
+        "confidence": 0.934,
+        "verdict": "good",
+        "inlier_ratio": 1.0,
+        "template": 7,
+        "box": [1, 2, 3, 4],
+    }
+    assert str(pose) == "mug at 0.012 -0.500 1.250 m: good, 93 % sure"
+    assert repr([pose]) == f"[<ObjectPose {pose}>]"
+    (found,) = estimator.estimate(PHOTO, K, BOX, objects="box")
+    json.dumps(found.to_dict())  # as it comes, too
+
+
+def test_a_pose_is_drawn_where_the_object_is_seen(estimator):
+    """The outline of the box is that of its projected corners' hull."""
+    pose = np.eye(4)
+    pose[:3, :3] = Rotation.from_euler("xyz", (0.4, 0.1, -0.3)).as_matrix()
+    pose[:3, 3] = 0.01, -0.02, 0.5
+    black, camera = np.zeros((480, 640, 3), np.uint8), (1200, 1200, 320, 240)
+    photo, given = torch.from_numpy(black).permute(2, 0, 1), replace(as_pose("box", pose), confidence=0.1)
+    drawn = estimator.draw(photo, [given], camera)
+    assert drawn.shape == black.shape and drawn.dtype == np.uint8 and not black.any()
+    xyz = trimesh.transform_points(estimator.objects["box"].mesh.vertices, pose)
+    silhouette = filled(1200 * xyz[:, :2] / xyz[:, 2:] + [320, 240], 640)[:480]
+    rim = silhouette & ~cv2.erode(silhouette.astype(np.uint8), np.ones((3, 3))).astype(bool)
+    assert (np.abs(drawn[rim] - np.float64([235, 50, 50])).max(axis=1) < 60).mean() > 0.8  # red: wrong
+    assert np.array_equal(estimator.draw(black, [], K), black)
+    with pytest.raises(InputError, match="no object named mug: there are box, cone"):
+        estimator.draw(PHOTO, [as_pose("mug", np.eye(4))], K)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from picopose.datasets.images import read_pixels
@@ -32,7 +33,11 @@ def read_mask(path: Path, height: int, width: int) -> Mask:
 
     Raises an `InputError` for one of another size than the photo, or empty.
     """
-    pixels = read_pixels(path, upright=True)  # as its photo is
+    return mask_of(read_pixels(path, upright=True), height, width, f"mask {path}")  # as its photo is
+
+
+def mask_of(pixels: np.ndarray, height: int, width: int, where: str) -> Mask:
+    """As `read_mask`, of a picture's pixels (H, W) or (H, W, channels); `where` begins the error."""
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     has_alpha = pixels.shape[-1] in (2, 4)
     # Of an object that was cut out the alpha channel is the mask, unless it says nothing.
@@ -41,9 +46,7 @@ def read_mask(path: Path, height: int, width: int) -> Mask:
     mask = torch.from_numpy(colours.any(axis=-1))
     if mask.shape != (height, width):
         size = f"{mask.shape[1]}x{mask.shape[0]}"
-        raise InputError(
-            f"mask {path}: {size} px for a photo of {width}x{height} px; give one of the same size"
-        )
+        raise InputError(f"{where}: {size} px for a photo of {width}x{height} px; give one of the same size")
     if not mask.any():
-        raise InputError(f"mask {path} is empty: it must be other than 0 on the object")
+        raise InputError(f"{where} is empty: it must be other than 0 on the object")
     return cut_out(mask)

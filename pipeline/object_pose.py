@@ -1,0 +1,57 @@
+"""The answer: where an object is in a photo."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from picopose.pipeline.verdict import verdict
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ObjectPose:
+    """Where an object is in a photo."""
+
+    name: str  # of the object
+    cam_from_obj: np.ndarray  # (4, 4) float64, m: camera (x right, y down, z forward) from the mesh's frame
+    confidence: float  # in [0, 1]: probability that it is right, to a tenth of the object's diameter
+    inlier_ratio: float  # in [0, 1]: share of the correspondences that agree; 0 if none were solved
+    template: int  # index of the view that it starts from among the object's
+    matches: np.ndarray  # (M, 4) px, of some that agree: x, y in the photo, x, y in `PoseEstimator.compared`
+    box: np.ndarray  # (4,) px: left, top, right, bottom of where it was looked for
+
+    @property
+    def translation(self) -> np.ndarray:
+        """Where the mesh's origin is (3,), m in the camera's frame."""
+        return self.cam_from_obj[:3, 3]
+
+    @property
+    def quaternion_xyzw(self) -> np.ndarray:
+        """The rotation (4,) as a unit quaternion, scalar last."""
+        return Rotation.from_matrix(self.cam_from_obj[:3, :3]).as_quat(canonical=True)
+
+    @property
+    def verdict(self) -> str:
+        """The confidence in a word: `good`, `doubtful` or `wrong`."""
+        return verdict(self.confidence)
+
+    def to_dict(self) -> dict:
+        """All but the matches, as JSON has it: `json.dumps(pose.to_dict())`."""
+        return {
+            "object": self.name,
+            "cam_from_obj": self.cam_from_obj.tolist(),
+            "quaternion_xyzw": self.quaternion_xyzw.tolist(),
+            "translation": self.translation.tolist(),
+            "confidence": self.confidence,
+            "verdict": self.verdict,
+            "inlier_ratio": self.inlier_ratio,
+            "template": self.template,
+            "box": self.box.tolist(),
+        }
+
+    def __str__(self) -> str:
+        x, y, z = self.translation
+        return f"{self.name} at {x:.3f} {y:.3f} {z:.3f} m: {self.verdict}, {100 * self.confidence:.0f} % sure"
+
+    def __repr__(self) -> str:
+        return f"<ObjectPose {self}>"

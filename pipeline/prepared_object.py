@@ -1,0 +1,109 @@
+"""The objects of a `PoseEstimator`: read from meshes, found by name, paired with places in a photo."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import trimesh
+
+from picopose.datasets.bop.objects import read_symmetry
+from picopose.model.stage import Thing
+from picopose.pipeline.object_pose import ObjectPose
+from picopose.rendering.mesh import Mesh, bounding_sphere, diameter, from_trimesh, read_mesh, to_metres
+from picopose.rendering.units import describe, guess_unit
+from picopose.utils.errors import InputError
+from picopose.utils.symmetry import Symmetry, parse_symmetry
+
+LOG = logging.getLogger(__name__)
+
+AnyMesh = Path | str | Mesh | trimesh.Trimesh | trimesh.Scene
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PreparedObject(Thing):
+    """An object that can be looked for."""
+
+    mesh: Mesh  # m, in the frame of its file
+    unit: str | float  # that the file was read in
+    centre: np.ndarray  # (3,) m: the templates' origin; so the poses do not depend on the mesh's
+
+    def cam_from_centre(self, pose: ObjectPose) -> np.ndarray:
+        """A pose (4, 4) m of the frame whose origin is the centre."""
+        moved = pose.cam_from_obj.copy()
+        moved[:3, 3] += pose.cam_from_obj[:3, :3] @ self.centre
+        return moved
+
+    def equivalent(self, pose: ObjectPose, last: Sequence[ObjectPose]) -> ObjectPose:
+        """Of the poses that look the same, the one nearest to a last one, or else a canonical one."""
+        if self.symmetry is None:
+            return pose
+        before = [other.cam_from_obj for other in last if other.name == self.name]
+        if not before:
+            return replace(pose, cam_from_obj=self.symmetry.canonical(pose.cam_from_obj))
+        centre = np.append(self.centre, 1)  # where it is, whichever equivalent is told
+        nearest = min(before, key=lambda other: np.linalg.norm((other - pose.cam_from_obj) @ centre))
+        return replace(pose, cam_from_obj=self.symmetry.nearest(pose.cam_from_obj, nearest))
+
+
+def read_object(
+    mesh: AnyMesh, obj_id: int, name: str | None, unit: str | float, symmetry: str | Symmetry | None
+) -> PreparedObject:
+    """An object as `PoseEstimator.add_object` is given it."""
+    file = Path(mesh) if isinstance(mesh, Path | str) else None
+    loaded, unit = _in_metres(mesh if file is None else file, unit)
+    centre = bounding_sphere(loaded.vertices)[0]
+    if isinstance(symmetry, str):
+        symmetry = parse_symmetry(symmetry, centre)
+    elif symmetry is None and file is not None:
+        symmetry = read_symmetry(file)
+    name = name or (file.stem if file else f"object {obj_id}")
+    size = diameter(loaded.vertices)
+    LOG.info("%s: %s", file or name, describe(size, unit))
+    return PreparedObject(obj_id, name, size, symmetry, mesh=loaded, unit=unit, centre=centre)
+
+
+def _in_metres(given: AnyMesh, unit: str | float) -> tuple[Mesh, str | float]:
+    """The mesh in metres, and the unit that it was in."""
+    if isinstance(given, Path):
+        mesh = read_mesh(given)
+        unit = guess_unit(diameter(mesh.vertices)) if unit == "auto" else unit
+        return to_metres(mesh, unit, where=str(given)), unit
+    if isinstance(given, trimesh.Trimesh | trimesh.Scene):
+        given = from_trimesh(given)
+    if not isinstance(given, Mesh):
+        raise InputError(f"mesh of type {type(given).__name__}: give a file, a Mesh or a mesh of trimesh")
+    unit = "m" if unit == "auto" else unit
+    return to_metres(given, unit, where="mesh"), unit
+
+
+def find_object(objects: Mapping[str, PreparedObject], name: str) -> PreparedObject:
+    """The object of this name; an `InputError` that names those that there are."""
+    if name not in objects:
+        raise InputError(f"no object named {name}: there are {', '.join(objects) or 'none'}")
+    return objects[name]
+
+
+def pair(
+    objects: Mapping[str, PreparedObject], names: str | Sequence[str | None] | None, places: int | None
+) -> list[tuple[int, PreparedObject]]:
+    """Which objects are looked for at which of so many places, see `PoseEstimator.estimate`.
+
+    places: None where nothing is known of where they are; then each object has a place of its own.
+    """
+    if not objects:
+        raise InputError("no object to look for: add one with add_object(mesh)")
+    if isinstance(names, str):
+        names = [names] * (1 if places is None else places)
+    if places is None:
+        names = names or list(objects)
+    elif names is None:
+        names = list(objects) if places == len(objects) else [None] * places
+    elif len(names) != places:
+        raise InputError(f"{len(names)} objects for {places} places: name one for each box or mask")
+    return [
+        (place, obj)
+        for place, name in enumerate(names)
+        for obj in (objects.values() if name is None else [find_object(objects, name)])
+    ]
