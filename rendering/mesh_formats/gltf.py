@@ -43,7 +43,7 @@ def read(path: Path) -> list[Part]:
             check_faces(shown, path)
             part = _part(document, primitive, textures)
             if part is not None:
-                parts.append(_copies(part, placed))
+                parts.append(copies(part, placed))
     return parts
 
 
@@ -133,7 +133,7 @@ def _rotations(quaternions: np.ndarray) -> np.ndarray:
     return np.moveaxis(np.array(rows), -1, 0)
 
 
-def _copies(part: Part, placed: np.ndarray) -> Part:
+def copies(part: Part, placed: np.ndarray) -> Part:
     """A part at several places (N, 4, 4), as one."""
     count, size = len(placed), len(part.vertices)
     if part.normals is None and count > 1:  # once for all copies

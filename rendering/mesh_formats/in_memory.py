@@ -1,43 +1,52 @@
 """Takes meshes and scenes of the trimesh library, with the colours and textures that they show there."""
 
-from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import trimesh
-from trimesh.visual.color import DEFAULT_COLOR, to_float
-from trimesh.visual.material import PBRMaterial, SimpleMaterial
+from PIL import Image
+from trimesh.visual.color import DEFAULT_COLOR, to_float, to_rgba
+from trimesh.visual.material import Material, PBRMaterial, SimpleMaterial
 
+from picopose.rendering.mesh_formats.gltf import copies
 from picopose.rendering.mesh_formats.part import Part, tinted
 from picopose.utils.errors import InputError
 from picopose.utils.pixels import rgb_of
 
 
-def parts_of(given: trimesh.Trimesh | trimesh.Scene) -> Iterator[Part]:
+def parts_of(given: trimesh.Trimesh | trimesh.Scene) -> list[Part]:
     """The triangles of each geometry, in the frame of the scene."""
-    textures: dict[bytes, np.ndarray] = {}  # equal ones are kept once
-    for geometry in given.dump() if isinstance(given, trimesh.Scene) else [given]:
-        if isinstance(geometry, trimesh.Trimesh) and len(geometry.faces):
-            yield _part(geometry, textures)
+    if isinstance(given, trimesh.Trimesh):
+        return [_part(given)] if len(given.faces) else []
+    nodes = given.graph.geometry_nodes
+    return [
+        copies(_part(geometry), np.stack([given.graph[node][0] for node in nodes[name]]))
+        for name, geometry in given.geometry.items()
+        if name in nodes and isinstance(geometry, trimesh.Trimesh) and len(geometry.faces)
+    ]
 
 
-def _part(mesh: trimesh.Trimesh, textures: dict[bytes, np.ndarray]) -> Part:
+def _part(mesh: trimesh.Trimesh) -> Part:
+    vertices, faces = np.array(mesh.vertices), np.array(mesh.faces)
     visual = mesh.visual
     if visual.kind == "face":
-        colors = visual.face_colors[:, :3]
-        return Part.of_corners(mesh.vertices, mesh.faces[..., None], face_colors=colors)
-    colors = visual.vertex_colors[:, :3] if visual.kind == "vertex" else None
+        return Part.of_corners(vertices, faces[..., None], face_colors=visual.face_colors[:, :3])
+    part = Part(vertices, faces, np.array(mesh.vertex_normals))
+    if visual.kind == "vertex":
+        return replace(part, colors=np.array(visual.vertex_colors[:, :3]))
     if visual.kind != "texture":
-        return Part(mesh.vertices, mesh.faces, mesh.vertex_normals, colors)
+        return part
     picture, tint = _look(visual.material)
-    colors = tinted(visual.vertex_attributes.get("color"), tint, len(mesh.vertices))
-    uv = texture = None
-    if picture is not None and visual.uv is not None:
-        uv, texture = visual.uv, textures.setdefault(picture.tobytes(), rgb_of(picture, "mesh: its texture"))
-    return Part(mesh.vertices, mesh.faces, mesh.vertex_normals, colors, uv, texture)
+    colors = visual.vertex_attributes.get("color")
+    colors = None if colors is None else to_rgba(colors)[:, :3]
+    part = replace(part, colors=tinted(colors, tint, len(vertices)))
+    if picture is None or visual.uv is None:
+        return part
+    return replace(part, uv=np.array(visual.uv), texture=rgb_of(picture, "mesh: its texture"))
 
 
-def _look(material):
-    """The picture of a material, or None, and the colour (3,) in [0, 1] that it is multiplied by, or None."""
+def _look(material: Material) -> tuple[Image.Image | None, np.ndarray | None]:
+    """The picture of a material, and the colour (3,) in [0, 1] that it is multiplied by."""
     if isinstance(material, SimpleMaterial):
         picture, color = material.image, material.diffuse
         color = None if np.array_equal(color, DEFAULT_COLOR) else color  # it was not told one
