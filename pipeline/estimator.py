@@ -188,17 +188,20 @@ class PoseEstimator:
             check_plausible(obj.name, obj.diameter, obj.unit, boxes_px[place], camera.tolist())
         start = Estimates.of([obj.id for _, obj in tried], [places[place] for place, _ in tried])
         found = self._run(Frame(pixels, camera), start)
-        poses = [_pose(found, i, obj, boxes_px[place]) for i, (place, obj) in enumerate(tried)]
-        best = [
-            max(_of_place(poses, tried, place), key=lambda pose: pose.confidence)
-            for place in range(len(places))
-        ]
-        return [self.objects[pose.name].equivalent(pose, last) for pose in best]
+        best: dict[int, ObjectPose] = {}
+        for row, group in enumerate(found.group.tolist()):
+            place, obj = tried[group]
+            pose = _pose(found, row, obj, boxes_px[place])
+            if place not in best or pose.confidence > best[place].confidence:
+                best[place] = pose
+        return [self.objects[best[i].name].equivalent(best[i], last) for i in range(len(places))]
 
     def _run(self, frame: Frame, start: Estimates) -> Estimates:
         """What the stages find in one photo."""
         results: list[Estimates] = []
         run([frame], self._things, self._stages, lambda *_: start, lambda _, found, __: results.append(found))
+        if results[0].confidence is None:
+            raise InputError("stages: none of them judges the poses; add confidence")
         return results[0]
 
     def compared(self, pose: ObjectPose, K: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -281,12 +284,6 @@ def _pose(found: Estimates, index: int, obj: PreparedObject, box: list[float]) -
         matches=points.double().numpy(),
         box=np.array(box, dtype=np.float64),
     )
-
-
-def _of_place(
-    poses: list[ObjectPose], tried: list[tuple[int, PreparedObject]], place: int
-) -> list[ObjectPose]:
-    return [pose for pose, (where, _) in zip(poses, tried, strict=True) if where == place]
 
 
 def _as_picture(rgb: Tensor) -> np.ndarray:
