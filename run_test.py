@@ -37,7 +37,7 @@ def parse_arguments() -> argparse.Namespace:
         "--gpus", help="index of the GPU, or one for each process of torchrun as in 0,1; or cpu"
     )
     parser.add_argument("--view", type=int, help="templates per object: 42, 162 or 642")
-    parser.add_argument("--level", help="of the paper, to read poses off after: match, affine or flow")
+    parser.add_argument("--level", help="of the paper, whose poses are taken: match, affine or flow")
     parser.add_argument("--hypotheses", type=int, help="templates followed for each detection")
     parser.add_argument("--batch", type=int, help="hypotheses computed at once (default: by free memory)")
     parser.add_argument("--template_memory", type=float, metavar="GB", help="for templates on the device")
@@ -60,11 +60,11 @@ def main() -> None:
     # PyTorch takes seconds to import: whoever asks for help does not wait for it.
     from picopose.datasets.layouts import dataset_names
     from picopose.evaluation.after_run import check_truth, score_run
-    from picopose.model.methods import make_stages, stage_names
+    from picopose.model.methods import detects, make_stages, stage_names
     from picopose.model.prepared_files import features_dir
     from picopose.model.stage import Setup
     from picopose.pipeline.bop_run import open_dataset, run_dataset, tested_set, things_of
-    from picopose.pipeline.initial_poses import InitialPoses
+    from picopose.pipeline.starts import InitialPoses, Nothing
     from picopose.utils.config import load_config, to_yaml
     from picopose.utils.device import choose_device
     from picopose.utils.distributed import join
@@ -79,19 +79,22 @@ def main() -> None:
     run_dir = Path(config.log_dir) / f"{config.method}_{Path(arguments.config).stem}_id{arguments.version_id}"
     names = dataset_names(arguments.dataset)
     check_files(config, names, arguments.init)
+    detected = not (arguments.init or detects(config))
     setup = Setup(config, device, Stopwatch(running=arguments.profile))
     stages = make_stages(config.stages, setup)
     sets = [tested_set(name, config, run_dir) for name in names]
     for tested in sets if arguments.score else []:
         check_truth(tested)  # better told now than after the run
-    datasets = [open_dataset(tested, config, detected=not arguments.init) for tested in sets]
+    datasets = [open_dataset(tested, config, detected=detected) for tested in sets]
     if world.rank == 0:
         remove_leftovers(run_dir, features_dir(config), Path(config.log_dir) / "templates")
     objects = [things_of(config, dataset, world) for dataset in datasets]
     for tested, dataset, things in zip(sets, datasets, objects, strict=True):
-        init = InitialPoses(arguments.init, things) if arguments.init else None
+        other_start = InitialPoses(arguments.init, things) if arguments.init else Nothing()
         setup.stopwatch.clear()
-        run_dataset(tested, dataset, things, stages, setup, world=world, init=init)
+        run_dataset(
+            tested, dataset, things, stages, setup, world=world, init=None if detected else other_start
+        )
         if world.rank == 0:
             LOG.info("poses: %s", tested.csv)
         if arguments.profile:

@@ -42,14 +42,22 @@ def stage_names(config: Config, *, from_poses: bool = False) -> list[str]:
     return names
 
 
+def detects(config: Config) -> bool:
+    """Whether the first stage finds the objects itself, so that no detections are asked for."""
+    return getattr(find(stage_names(config)[0]), "DETECTS", False)
+
+
 def needs_of(config: Config) -> set[str]:
-    """What the stages need of objects: meshes, templates."""
+    """What the stages need of objects, by `NEEDS` of their modules: meshes, templates."""
     return {need for name in stage_names(config) for need in getattr(find(name), "NEEDS", ())}
 
 
 def make_stages(names: Sequence[str], setup: Setup) -> list[Stage]:
-    """The stages of these names; an `InputError` for options of others."""
-    if unknown := setup.config.options.keys() - set(names):
+    """The stages of these names; an `InputError` for options of others.
+
+    The entries of `options` are those of stages by their names, of a dotted name by its last part.
+    """
+    if unknown := setup.config.options.keys() - {name.rpartition(".")[2] for name in names}:
         raise InputError(f"options.{unknown.pop()}: no stage of the run, which are {', '.join(names)}")
     return [find(name).make_stage(setup) for name in names]
 

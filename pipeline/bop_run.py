@@ -24,11 +24,11 @@ from picopose.datasets.bop.test_set import BopTestSet
 from picopose.datasets.templates import Templates, TemplateSet
 from picopose.model.methods import needs_of, stage_names
 from picopose.model.stage import Setup, Stage, Thing, Things
-from picopose.pipeline.initial_poses import InitialPoses
 from picopose.pipeline.inputs import Given, digest, inputs_of, inputs_of_all
 from picopose.pipeline.journal import Fingerprint, Journal, read_journals, write_journal
 from picopose.pipeline.prefetch import prefetch
 from picopose.pipeline.run import Start, run
+from picopose.pipeline.starts import InitialPoses, Nothing
 from picopose.pipeline.tested_set import SCORE_FILES, TestedSet
 from picopose.rendering.mesh_digest import mesh_digest
 from picopose.rendering.mesh_files import MeshFiles
@@ -107,11 +107,11 @@ def run_dataset(
     setup: Setup,
     *,
     world: World,
-    init: InitialPoses | None = None,
+    init: InitialPoses | Nothing | None = None,
 ) -> None:
     """Runs one data set, or what an interrupted run left of it, and writes its CSV.
 
-    init: poses to begin with in place of detections.
+    init: what to begin with in place of detections.
     Raises an `InputError` where another program is at it, or has been with other options or weights.
     """
     config, given, run_dir = setup.config, init or dataset.detections, tested.csv.parent

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import levels
-from picopose.datasets.bop.results import read_details
+from picopose.datasets.bop.side_file import read_details
 from picopose.evaluation.scoring import score_csv
 from picopose.utils.config import LEVELS
 from tests import scored_set

@@ -1,4 +1,4 @@
-"""Poses of a BOP result file, for a run to begin with in place of detections."""
+"""What a run on a data set may begin with in place of detections: given poses, or nothing."""
 
 from collections import defaultdict
 from dataclasses import replace
@@ -14,6 +14,18 @@ from picopose.utils.errors import InputError
 from picopose.utils.geometry import project, transform
 from picopose.utils.reading import is_rotation
 from picopose.utils.records import Estimates, Frame, Mask
+
+
+class Nothing:
+    """The start of frames in which the first stage detects the objects itself."""
+
+    path = Path("none")
+
+    def of_image(self, scene_id: int, im_id: int) -> tuple[()]:
+        return ()
+
+    def __call__(self, frame: Frame, before: Estimates | None = None) -> Estimates:
+        return Estimates.of([], [])
 
 
 class InitialPoses:

@@ -1,0 +1,120 @@
+"""Stages from outside plug into a run by their names, and runs go on from given poses."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from picopose.model.methods import find
+from picopose.model.stage import Stage, Thing, Things
+from picopose.pipeline.run import run
+from picopose.utils.errors import InputError
+from picopose.utils.records import Estimates, Frame, Mask
+from tests.small_bop import HEIGHT, WIDTH, K, run_program, write_set
+
+TOYS = "tests.toys.detector,tests.toys.method,best,tests.toys.refiner"
+
+
+def arguments(data: Path, version: int, *more: str) -> list[str]:
+    given = ["--dataset", "toy", "--gpus", "cpu", "--no-score", "--version_id", str(version)]
+    return [*given, f"test_dataset.data_dir={data}", f"log_dir={data / 'log'}", *more]
+
+
+def poses(folder: Path) -> list[tuple[str, np.ndarray, float]]:
+    """Image and object, translation in m and score of each line of the only result in a folder."""
+    (path,) = folder.glob("*.csv")
+    with path.open() as file:
+        return [
+            (f"{row['im_id']} {row['obj_id']}", np.fromstring(row["t"], sep=" ") / 1000, float(row["score"]))
+            for row in csv.DictReader(file)
+        ]
+
+
+def test_a_detector_a_method_and_a_refiner_from_outside(monkeypatch, tmp_path):
+    (write_set(tmp_path) / "detections.json").unlink()  # the detector needs none
+    run_program(monkeypatch, *arguments(tmp_path, 0, "--model", "tests.toys.method", "--stages", TOYS))
+    found = poses(tmp_path / "log" / "tests.toys.method_base_id0")
+    assert [place for place, _, _ in found] == ["3 2", "3 5", "7 2", "7 5"]
+    middle = np.array([WIDTH // 2, HEIGHT]) / 2
+    ray = np.append((middle - np.array(K)[[2, 5]]) / np.array(K)[[0, 4]], 1)
+    for _, translation, score in found:
+        assert np.allclose(translation, 2 * ray - [0, 0, 0.1], atol=1e-6)  # of two hypotheses the farther
+        assert score == pytest.approx(2)
+
+
+def test_without_best_all_hypotheses_are_written(monkeypatch, tmp_path):
+    write_set(tmp_path)
+    stages = "tests.toys.detector,tests.toys.method"
+    given = ["--model", "tests.toys.method", "--stages", stages, "options.method.distance=3"]
+    run_program(monkeypatch, *arguments(tmp_path, 1, *given))
+    found = poses(tmp_path / "log" / "tests.toys.method_base_id1")
+    assert len(found) == 8 and [score for _, _, score in found] == [3, 6] * 4
+
+
+def test_a_run_goes_on_from_given_poses(monkeypatch, capsys, tmp_path):
+    folder = write_set(tmp_path)
+    model = ["--model", "tests.toys.method", "--stages"]
+    run_program(monkeypatch, *arguments(tmp_path, 2, *model, "tests.toys.detector,tests.toys.method,best"))
+    first = tmp_path / "log" / "tests.toys.method_base_id2"
+    (result,) = first.glob("*.csv")
+    (folder / "detections.json").unlink()  # poses take their place
+    given = ["--init", str(result)]
+    run_program(monkeypatch, *arguments(tmp_path, 3, *model, "tests.toys.refiner", *given))
+    again = poses(tmp_path / "log" / "tests.toys.method_base_id3")
+    for (place, before, score), (same, after, _) in zip(poses(first), again, strict=True):
+        assert place == same and np.allclose(before - after, [0, 0, 0.1], atol=1e-6) and score == 2
+    with pytest.raises(SystemExit):
+        run_program(monkeypatch, *arguments(tmp_path, 4, *model, "tests.toys.method,best", *given))
+    assert "tests.toys.method would not use the given poses" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda line: line.replace(",2,", ",9,", 1), "pose 1 is of object 9, which is none of the targets"),
+        (lambda line: line.replace("1 0 0 0", "2 0 0 0", 1), "pose 1 holds no rotation"),
+        (lambda line: line.replace(" 2000,", " -2000,", 1), "pose 1 lies behind the camera"),
+        (lambda line: line + ",x", "line 2: 8 comma-separated fields instead of 7"),
+    ],
+)
+def test_poses_that_cannot_be_are_refused(monkeypatch, capsys, tmp_path, change, problem):
+    write_set(tmp_path)
+    path = tmp_path / "given.csv"
+    path.write_text(
+        "scene_id,im_id,obj_id,score,R,t,time\n" + change("1,3,2,1,1 0 0 0 1 0 0 0 1,0 0 2000,-1")
+    )
+    with pytest.raises(SystemExit):
+        run_program(
+            monkeypatch, *arguments(tmp_path, 5, "--stages", "tests.toys.refiner", "--init", str(path))
+        )
+    assert problem in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["refinement", "tests.toys.absent", "absent.stage", "stage"])
+def test_what_is_no_stage_is_told(name):
+    with pytest.raises(InputError, match=rf"{name}: no such method or stage; choose among best, confidence"):
+        find(name)
+
+
+class Following(Stage):
+    """Counts the frames for which an object is followed."""
+
+    def __call__(self, frame: Frame, found: Estimates) -> Estimates:
+        return Estimates.of(found.obj_id.tolist(), found.mask, score=found.score + 1)
+
+
+def test_a_frame_can_begin_with_what_was_found_in_the_one_before():
+    """What a tracker needs of the loop."""
+    frames = [Frame(torch.zeros(3, 4, 4, dtype=torch.uint8), torch.eye(3), time=t / 30) for t in range(4)]
+    first = Estimates.of([1], [Mask(torch.tensor([0, 0, 2, 2]), None)])
+    seen = []
+    run(
+        frames,
+        Things({1: Thing(1, "mug", 0.1)}),
+        [Following()],
+        lambda frame, before: first if before is None else before,
+        lambda frame, found, seconds: seen.append((frame.time, found.score.item())),
+    )
+    assert seen == [(t / 30, 2.0 + t) for t in range(4)]

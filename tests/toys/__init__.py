@@ -1,0 +1,1 @@
+"""A detector, a method and a refiner from outside of the program: modules with `make_stage`, nothing else."""
