@@ -9,16 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from picopose.datasets.bop.image_result import Details
-from picopose.datasets.bop.results import Results, read_results
 from picopose.evaluation.detection import MIN_VISIBILITY
-from picopose.evaluation.errors import translation_error
 from picopose.evaluation.eval_models import EvalModel
-from picopose.evaluation.ground_truth import ImageTruth, load_ground_truth
-from picopose.evaluation.groups import Group, groups_of
+from picopose.evaluation.ground_truth import ImageTruth
 from picopose.evaluation.pose_measures import LINEMOD_SHARE, add_s_share
-from picopose.evaluation.recall import match_groups
+from picopose.evaluation.recall import match_nearest
 from picopose.evaluation.scoring import Scores
-from picopose.pipeline.tested_set import TestedSet
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,65 +58,41 @@ class Case:
         return (self.estimate.mssd, self.estimate.mspd) if self.estimate else missing
 
 
-def find_cases(tested: TestedSet, scores: Scores, models: dict[int, EvalModel]) -> list[Case]:
+def find_cases(dataset: str, scores: Scores, details: Sequence[Details] | None) -> list[Case]:
     """All targets of a data set that was scored, in the order of the target list.
 
+    details: of each line of the result file, if there is a side file.
     Where an image has several instances of an object, estimates take the nearest free one, best score first.
     In detection all instances that are visible enough to count are targets.
     """
-    results = read_results(tested.csv)
     per_object = scores.task == "localization"
-    truth = load_ground_truth(tested.split_dir, tested.targets, per_object=per_object, camera=tested.camera)
-    groups = groups_of(scores.task, results, truth, scores.dataset)
-    details = tested.details(len(results))
     pairs = zip(scores.pairs.row.tolist(), scores.pairs.gt_id.tolist(), strict=True)
     index = {pair: i for i, pair in enumerate(pairs)}
     cases = []
-    for group, taken in zip(groups, _match(groups, results), strict=True):
+    for group, found in zip(scores.groups, match_nearest(scores.groups, scores.results), strict=True):
+        matched = found >= 0
+        taken = dict(zip(group.gt_ids[found[matched]].tolist(), group.rows[matched].tolist(), strict=True))
         counted = group.valid & (per_object | (group.image.visibility[group.gt_ids] >= MIN_VISIBILITY))
         for gt_id in group.gt_ids[counted].tolist():
-            row = taken.get(gt_id)
-            estimate = None
-            if row is not None:
-                pose, model = group.image.cam_from_obj[gt_id], models[group.obj_id]
-                shown = details[row] if details else None
-                estimate = _estimate(results, row, scores, index[row, gt_id], pose, model, shown)
-            cases.append(Case(tested.name, group.image, group.obj_id, gt_id, estimate))
+            truth, estimate = group.image.cam_from_obj[gt_id], None
+            if gt_id in taken:
+                estimate = _scored(scores, index[taken[gt_id], gt_id], truth, details)
+            cases.append(Case(dataset, group.image, group.obj_id, gt_id, estimate))
     return cases
 
 
-def _match(groups: list[Group], results: Results) -> list[dict[int, int]]:
-    """For each group the line of the result file that stands for an instance."""
-    distances = [
-        translation_error(results.cam_from_obj[g.rows][:, None], g.image.cam_from_obj[g.gt_ids])
-        for g in groups
-    ]
-    matches = match_groups(groups, distances, np.array([np.inf]))
-    return [
-        {int(g.gt_ids[m]): int(row) for row, m in zip(g.rows, found[:, 0], strict=True) if m >= 0}
-        for g, found in zip(groups, matches, strict=True)
-    ]
-
-
-def _estimate(
-    results: Results,
-    row: int,
-    scores: Scores,
-    pair: int,
-    truth: np.ndarray,
-    model: EvalModel,
-    details: Details | None,
-) -> ScoredPose:
-    pose, vsd, mssd = results.cam_from_obj[row], scores.pairs.vsd, _number(scores.pairs.mssd[pair])
+def _scored(scores: Scores, pair: int, truth: np.ndarray, details: Sequence[Details] | None) -> ScoredPose:
+    row, model = int(scores.pairs.row[pair]), scores.models[int(scores.pairs.obj_id[pair])]
+    pose, vsd, mssd = scores.results.cam_from_obj[row], scores.pairs.vsd, _number(scores.pairs.mssd[pair])
     return ScoredPose(
         cam_from_obj=pose,
-        score=float(results.score[row]),
+        score=float(scores.results.score[row]),
         mssd=mssd / model.diameter,
         mspd=_number(scores.pairs.mspd[pair]),
         vsd=None if vsd is None else float(vsd[pair].mean()),
         # No vertex is farther off than MSSD says, so that it settles most poses at once.
         right=mssd < LINEMOD_SHARE * model.diameter or is_right(pose, truth, model),
-        details=details,
+        details=details[row] if details else None,
     )
 
 

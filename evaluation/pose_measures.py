@@ -12,7 +12,7 @@ from picopose.datasets.bop.results import Results
 from picopose.evaluation.errors import add, adds, projection_error, rotation_error, translation_error
 from picopose.evaluation.eval_models import EvalModel
 from picopose.evaluation.groups import Group
-from picopose.evaluation.recall import match_groups
+from picopose.evaluation.recall import match_nearest
 
 LINEMOD_SHARE = 0.1  # of the diameter, for ADD(-S)
 LINEMOD_PX = 5.0  # for the 2D projection
@@ -100,12 +100,8 @@ def pose_measures(
 
 
 def _object_errors(groups: list[Group], results: Results, model: EvalModel) -> _Errors:
-    distances = [
-        translation_error(results.cam_from_obj[g.rows][:, None], g.image.cam_from_obj[g.gt_ids])
-        for g in groups
-    ]
-    matches = match_groups(groups, distances, np.array([np.inf]))
-    rows = np.concatenate([g.rows[m[:, 0] >= 0] for g, m in zip(groups, matches, strict=True)])
+    matches = match_nearest(groups, results)
+    rows = np.concatenate([g.rows[m >= 0] for g, m in zip(groups, matches, strict=True)])
     truths, cameras = [], []
     for group, found in zip(groups, matches, strict=True):
         taken = group.gt_ids[found[found >= 0]]

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from picopose.datasets.bop.results import Results
+from picopose.evaluation.errors import translation_error
 from picopose.evaluation.groups import Group
 
 # The thresholds of correctness, strict: shares (VSD), shares of the diameter (MSSD), px of 640 (MSPD).
@@ -44,6 +46,15 @@ def match_groups(groups: list[Group], errors: list[np.ndarray], thresholds: np.n
         repeated = np.repeat(variants, len(thresholds), axis=2)
         matches.append(match(repeated, np.tile(thresholds, variants.shape[2]), group.valid))
     return matches
+
+
+def match_nearest(groups: list[Group], results: Results) -> list[np.ndarray]:
+    """The instance (E,) or -1 of each estimate of every group, by the distance of the origins alone."""
+    distances = [
+        translation_error(results.cam_from_obj[g.rows][:, None], g.image.cam_from_obj[g.gt_ids])
+        for g in groups
+    ]
+    return [found[:, 0] for found in match_groups(groups, distances, np.array([np.inf]))]
 
 
 def recalls(groups: list[Group], matches: list[np.ndarray]) -> np.ndarray:

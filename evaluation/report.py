@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from picopose.datasets.bop.results import read_results
+from picopose.datasets.bop.results import Results
+from picopose.datasets.bop.side_file import LineDetails
 from picopose.evaluation.case_pictures import CasePainter, CasePictures
 from picopose.evaluation.cases import Case, find_cases, select
-from picopose.evaluation.eval_models import EvalModel, load_models
+from picopose.evaluation.eval_models import EvalModel
 from picopose.evaluation.recall import THRESHOLDS
 from picopose.evaluation.scoring import ERRORS, Scores
 from picopose.pipeline.tested_set import TestedSet
@@ -100,10 +101,10 @@ def write_report(
     path = Path(path)
     sets, cases, total = [], [], 0
     for tested, scores in scored:
-        models = load_models(tested.dataset_dir, scores.objects)
-        found = find_cases(tested, scores, models)
-        sets.append(_set_page(tested, scores, found))
-        cases += _draw_cases(tested, found, models, template_size, share=len(scored))
+        details = tested.details(len(scores.results))
+        found = find_cases(tested.name, scores, details)
+        sets.append(SetPage(tested.name, scores, _timing(scores.results, details), reliability(found)))
+        cases += _draw_cases(tested, found, scores.models, template_size, share=len(scored))
         total += len(found)
     script = (_PAGE / "script.js").read_text(encoding="utf-8")
     environment = Environment(
@@ -145,10 +146,6 @@ def _draw_cases(
         ]
 
 
-def _set_page(tested: TestedSet, scores: Scores, cases: Sequence[Case]) -> SetPage:
-    return SetPage(tested.name, scores, _timing(tested), reliability(cases))
-
-
 def reliability(cases: Sequence[Case]) -> list[Bin]:
     """How many of the poses are right that have a confidence in each of equal ranges; empty ones left out."""
     judged = [case for case in cases if case.confidence is not None]
@@ -167,8 +164,7 @@ def reliability(cases: Sequence[Case]) -> list[Bin]:
     ]
 
 
-def _timing(tested: TestedSet) -> Timing | None:
-    results = read_results(tested.csv)
+def _timing(results: Results, details: Sequence[LineDetails] | None) -> Timing | None:
     images = np.stack([results.scene_id, results.im_id], axis=1)
     _, first = np.unique(images, axis=0, return_index=True)
     seconds = results.time[first]
@@ -177,7 +173,6 @@ def _timing(tested: TestedSet) -> Timing | None:
     bins = min(24, max(6, len(seconds) // 2))
     width = max(float(seconds.max()), 1e-6) / bins
     index = np.minimum((seconds / width).astype(int), bins - 1)
-    details = tested.details(len(results))
     phases: Counter[str] = Counter()
     for row in first.tolist() if details else []:
         phases.update(details[row].phases)

@@ -38,7 +38,7 @@ _MM_THRESHOLDS = np.arange(2.0, 21.0, 2.0)  # of the detection task's MSSD
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """The scores of one result file and the errors behind them."""
+    """The scores of one result file, the errors behind them, and what was compared."""
 
     dataset: str
     task: str  # "localization" or "detection"
@@ -47,6 +47,9 @@ class Scores:
     recalls: dict[str, np.ndarray]  # localization: vsd (10 taus, 10 thetas), mssd (10,), mspd (10,)
     objects: dict[int, dict[str, float]]  # "targets", each error's AR (AP in detection) and their "mean"
     scenes: dict[int, dict[str, float]]  # localization: the same per scene
+    results: Results
+    groups: list[Group]
+    models: dict[int, EvalModel]
     pairs: PairErrors
     measures: tuple[PoseMeasures, dict[int, PoseMeasures]] | None  # of all and of each object, if asked for
 
@@ -122,6 +125,9 @@ def score_csv(
     return Scores(
         *(dataset, task, errors),
         **scored,
+        results=results,
+        groups=groups,
+        models=models,
         pairs=pairs,
         measures=pose_measures(groups, results, models) if measures else None,
     )

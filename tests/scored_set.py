@@ -10,7 +10,6 @@ import trimesh
 from scipy.spatial.transform import Rotation
 
 from picopose.evaluation.cases import Case, find_cases
-from picopose.evaluation.eval_models import load_models
 from picopose.evaluation.scoring import score_csv
 from picopose.pipeline.tested_set import TestedSet
 from tests.raycast import cast_depth
@@ -149,7 +148,7 @@ def toy_set(folder: Path, **options) -> TestedSet:
 
 def cases_of(tested: TestedSet) -> list[Case]:
     scores = score_csv(tested.csv, tested.dataset_dir)
-    return find_cases(tested, scores, load_models(tested.dataset_dir, scores.objects))
+    return find_cases(tested.name, scores, tested.details(len(scores.results)))
 
 
 def write_side_file(tested: TestedSet, **changes) -> None:
