@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from picopose.datasets.bop import MM
 from picopose.datasets.bop.objects import ObjectInfo, listed_unit, read_objects
 from picopose.rendering.mesh import Mesh, diameter, read_triangles
 from picopose.utils.errors import InputError
 from picopose.utils.mesh_file import is_gltf
-from picopose.utils.symmetry import Symmetry
+from picopose.utils.symmetry import Symmetry, about
 
 MAX_SYMMETRY_STEP = 0.01  # BOP's limit for sampling a continuous symmetry, as a share of the diameter
 _TOLERANCE = 5.0  # factor: less than another unit makes, more than another version of the mesh
@@ -95,15 +96,5 @@ def symmetry_transforms(symmetry: Symmetry) -> np.ndarray:
 
 def _turns(axis: np.ndarray, point: np.ndarray) -> list[np.ndarray]:
     """(4, 4) rotations about an axis (3,) through a point (3,)."""
-    x, y, z = axis
-    count = math.ceil(math.pi / MAX_SYMMETRY_STEP)
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    outer = np.outer([x, y, z], [x, y, z])
-    turns = []
-    for i in range(count):
-        angle = 2 * math.pi * i / count
-        turn = np.eye(4)
-        turn[:3, :3] = math.cos(angle) * (np.eye(3) - outer) + outer + math.sin(angle) * cross
-        turn[:3, 3] = point - turn[:3, :3] @ point
-        turns.append(turn)
-    return turns
+    angles = np.linspace(0, 2 * np.pi, math.ceil(math.pi / MAX_SYMMETRY_STEP), endpoint=False)
+    return [about(turn, point) for turn in Rotation.from_rotvec(angles[:, None] * axis).as_matrix()]

@@ -30,7 +30,7 @@ class Symmetry:
         if len(self.axes) == 1:
             poses = [pose @ _best_turn(pose, reference, *self.axes[0]) for pose in poses]
         elif self.axes:  # a ball: two axes reach every rotation
-            poses = [pose @ _about(pose[:3, :3].T @ reference[:3, :3], self.axes[0][1]) for pose in poses]
+            poses = [pose @ about(pose[:3, :3].T @ reference[:3, :3], self.axes[0][1]) for pose in poses]
         return max(poses, key=lambda pose: float(np.sum(pose[:3, :3] * reference[:3, :3])))
 
     def canonical(self, cam_from_obj: np.ndarray) -> np.ndarray:
@@ -53,7 +53,7 @@ def parse_symmetry(text: str, centre: Sequence[float]) -> Symmetry:
         direction = np.eye(3)["xyz".index(found[1])]
         if found[2]:
             turn = Rotation.from_rotvec(2 * np.pi / int(found[2]) * direction).as_matrix()
-            turns.append(_about(turn, np.asarray(centre, float)))
+            turns.append(about(turn, np.asarray(centre, float)))
         else:
             axes.append((direction, np.asarray(centre, float)))
     return Symmetry(_group(turns, text), tuple(axes))
@@ -72,7 +72,7 @@ def _group(generators: list[np.ndarray], text: str) -> np.ndarray:
     return np.stack(found)
 
 
-def _about(rotation: np.ndarray, point: np.ndarray) -> np.ndarray:
+def about(rotation: np.ndarray, point: np.ndarray) -> np.ndarray:
     """(4, 4) motion that turns about a point (3,)."""
     motion = np.eye(4)
     motion[:3, :3], motion[:3, 3] = rotation, point - rotation @ point
@@ -87,4 +87,4 @@ def _best_turn(pose: np.ndarray, reference: np.ndarray, axis: np.ndarray, point:
     between = reference[:3, :3].T @ pose[:3, :3]
     cross = np.cross(np.eye(3), axis)  # cross @ v = axis x v
     angle = np.arctan2(np.trace(between @ cross), np.trace(between) - axis @ between @ axis)
-    return _about(Rotation.from_rotvec(angle * axis).as_matrix(), point)
+    return about(Rotation.from_rotvec(angle * axis).as_matrix(), point)
