@@ -22,7 +22,7 @@ from picopose.model.checkpoint import read_checkpoint
 from picopose.model.methods import make_stages, stage_names
 from picopose.model.picopose.released import is_released
 from picopose.model.stage import Setup, Things
-from picopose.pipeline.given import Masks, Photo, read_camera, read_photo, read_places
+from picopose.pipeline.conversions import AnyMask, Photo, as_camera, as_masks, as_photo
 from picopose.pipeline.object_pose import ObjectPose
 from picopose.pipeline.prepared_object import AnyMesh, PreparedObject, find_object, pair, read_object
 from picopose.pipeline.run import run
@@ -45,8 +45,7 @@ from picopose.utils.symmetry import Symmetry
 LOG = logging.getLogger(__name__)
 DEFAULT_CONFIG = "config/default.yaml"
 DRAWN_ABOUT, DRAWN_PX = 1.2, 256  # side of the picture of a drawing, in longer sides of the box, and in px
-
-COLOURS = {"good": GREEN, "doubtful": ORANGE, "wrong": RED}  # of outlines
+OUTLINES = {"good": GREEN, "doubtful": ORANGE, "wrong": RED}
 
 
 class PoseEstimator:
@@ -61,6 +60,9 @@ class PoseEstimator:
         log_dir: below it prepared templates are kept; relative to the repository or, installed, to the user's
             cache (`~/.cache/picopose`); `log` by default.
         overrides: `key=value` entries of the configuration, such as `test.hypotheses=1`.
+
+    Attributes:
+        objects: those that were added, by name.
 
     Raises:
         InputError: a file is missing or of the wrong kind; so do the methods. Its message is one line that
@@ -100,11 +102,11 @@ class PoseEstimator:
         """Prepares an object: its templates are rendered and kept on disk, or found there by its content.
 
         Args:
-            mesh: PLY, OBJ, glTF, STL or OFF file, with or without colours; a `Mesh`; or a mesh or a scene of
-                the trimesh library.
+            mesh: PLY, OBJ, glTF, STL or OFF file, with or without colours; a `Mesh`; or the trimesh library's
+                `Trimesh` or `Scene`.
             name: by default the file's, without its suffix; the same name again replaces the object.
-            unit: "mm", "cm", "m" or the metres of a unit; "auto" guesses a file's from the size and says so,
-                and takes metres for others.
+            unit: "mm", "cm", "m" or the metres of a unit; "auto" guesses that of a file from its size and
+                says so, and is metres for a mesh in memory.
             symmetry: such as `z` (turns freely about z), `z4` (quarter turns) or `z,x2` (a cylinder), about
                 the object's centre; `none`; None looks for `models_info.json` (BOP) beside the mesh.
             progress: called with the numbers of views that are drawn and of all.
@@ -149,7 +151,7 @@ class PoseEstimator:
         image: Photo,
         K: ArrayLike,
         boxes: ArrayLike | None = None,
-        masks: Masks | Sequence[Masks] | None = None,
+        masks: AnyMask | Sequence[AnyMask] | None = None,
         objects: str | Sequence[str | None] | None = None,
         *,
         last: Sequence[ObjectPose] = (),
@@ -158,25 +160,26 @@ class PoseEstimator:
         """Poses of the objects in a photo, one for each box or mask, in their order.
 
         Args:
-            image: a file; a PIL image; an array (H, W) or (H, W, C), or a tensor, which may be (C, H, W) too:
-                uint8, or floats in [0, 1], RGB, grey or with alpha, which is dropped.
+            image: a file, a PIL image, an array (H, W) or (H, W, C), or a tensor, also (C, H, W); uint8, or
+                floats in [0, 1]; RGB, grey or RGBA, whose alpha is dropped.
             K: (3, 3) camera, or fx, fy, cx, cy, in px; the centre of the top-left pixel is (0, 0).
-            boxes: (left, top, right, bottom) px, one or several; masks: (H, W) each, other than 0 on the
-                object, one or several: files, PIL images, arrays or tensors. With neither every object is
-                looked for in the whole photo, which works only where it fills the photo.
-            objects: the name for each box or mask, None for any object; or one name for all. By default they
-                pair in order where there are as many places as objects; otherwise each may be any. Of several
-                the object of the most confident pose is taken.
+            boxes: one or several (left, top, right, bottom) px.
+            masks: one or several, other than 0 on the object: files, PIL images, arrays or tensors (H, W).
+                With neither boxes nor masks every object is looked for in the whole photo, which works only
+                where it fills the photo.
+            objects: one name for all boxes or masks, or a name for each, None where it may be any object. By
+                default they pair in order if there are as many objects, and otherwise may be any. Where any
+                may be, the object with the most confident pose is taken.
             last: poses of the frame before; an object with symmetries gets the pose nearest to its last one,
                 otherwise a canonical one.
             cropped: the photo is cut out of a larger one, so that the principal point may lie far from its
                 middle; otherwise such a K is refused as another photo's.
         """
-        pixels = torch.from_numpy(read_photo(image).transpose(2, 0, 1).copy())
+        pixels = torch.from_numpy(as_photo(image).transpose(2, 0, 1).copy())
         height, width = pixels.shape[1:]
-        camera = read_camera(K).float()
+        camera = as_camera(K).float()
         check_camera(camera, width, height, "K", cropped=cropped)
-        places = read_places(boxes, masks, height, width)
+        places = as_masks(boxes, masks, height, width)
         tried = pair(self.objects, objects, None if places is None else len(places))
         if places is None:
             LOG.warning("no box and no mask: looking at the whole photo, which the object should fill")
@@ -226,18 +229,19 @@ class PoseEstimator:
         return _as_picture(drawn.rgb[0]), points.numpy()
 
     def draw(self, image: Photo, poses: Sequence[ObjectPose], K: ArrayLike) -> np.ndarray:
-        """The photo (H, W, 3) uint8 with each pose: outline, bounding box, axes, and how sure it is.
+        """Draws poses onto a photo: outline, bounding box, axes and confidence of each.
 
-        The outline is green where a pose is good, orange where it is doubtful and red where it is wrong.
+        Outlines are green for good poses, orange for doubtful ones and red for wrong ones; see `estimate` for
+        the image and K. Returns (H, W, 3) uint8.
         """
-        drawn, camera = read_photo(image), read_camera(K).numpy()
+        drawn, camera = as_photo(image), as_camera(K).numpy()
         height, width = drawn.shape[:2]
         for pose in poses:
             obj = find_object(self.objects, pose.name)
             mask = self._drawings.silhouette(obj.id, obj.cam_from_centre(pose), camera, width, height)
             label = f"{pose.name}: {pose.verdict} ({100 * pose.confidence:.0f} %)"
-            colour = COLOURS[pose.verdict]
-            drawn = draw_pose(drawn, mask, obj.mesh, pose.cam_from_obj, camera, label, colour)
+            outline = OUTLINES[pose.verdict]
+            drawn = draw_pose(drawn, mask, obj.mesh, pose.cam_from_obj, camera, label, outline)
         return drawn
 
 

@@ -1,4 +1,4 @@
-"""The answer: where an object is in a photo."""
+"""What `PoseEstimator` returns for each object in a photo."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class ObjectPose:
 
     @property
     def translation(self) -> np.ndarray:
-        """Where the mesh's origin is (3,), m in the camera's frame."""
+        """The mesh's origin (3,) in the camera's frame, m."""
         return self.cam_from_obj[:3, 3]
 
     @property
@@ -36,7 +36,7 @@ class ObjectPose:
         return verdict(self.confidence)
 
     def to_dict(self) -> dict:
-        """All but the matches, as JSON has it: `json.dumps(pose.to_dict())`."""
+        """Everything but the matches, ready for `json.dumps`; lengths in m, the box in px."""
         return {
             "object": self.name,
             "cam_from_obj": self.cam_from_obj.tolist(),

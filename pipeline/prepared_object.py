@@ -1,4 +1,4 @@
-"""The objects of a `PoseEstimator`: read from meshes, found by name, paired with places in a photo."""
+"""The objects of a `PoseEstimator`: made from meshes, found by name, paired with boxes or masks."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -30,13 +30,13 @@ class PreparedObject(Thing):
     centre: np.ndarray  # (3,) m: the templates' origin; so the poses do not depend on the mesh's
 
     def cam_from_centre(self, pose: ObjectPose) -> np.ndarray:
-        """A pose (4, 4) m of the frame whose origin is the centre."""
+        """The pose (4, 4) m of the object's frame moved to its centre, where templates have their origin."""
         moved = pose.cam_from_obj.copy()
         moved[:3, 3] += pose.cam_from_obj[:3, :3] @ self.centre
         return moved
 
     def equivalent(self, pose: ObjectPose, last: Sequence[ObjectPose]) -> ObjectPose:
-        """Of the poses that look the same, the one nearest to a last one, or else a canonical one."""
+        """Of the poses that look the same: the one nearest to the last pose, or the canonical one."""
         if self.symmetry is None:
             return pose
         before = [other.cam_from_obj for other in last if other.name == self.name]
@@ -50,7 +50,7 @@ class PreparedObject(Thing):
 def read_object(
     mesh: AnyMesh, obj_id: int, name: str | None, unit: str | float, symmetry: str | Symmetry | None
 ) -> PreparedObject:
-    """An object as `PoseEstimator.add_object` is given it."""
+    """Reads an object; see `PoseEstimator.add_object` for the arguments."""
     file = Path(mesh) if isinstance(mesh, Path | str) else None
     loaded, unit = _in_metres(mesh if file is None else file, unit)
     centre = bounding_sphere(loaded.vertices)[0]
@@ -73,13 +73,13 @@ def _in_metres(given: AnyMesh, unit: str | float) -> tuple[Mesh, str | float]:
     if isinstance(given, trimesh.Trimesh | trimesh.Scene):
         given = from_trimesh(given)
     if not isinstance(given, Mesh):
-        raise InputError(f"mesh of type {type(given).__name__}: give a file, a Mesh or a mesh of trimesh")
+        raise InputError(f"mesh of type {type(given).__name__}: give a file, a Mesh or a trimesh.Trimesh")
     unit = "m" if unit == "auto" else unit
     return to_metres(given, unit, where="mesh"), unit
 
 
 def find_object(objects: Mapping[str, PreparedObject], name: str) -> PreparedObject:
-    """The object of this name; an `InputError` that names those that there are."""
+    """The object of this name; raises an `InputError` that lists the names there are."""
     if name not in objects:
         raise InputError(f"no object named {name}: there are {', '.join(objects) or 'none'}")
     return objects[name]
@@ -88,9 +88,10 @@ def find_object(objects: Mapping[str, PreparedObject], name: str) -> PreparedObj
 def pair(
     objects: Mapping[str, PreparedObject], names: str | Sequence[str | None] | None, places: int | None
 ) -> list[tuple[int, PreparedObject]]:
-    """Which objects are looked for at which of so many places, see `PoseEstimator.estimate`.
+    """Which objects to look for at which places, as pairs of the place's index and the object.
 
-    places: None where nothing is known of where they are; then each object has a place of its own.
+    names: see `objects` of `PoseEstimator.estimate`; places: how many boxes or masks there are, None if there
+    are none and each object is looked for in the whole photo.
     """
     if not objects:
         raise InputError("no object to look for: add one with add_object(mesh)")

@@ -89,7 +89,7 @@ def read_mesh(path: Path | str) -> Mesh:
 
 
 def from_trimesh(given: trimesh.Trimesh | trimesh.Scene) -> Mesh:
-    """A mesh or a scene of the trimesh library, with its appearance and in its own unit."""
+    """Converts a mesh or a scene of the trimesh library, with its colours and textures, in its own unit."""
     return _whole(list(in_memory.parts_of(given)), Path("mesh"))
 
 
@@ -204,7 +204,7 @@ def _guarded(path: Path, read: Callable[[Path], list[Part]]) -> list[Part]:
 
 
 def _whole(parts: list[Part], path: Path) -> Mesh:
-    """The checked parts as one mesh; `path` begins the errors."""
+    """Checks parts and merges them into one mesh; `path` begins the errors."""
     if not parts:
         raise InputError(f"{path} has no faces: export the model as a triangle mesh")
     check_faces(sum(len(part.faces) for part in parts), path)

@@ -70,7 +70,7 @@ class MeshViews:
         )
 
     def silhouette(self, obj_id: int, pose: np.ndarray, K: np.ndarray, width: int, height: int) -> np.ndarray:
-        """(H, W) bool: where a camera K (3, 3) sees a mesh at cam_from_obj (4, 4) m."""
+        """The pixels (H, W) bool where a camera K (3, 3) sees a mesh at pose cam_from_obj (4, 4) m."""
         return self._thread.submit(self._depth, obj_id, pose, K, width, height).result() > 0
 
     def forget(self, obj_id: int) -> None:

@@ -1,4 +1,4 @@
-"""Takes meshes and scenes of the trimesh library, with the colours and textures that they show there."""
+"""Converts meshes and scenes of the trimesh library, with their colours and textures."""
 
 from dataclasses import replace
 
@@ -46,10 +46,10 @@ def _part(mesh: trimesh.Trimesh) -> Part:
 
 
 def _look(material: Material) -> tuple[Image.Image | None, np.ndarray | None]:
-    """The picture of a material, and the colour (3,) in [0, 1] that it is multiplied by."""
+    """The texture of a material, and the colour (3,) in [0, 1] that it is multiplied by."""
     if isinstance(material, SimpleMaterial):
         picture, color = material.image, material.diffuse
-        color = None if np.array_equal(color, DEFAULT_COLOR) else color  # it was not told one
+        color = None if np.array_equal(color, DEFAULT_COLOR) else color  # trimesh's own where none was given
     elif isinstance(material, PBRMaterial):
         picture, color = material.baseColorTexture, material.baseColorFactor
     else:

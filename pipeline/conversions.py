@@ -1,5 +1,6 @@
-"""Photos, cameras and places in the forms in which Python programs have them, checked and made alike."""
+"""Converts the photos, cameras, boxes and masks that callers pass to the types that the program uses."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,16 @@ from picopose.utils.pixels import as_rgb, pixels_of
 from picopose.utils.records import Mask
 
 Photo = Path | str | Image.Image | np.ndarray | Tensor
-Masks = Path | str | Image.Image | Mask | ArrayLike  # one of these, or several in a sequence
-CHANNELS = (1, 3, 4)  # grey, RGB, RGB and alpha
+AnyMask = Path | str | Image.Image | Mask | ArrayLike  # an array is (H, W), other than 0 on the object
+CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 
 
-def read_photo(given: Photo) -> np.ndarray:
-    """RGB (H, W, 3) uint8 of a photo: grey is repeated, alpha dropped, 16 bits of files scaled to 8.
+def as_photo(given: Photo) -> np.ndarray:
+    """A photo as RGB (H, W, 3) uint8: grey is repeated, alpha dropped, 16 bits in files scaled to 8.
 
     Args:
-        given: a file; a PIL image of any mode but F; an array (H, W) or (H, W, C) or a tensor, which may
-            be (C, H, W) too, on any device: uint8, or floats in [0, 1]; C is 1, 3 or 4.
+        given: a file; a PIL image of any mode but F; an array (H, W) or (H, W, C), or a tensor on any device,
+            also (C, H, W), with C 1, 3 or 4 channels: uint8, or floats in [0, 1].
     """
     if isinstance(given, Path | str):
         return read_image(given, upright=True).permute(1, 2, 0).numpy()
@@ -40,8 +41,8 @@ def read_photo(given: Photo) -> np.ndarray:
     if isinstance(given, Tensor) and pixels.ndim == 3 and pixels.shape[0] in CHANNELS:
         if pixels.shape[2] in CHANNELS:
             raise InputError(
-                f"image of shape {pixels.shape}, whose colours may be the first or the last axis: give a "
-                "NumPy array (H, W, 3)"
+                f"image of shape {pixels.shape}: its first or its last axis may be the channels; give "
+                "a NumPy array (H, W, 3)"
             )
         pixels = pixels.transpose(1, 2, 0)
     if pixels.size == 0 or not (pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in CHANNELS)):
@@ -50,13 +51,13 @@ def read_photo(given: Photo) -> np.ndarray:
 
 
 def _as_bytes(pixels: np.ndarray) -> np.ndarray:
-    """uint8 of an image's numbers, which may be fractions of full brightness."""
+    """Pixels, uint8 or floats in [0, 1], as uint8."""
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype.kind != "f":
         raise _unusable(pixels)
     low, high = pixels.min(), pixels.max()
-    if not (low >= 0 and high <= 1):  # nor where one is NaN
+    if not (low >= 0 and high <= 1):  # false for NaN
         raise InputError(f"image of floats from {low:g} to {high:g}: give them in [0, 1], or give uint8")
     return np.round(255 * pixels).astype(np.uint8)
 
@@ -67,8 +68,8 @@ def _unusable(pixels: np.ndarray) -> InputError:
     )
 
 
-def read_camera(K: ArrayLike) -> Tensor:
-    """K (3, 3) float64 of an array, a tensor or a list: (3, 3), or fx, fy, cx, cy."""
+def as_camera(K: ArrayLike) -> Tensor:
+    """A camera matrix (3, 3) float64 of an array, tensor or list (3, 3), or of fx, fy, cx, cy."""
     try:
         numbers = np.array(as_array(K), dtype=np.float64)
     except (TypeError, ValueError, RuntimeError):
@@ -81,50 +82,52 @@ def read_camera(K: ArrayLike) -> Tensor:
     return exact_camera_matrix(numbers.flatten().tolist(), "K")
 
 
-def read_places(boxes: ArrayLike | None, masks: Masks | None, height: int, width: int) -> list[Mask] | None:
-    """The places to look at in a photo of this size, of boxes or masks, one or several; None of neither."""
+def as_masks(
+    boxes: ArrayLike | None, masks: AnyMask | Sequence[AnyMask] | None, height: int, width: int
+) -> list[Mask] | None:
+    """One or several boxes or masks in a photo of this size; None if there are neither."""
     if boxes is not None and masks is not None:
         raise InputError("boxes and masks given: pass one of them")
     if boxes is not None:
-        return [box_mask(box, height, width) for box in _rows(boxes)]
+        return [box_mask(box, height, width) for box in _box_rows(boxes)]
     if masks is None:
         return None
     is_array = isinstance(masks, np.ndarray | Tensor)
     if masks.ndim == 2 if is_array else isinstance(masks, Path | str | Image.Image | Mask):
         masks = [masks]
-    return [_read_mask(mask, height, width) for mask in masks]
+    return [_as_mask(mask, height, width, f"masks[{index}]") for index, mask in enumerate(masks)]
 
 
-def _rows(boxes: ArrayLike) -> list[list[float]]:
-    """The numbers of each box, of one box or of several."""
+def _box_rows(boxes: ArrayLike) -> list[list[float]]:
+    """The numbers of each box, where one box may stand without a list."""
     try:
         if len(boxes) == 4 and all(np.ndim(value) == 0 for value in boxes):
             boxes = [boxes]
         return [[float(value) for value in box] for box in boxes]
     except (TypeError, ValueError):
-        raise InputError("boxes hold no numbers: give (left, top, right, bottom) in px for each") from None
+        raise InputError("boxes: not numbers; give (left, top, right, bottom) in px for each") from None
 
 
-def _read_mask(given: Masks, height: int, width: int) -> Mask:
+def _as_mask(given: AnyMask, height: int, width: int, where: str) -> Mask:
     if isinstance(given, Mask):
         return given
     if isinstance(given, Path | str):
         return read_mask(Path(given), height, width)
     if isinstance(given, Image.Image):
-        return mask_of(pixels_of(given, "mask"), height, width, "mask")
+        return mask_of(pixels_of(given, where), height, width, where)
     pixels = as_array(given)
     if pixels.shape != (height, width) or not pixels.any():
         raise InputError(
-            f"a mask of shape {pixels.shape}, {np.count_nonzero(pixels)} px set, for a photo of "
+            f"{where} of shape {pixels.shape}, {np.count_nonzero(pixels)} px set, for a photo of "
             f"{height}x{width}: give one of the photo's shape that is true on the object"
         )
-    if ((pixels != 0) & (pixels != pixels.max())).any() and pixels.dtype.kind == "f":
-        raise InputError("a mask of more than two values: compare them with a threshold")
+    if pixels.dtype.kind == "f" and ((pixels != 0) & (pixels != pixels.max())).any():
+        raise InputError(f"{where} has more than two values: apply a threshold")
     return cut_out(torch.from_numpy(pixels != 0))
 
 
 def as_array(given: ArrayLike) -> np.ndarray:
-    """An array of what may be a tensor on any device."""
+    """A NumPy array of an array, a list or a tensor on any device."""
     if not isinstance(given, Tensor):
         return np.asarray(given)
     given = given.detach().cpu()
