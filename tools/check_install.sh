@@ -2,7 +2,8 @@
 # Installs the program into a fresh virtual environment, as a user does, and finds an object from a folder that has a
 # utils.py and a model.py of its own, beside Hugging Face's package datasets: 6 GB and some minutes.
 #
-# tools/check_install.sh [FOLDER] [ADDRESS]   FOLDER: for the environment, is kept; ADDRESS: for pip, such as git+https://...
+# tools/check_install.sh [FOLDER] [ADDRESS]
+# FOLDER: for the environment, is kept; ADDRESS: for pip, such as git+https://...
 set -euo pipefail
 repo=$(cd "$(dirname "$0")/.." && pwd)
 folder=${1:-$(mktemp -d)}
@@ -35,5 +36,8 @@ END
 XDG_CACHE_HOME=$folder/cache ../venv/bin/python lines.py
 XDG_CACHE_HOME=$folder/cache ../venv/bin/python lines.py hub
 ../venv/bin/picopose --help >help.txt
-ours=$(../venv/bin/python -c 'from importlib.metadata import files; print(*sorted({f.parts[0] for f in files("picopose")}))')
-echo "installed: $ours; cached: $(ls "$folder"/cache/picopose/log/features)"
+../venv/bin/python - <<END
+from importlib.metadata import files
+print("installed:", *sorted({file.parts[0] for file in files("picopose")} - {".."}))
+END
+ls "$folder"/cache/picopose/log/features
