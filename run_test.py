@@ -3,23 +3,19 @@
 python run_test.py --dataset lmo --checkpoint_path picopose.ckpt test_dataset.data_dir=/data/bop
 """
 
-from picopose.utils import interrupts
-
-if __name__ == "__main__":
-    interrupts.leave_at_once()
-
 import argparse
 import logging
 from dataclasses import replace
 from pathlib import Path
 
 from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.loading import loading
 
 LOG = logging.getLogger("run_test")
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="run_test.py", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
         "--dataset",
         default="all",
@@ -57,20 +53,19 @@ def parse_arguments() -> argparse.Namespace:
 @exits_cleanly(stopped="stopped: the same command goes on from here")
 def main() -> None:
     arguments = parse_arguments()
-    # PyTorch takes seconds to import: whoever asks for help does not wait for it.
-    from picopose.datasets.layouts import dataset_names
-    from picopose.evaluation.after_run import check_truth, score_run
-    from picopose.model.methods import detects, make_stages, stage_names
-    from picopose.model.prepared_files import features_dir
-    from picopose.model.stage import Setup
-    from picopose.pipeline.bop_run import open_dataset, run_dataset, tested_set, things_of
-    from picopose.pipeline.starts import InitialPoses, Nothing
-    from picopose.utils.config import load_config, to_yaml
-    from picopose.utils.device import choose_device
-    from picopose.utils.distributed import join
-    from picopose.utils.files import remove_leftovers
-    from picopose.utils.stopwatch import Stopwatch
-
+    with loading():
+        from picopose.datasets.layouts import dataset_names
+        from picopose.evaluation.after_run import check_truth, score_run
+        from picopose.model.methods import detects, make_stages, stage_names
+        from picopose.model.prepared_files import features_dir
+        from picopose.model.stage import Setup
+        from picopose.pipeline.bop_run import open_dataset, run_dataset, tested_set, things_of
+        from picopose.pipeline.starts import InitialPoses, Nothing
+        from picopose.utils.config import load_config, to_yaml
+        from picopose.utils.device import choose_device
+        from picopose.utils.distributed import join
+        from picopose.utils.files import remove_leftovers
+        from picopose.utils.stopwatch import Stopwatch
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = load_config(arguments.config, arguments.overrides, flags_of(arguments))
     config = replace(config, stages=stage_names(config, from_poses=arguments.init is not None))

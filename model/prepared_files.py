@@ -19,7 +19,6 @@ from picopose.utils.errors import InputError
 from picopose.utils.files import make_folder, write_atomically
 
 LOG = logging.getLogger(__name__)
-ROOT = Path(__file__).resolve().parent.parent
 GIGABYTE = 1e9
 LIMIT = 50.0  # GB: the published network's templates of the seven core sets of BOP take about 40
 SUFFIX = ".safetensors"
