@@ -14,7 +14,7 @@ COMMANDS = {  # module with a `main`, imported only when it is chosen, and what 
     "train": ("run_train", "train the network"),
     "export": ("commands.export", "write the weights of a checkpoint as a small file"),
     "cache": ("commands.cache", "show or clear what is kept of prepared objects"),
-    "install-egl": ("rendering.install_egl", "install headless OpenGL on Debian and Ubuntu"),
+    "install-egl": ("commands.install_egl", "install headless OpenGL on Debian and Ubuntu"),
 }
 
 

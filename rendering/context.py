@@ -36,5 +36,6 @@ def _context_on(device: int) -> moderngl.Context:
         )
     except Exception as error:  # moderngl raises no narrower one
         raise InputError(
-            f"no headless OpenGL 3.3 ({error}): run `make setup` or install {' and '.join(PACKAGES)}"
+            f"no headless OpenGL 3.3 ({error}): run `python -m picopose install-egl` or install "
+            f"{' and '.join(PACKAGES)}"
         ) from error

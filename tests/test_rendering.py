@@ -1,6 +1,7 @@
 """The renderer against an independent ray caster, closed forms and the official BOP depth renderings."""
 
 import json
+import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from picopose.rendering import install_egl
+from picopose.commands import install_egl
 from picopose.rendering.mesh import GREY, Mesh, load_mesh, make_mesh
 from picopose.rendering.renderer import Light, Renderer
 from tests.raycast import cast_depth
@@ -242,6 +243,7 @@ def test_depth_equals_the_official_bop_renderings(renderer):
 
 
 def test_missing_egl_is_installed_or_explained(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["install-egl"])
     install_egl.main()  # OpenGL works here: nothing to do
     assert capsys.readouterr() == ("", "")
     calls = []

@@ -1,4 +1,4 @@
-"""Makes headless rendering work on a fresh machine: `python -m picopose install-egl`.
+"""Makes headless rendering work on a fresh machine: `picopose install-egl`.
 
 It does nothing where an OpenGL context can be made already; without the right to install it says what to do.
 """
@@ -51,7 +51,8 @@ def install() -> None:
 
 @exits_cleanly
 def main() -> None:
-    argparse.ArgumentParser(description=__doc__.split(":")[0]).parse_args()
+    parser = argparse.ArgumentParser(description="Installs Mesa's headless OpenGL where there is none.")
+    parser.parse_args()
     if has_opengl():
         return
     install()
@@ -59,7 +60,3 @@ def main() -> None:
         raise InputError(
             f"{' and '.join(PACKAGES)} are installed, but no OpenGL 3.3 context can be made: check EGL"
         )
-
-
-if __name__ == "__main__":
-    main()
