@@ -1,7 +1,7 @@
-"""The files of detectors and labelling tools, entry by entry, for photos of a user's own and for data sets.
+"""Reads the files of detectors and labelling tools, entry by entry.
 
-Two forms: a JSON list of detections (BOP, CNOS, SAM-6D, COCO's results, MegaPose), and COCO's annotations,
-an object with `annotations` and tables of its `images` and `categories`.
+There are two formats: a JSON list of detections (BOP, CNOS, SAM-6D, COCO results, MegaPose), and COCO
+annotations, an object with `annotations` and tables of its `images` and `categories`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ _TABLES = ("annotations", "images", "categories")
 
 @dataclass(frozen=True, slots=True)
 class ImageName:
-    """Which image an entry says that it is of; None for what it does not say."""
+    """The image that an entry belongs to; None for what the entry leaves out."""
 
     scene_id: int | None = None
     im_id: int | None = None
@@ -40,18 +40,18 @@ class ImageName:
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """What an entry marks: a box, and perhaps a mask, which becomes pixels when its photo is at hand."""
+    """The box of an entry and perhaps its mask, which is decoded for a photo of known size."""
 
-    where: str  # begins messages
+    where: str  # start of messages
     box: tuple[float, float, float, float]  # px: left, top, right, bottom, the last two exclusive
     runs: tuple[bytes, tuple[int, int]] | None  # of `datasets.masks.rle`: code, (height, width)
     polygons: Polygons | None
     size: tuple[int, int] | None  # height, width of the image, where the file says it
 
     def mask(self, size: tuple[int, int]) -> Tensor | None:
-        """The mask (height, width) bool of a photo of this size; None where there is only the box.
+        """The mask (height, width) bool for a photo of this size; None if there is only a box.
 
-        Raises an `InputError` where it was made on an image of another size.
+        Raises an `InputError` if it was made on an image of another size.
         """
         made_on = self.runs[1] if self.runs else self.size
         if made_on not in (None, size):
@@ -67,9 +67,9 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One detection; what only chosen entries are asked for is read when it is."""
+    """One detection; most of its fields are parsed only when asked for."""
 
-    where: str  # begins messages
+    where: str  # start of messages
     image: ImageName
     label: str | None  # name of the object
     content: dict[str, Any]
@@ -83,12 +83,12 @@ class Entry:
 
     @property
     def score(self) -> float | None:
-        """None where there is none, as in annotations."""
+        """None if there is none, as in annotations."""
         return self._number("score") if "score" in self.content else None
 
     @property
     def seconds(self) -> float:
-        """The detector's for the whole image; 0 if unknown."""
+        """Time of the detector for the whole image; 0 if unknown."""
         return max(self._number("time"), 0.0) if "time" in self.content else 0.0
 
     def _number(self, key: str) -> float:
@@ -99,7 +99,7 @@ class Entry:
         return Region(self.where, self._box(runs, polygons), runs, polygons, self.size)
 
     def lacking(self, keys: Sequence[str]) -> InputError:
-        """The error of an entry that has none of some keys."""
+        """The error for an entry without some keys."""
         there = ", ".join(sorted(self.content)[:8]) or "nothing"
         return InputError(f"{self.where} has no {', '.join(keys)} (it has {there}): {REMEDY}")
 
@@ -133,9 +133,9 @@ class Entry:
 
 
 def read_entries(path: Path) -> Iterator[Entry]:
-    """The detections of a file, in its order; a list is read piece by piece, however long it is.
+    """The detections of a file in order; a list is read piece by piece, so it may be long.
 
-    Raises an `InputError` that names the file and the entry for what cannot be read as meant.
+    Raises an `InputError` that names the file and the entry for malformed data.
     """
     if _is_object(path):
         yield from _annotations(path)
@@ -152,11 +152,11 @@ def _is_object(path: Path) -> bool:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             return file.read(1 << 16).lstrip().startswith("{")
     except OSError:
-        return False  # the reader of lists tells what is wrong
+        return False  # reported by the reader of lists
 
 
 def _annotations(path: Path) -> Iterator[Entry]:
-    """The entries of COCO's annotation file, each joined with its image and its category."""
+    """The entries of a COCO annotation file, joined with their images and categories."""
     content = read_json(path, remedy=REMEDY)
     if not all(isinstance(content.get(name, []), list) for name in _TABLES) or "annotations" not in content:
         raise InputError(f"{path} is not a JSON list and has no annotations as of COCO: {REMEDY}")
@@ -174,7 +174,7 @@ def _annotations(path: Path) -> Iterator[Entry]:
 
 
 def _joined(entry: dict, key: str, table: dict[int, dict], where: str) -> dict:
-    """What a table says of the number that an entry has under a key; nothing where there is no table."""
+    """The row of a table to which a key of an entry refers; empty if there is no table."""
     if not table:
         return {}
     number = integer(entry.get(key), f"{where}: {key}")
@@ -186,7 +186,7 @@ def _joined(entry: dict, key: str, table: dict[int, dict], where: str) -> dict:
 def _image_name(entry: dict, where: str) -> ImageName:
     file, number = entry.get("image", entry.get("file_name")), entry.get("image_id")
     if file is None and isinstance(number, str) and not number.strip().isdecimal():
-        file, number = number, None  # as of programs that name images so
+        file, number = number, None  # some programs put names there
     if file is not None and not isinstance(file, str):
         raise InputError(f"{where}: image must be the name of a file, not {file!r}: {REMEDY}")
     scene = entry.get("scene_id")

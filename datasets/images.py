@@ -1,4 +1,4 @@
-"""Reads photos and masks from files, as they are stored or, of a user's own, upright as viewers show them."""
+"""Reads photos, masks and depth images, either as stored (data sets) or upright (users' photos)."""
 
 import logging
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ from picopose.utils.pixels import as_rgb, check_size, damaged, pixels_of, stretc
 LOG = logging.getLogger(__name__)
 PHOTOS = {".jpg", ".jpeg", ".png"}
 RAW_SUFFIXES = {".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"}
-SEVERAL_OF_ONE = ("MPO", "PSD")  # formats in which a photo's own copies and layers come after it
-# What files of kinds that Pillow does not read tell from their fifth byte on.
+SEVERAL_OF_ONE = ("MPO", "PSD")  # formats that store copies or layers of a photo after it
+# Bytes from the fifth on, of formats that Pillow does not read.
 KINDS = {
     b"ftyphe": "HEIC",
     b"ftypmif1": "HEIC",
@@ -26,7 +26,7 @@ KINDS = {
     b"ftypcrx": "RAW",
     b"JXL ": "JPEG XL",
 }
-USED_BITS = (8, 10, 12, 14)  # of cameras whose numbers stand in 16 bits as they are
+USED_BITS = (8, 10, 12, 14)  # of cameras that store their values in 16 bits unscaled
 DEPTH_MODES = ("L", "I", "F", "I;16", "I;16L", "I;16B")
 
 
@@ -34,22 +34,21 @@ def read_image(path: Path | str, *, upright: bool = False) -> Tensor:
     """RGB (3, H, W) uint8 of an image file; grey is repeated, 16 bits are scaled to 8, alpha is dropped.
 
     Args:
-        upright: turn a photo that its EXIF data call turned, and say so. Without it the stored pixels count,
-            as they do in data sets.
+        upright: rotate the photo as its EXIF data say, with a log message. Data sets use the stored pixels.
     """
     rgb = as_rgb(_bright(read_pixels(path, upright=upright), f"image {path}"))
     return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
 
 
 def photo_of(image: Image.Image, where: str = "image") -> np.ndarray:
-    """RGB (H, W, 3) uint8 of a picture at hand, the same as `read_image(..., upright=True)` of its file."""
+    """RGB (H, W, 3) uint8 of a PIL image, the same as `read_image(..., upright=True)` of its file."""
     return as_rgb(_bright(_turned_pixels(image, where, upright=True), where))
 
 
 def read_pixels(path: Path | str, *, upright: bool = False) -> np.ndarray:
     """An image file's own pixels, (H, W) or (H, W, channels), uint8 or uint16.
 
-    Raises an `InputError` where the file is missing, damaged or no image.
+    Raises an `InputError` if the file is missing, damaged or no image.
     """
     with _opened(Path(path)) as image:
         return _turned_pixels(image, f"image {path}", upright=upright)
@@ -62,9 +61,9 @@ def image_size(path: Path | str) -> tuple[int, int]:
 
 
 def read_depth(path: Path | str) -> np.ndarray:
-    """The numbers (H, W) float32 of a depth image as its file spells them: of 8, 16 or 32 bits, or fractions.
+    """The values (H, W) float32 of a depth image, in counts of the file: 8, 16 or 32 bits, or floats.
 
-    Raises an `InputError` as `read_pixels` does, and for numbers that are no distances.
+    Raises an `InputError` as `read_pixels` does, and for values that are no distances.
     """
     where = f"image {path}"
     with _opened(Path(path)) as image:
@@ -102,7 +101,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 
 def kind_of(path: Path) -> str | None:
-    """The name of a photo's format, such as HEIC, if it is known here and Pillow does not read it."""
+    """The name of a format that Pillow does not read, such as HEIC; None for others."""
     with path.open("rb") as file:
         start = file.read(12)
     return next((kind for mark, kind in KINDS.items() if start[4:].startswith(mark)), None)
@@ -118,7 +117,7 @@ def _unknown(path: Path, error: Exception) -> InputError:
 
 
 def _turned_pixels(image: Image.Image, where: str, *, upright: bool) -> np.ndarray:
-    """The pixels as `pixels_of` has them, turned as the EXIF data say, or just not."""
+    """The pixels from `pixels_of`, rotated as the EXIF data say if `upright`."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
         count = 1 if image.format in SEVERAL_OF_ONE else getattr(image, "n_frames", 1)
@@ -142,7 +141,7 @@ def _turned_pixels(image: Image.Image, where: str, *, upright: bool) -> np.ndarr
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Stored pixels (H, W, ...) upright, by EXIF's orientation from 1 to 8; others mean nothing."""
+    """Stored pixels (H, W, ...) rotated upright by the EXIF orientation, 1 to 8; others are ignored."""
     if orientation in (5, 6, 7, 8):
         pixels = pixels.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
@@ -153,10 +152,7 @@ def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def _bright(pixels: np.ndarray, where: str) -> np.ndarray:
-    """A photo's pixels, those of 16 bits scaled by what a camera of fewer bits makes use of; says so.
-
-    As they are, they would look black.
-    """
+    """A photo's pixels; 16-bit ones of a camera with fewer bits are scaled up, as they would look black."""
     top = int(pixels.max()) if pixels.dtype == np.uint16 else 0
     bits = next((bits for bits in USED_BITS if 0 < top < 1 << bits), 16)
     if bits == 16:
@@ -166,7 +162,7 @@ def _bright(pixels: np.ndarray, where: str) -> np.ndarray:
 
 
 def find_photos(folder: Path | str, option: str) -> list[Path]:
-    """The photos of a folder and of those below it, sorted; an `InputError` names the option if none is."""
+    """The photos in a folder and its subfolders, sorted; an `InputError` that names the option if none."""
     found = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in PHOTOS)
     if not found:
         raise InputError(f"{option}{folder}: no {' or '.join(sorted(PHOTOS))} in it; pass another")

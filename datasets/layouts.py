@@ -1,6 +1,6 @@
-"""Where things lie in the folders of data sets: BOP, the two MegaPose training sets and plain mesh folders.
+"""Folder layouts of data sets: BOP, the two MegaPose training sets and plain mesh folders.
 
-What reads them and the entry scripts ask here, so that no other module knows a folder's name.
+No other module knows the name of a folder.
 """
 
 import glob
@@ -16,14 +16,14 @@ from picopose.utils.reading import integer, read_json
 
 BOP_CORE = ("lmo", "tless", "tudl", "icbin", "itodd", "hb", "ycbv")
 
-_LONGEST_NAME = 255  # bytes that file systems allow
+_LONGEST_NAME = 255  # bytes, limit of file systems
 _TEST_SPLIT = {"tless": "test_primesense", "hb": "test_primesense"}
 _MODELS = {"tless": "models_cad"}
 
 
 @dataclass(frozen=True)
 class _TrainingSet:
-    """What differs between MegaPose's two training sets, whose meshes are scaled to a radius of about 1."""
+    """The differences between MegaPose's two training sets, whose meshes have a radius of about 1."""
 
     folder: str  # of the release
     models: str  # folder of the meshes
@@ -55,7 +55,7 @@ _NORMALISED_UNIT = 0.1  # MegaPose's scenes show the normalised meshes at a tent
 
 
 def names_in(folder: Path, limit: int = 12) -> str:
-    """What a folder holds, for error messages."""
+    """The content of a folder, for error messages."""
     if not folder.is_dir():
         return "no such folder"
     names = sorted(entry.name for entry in folder.iterdir())
@@ -67,9 +67,9 @@ def _first(candidates: Iterable[Path]) -> Path | None:
 
 
 def dataset_name(given: str) -> str:
-    """The name of a data set as it was typed, without the slash that shells add to folders.
+    """The name of a data set as typed, without the slash that shells append.
 
-    Raises an `InputError` for a path: joined to `data_dir` it could lead to a folder of the user's.
+    Raises an `InputError` for a path, which could lead out of `data_dir`.
     """
     name = given.rstrip("/")
     _check_name(name, given)
@@ -130,7 +130,7 @@ def bop_test_split(data_dir: Path | str, name: str) -> str:
 def find_detections(folder: Path | str, name: str) -> Path:
     """The detections of a BOP data set: its own `detections.json`, else the CNOS file that BOP ships.
 
-    `folder` is that of the data sets, or one that holds BOP's default detections as they come.
+    `folder` is that of the data sets, or one with BOP's default detections as downloaded.
     """
     folder, shipped = Path(folder), f"cnos-fastsam_{glob.escape(name)}-test_*.json"
     own = folder / name / "detections.json"
@@ -161,7 +161,7 @@ def template_depth_unit(name: str) -> float:
 def find_meshes(data_dir: Path | str, name: str) -> dict[str, MeshFile]:
     """The meshes of a data set by object name, sorted.
 
-    BOP and MegaPose objects are named by their six-digit id, those of a plain folder by their file.
+    BOP and MegaPose objects are named by six-digit ids, those of a plain folder by their files.
     """
     if name in _TRAINING_SETS:
         return _training_meshes(Path(data_dir), name, _TRAINING_SETS[name])
@@ -198,7 +198,7 @@ def _plain_meshes(folder: Path) -> dict[str, MeshFile]:
 
 
 def training_dir(data_dir: Path | str, name: str) -> Path:
-    """Root folder of MegaPose's `gso` or `shapenet`: the first place where its list of models lies."""
+    """Root folder of MegaPose's `gso` or `shapenet`: the first that contains its list of models."""
     data_dir, kind = Path(data_dir), _TRAINING_SETS[name]
     release = data_dir / "MegaPose-Training-Data" / kind.folder
     roots = (data_dir / kind.folder, release, data_dir / name, data_dir)
@@ -212,7 +212,7 @@ def training_dir(data_dir: Path | str, name: str) -> Path:
 
 
 def shards_dir(training: Path) -> Path:
-    """The folder of a training set's shards: `train_pbr_web`, or the set's own, as download pages have it."""
+    """The folder of a training set's shards: `train_pbr_web`, or the set's own folder."""
     web = training / "train_pbr_web"
     own = next(training.glob("shard-*"), None)
     return training if own is not None and next(web.glob("shard-*"), None) is None else web

@@ -1,6 +1,6 @@
-"""Where detectors say that objects are in photos of a user's own.
+"""Matches the entries of a detection file with the user's photos and objects.
 
-Whatever a file says that is not used is told: entries of other objects, photos without entries.
+Unused entries and photos without entries are logged.
 """
 
 import logging
@@ -23,21 +23,21 @@ _SHOWN = 5  # names in a message
 
 @dataclass(frozen=True)
 class Place:
-    """A part of a photo that an object may be in."""
+    """A region of a photo that may show an object."""
 
     mask: Mask
-    name: str | None = None  # of the object; None if it may be any
+    name: str | None = None  # of the object; None: any
 
 
 @dataclass(frozen=True)
 class Marked:
-    """What a detector marks in a photo, and the object that it means."""
+    """A detection in a photo with the object's name."""
 
     region: Region
     name: str | None
 
     def place(self, size: tuple[int, int]) -> Place:
-        """The place in a photo of `size` (height, width): the mask, or the box if it is missing or empty."""
+        """The place in a photo of `size` (height, width): its mask, or its box without one."""
         pixels = self.region.mask(size)
         if pixels is not None and pixels.any():
             return Place(cut_out(pixels), self.name)
@@ -50,15 +50,15 @@ class Marked:
 def find_places(
     path: Path, photos: Sequence[Path], names: Collection[str], *, min_score: float = 0.0
 ) -> dict[Path, list[Marked]]:
-    """What a file of detections marks in each of some photos of the named objects.
+    """The detections of the named objects in each photo.
 
-    An entry is of a photo by the name of its file (`image`, or of COCO's `images`), or by `image_id` and
-    `scene_id`, the numbers in `000001/rgb/000004.png`; of all photos if it says nothing. It is of an object
-    by its name (`label`, or of COCO's `categories`) or by the number that ends it (`category_id`); of any if
-    it says nothing. Entries of one image, or of one other object, are taken for the only photo or object that
-    there is, and that is said.
+    An entry belongs to the photo with its file name (`image`, or in COCO's `images`), or with its `image_id`
+    and `scene_id`, the numbers in `000001/rgb/000004.png`; without any of these, to all photos. It belongs to
+    the object with its name (`label`, or in COCO's `categories`), or whose name ends in its `category_id`;
+    without either, to any. If there is only one photo or object, and the entries are all of one other image
+    or object, they are used for it, with a log message.
 
-    Raises an `InputError` where nothing of the file can be used.
+    Raises an `InputError` if no entry can be used.
     """
     by_photo = _by_photo(path, [_Photo.of(photo) for photo in photos], min_score)
     named = _named([entry for found in by_photo.values() for entry in found], names, path)
@@ -73,7 +73,7 @@ def find_places(
 
 @dataclass(frozen=True)
 class _Photo:
-    """A photo, and what its path says of it: 000001/rgb/000004.png is image 4 of scene 1."""
+    """A photo with the ids in its path: 000001/rgb/000004.png is image 4 of scene 1."""
 
     path: Path
     im_id: int | None
@@ -87,9 +87,9 @@ class _Photo:
         return cls(path, im_id, int(scene) if is_scene else None)
 
     def shows(self, image: ImageName) -> bool:
-        """Whether an entry of this image is of the photo; one that says nothing is of all."""
+        """Whether an entry of this image belongs to the photo; one without a name belongs to all."""
         if image.file is not None:
-            file = PureWindowsPath(image.file)  # which knows both kinds of slashes
+            file = PureWindowsPath(image.file)  # splits at both kinds of slashes
             return file.name in (self.path.name, self.path.stem)
         if image.im_id not in (None, self.im_id):
             return False
@@ -97,10 +97,10 @@ class _Photo:
 
 
 def _by_photo(path: Path, photos: Sequence[_Photo], min_score: float) -> dict[Path, list[Entry]]:
-    """The entries of each photo that have at least this score."""
+    """The entries of each photo with at least this score."""
     by_photo: dict[Path, list[Entry]] = {photo.path: [] for photo in photos}
     images: Counter[ImageName] = Counter()
-    of_first: list[Entry] = []  # a file may be large, so that no more is kept than may be used
+    of_first: list[Entry] = []  # files may be large: keep only what may be used
     too_low = 0
     for entry in read_entries(path):
         if (1.0 if entry.score is None else entry.score) < min_score:
@@ -129,7 +129,7 @@ def _by_photo(path: Path, photos: Sequence[_Photo], min_score: float) -> dict[Pa
 
 
 def _check_meant(path: Path, images: list[ImageName], photos: Sequence[_Photo]) -> None:
-    """Refuses all but the only image of a file beside the only photo, whose name is no number; says it."""
+    """Accepts, with a log message, one image for one photo whose name is no number; refuses all else."""
     if len(images) == len(photos) == 1 and images[0].file is None and photos[0].im_id is None:
         _LOG.info("%s: its detections are of %s; taken for %s", path, images[0], photos[0].path.name)
         return
@@ -141,7 +141,7 @@ def _check_meant(path: Path, images: list[ImageName], photos: Sequence[_Photo]) 
 
 
 def _named(entries: list[Entry], names: Collection[str], path: Path) -> dict[str, str | None]:
-    """By an entry's `where`, the object that it is of, None for any; entries of none of them are left out."""
+    """The object of each entry by its `where`, None for any; entries of other objects are left out."""
     numbers = _numbers(names)
     named: dict[str, str | None] = {}
     others: Counter[str] = Counter()
@@ -173,7 +173,7 @@ def _named(entries: list[Entry], names: Collection[str], path: Path) -> dict[str
 
 
 def _numbers(names: Collection[str]) -> dict[int, list[str]]:
-    """The objects by the number that ends their names."""
+    """The objects by the number at the end of their names."""
     numbers: dict[int, list[str]] = {}
     for name in names:
         if found := re.search(r"(\d+)$", name):

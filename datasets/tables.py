@@ -1,4 +1,4 @@
-"""JSON objects whose keys are numbers: BOP lists by image and by object in this form."""
+"""Reads JSON objects whose keys are numbers, as BOP stores tables by image and by object."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,9 +9,9 @@ from picopose.utils.reading import integer, read_json
 
 
 def read_table(path: Path, *, of: str, remedy: str) -> dict[int, Any]:
-    """What a file says by number, in order of the numbers; `of` names what they stand for in messages.
+    """The values of a file by number, sorted; `of` names what the numbers are in messages.
 
-    Raises an `InputError` for keys that are no numbers, and for a number that comes twice, as "3" and "003".
+    Raises an `InputError` for other keys, and for a number that occurs twice, as "3" and "003".
     """
     content = read_json(path, remedy=remedy)
     if not isinstance(content, dict) or not all(key.isdecimal() for key in content):
@@ -20,7 +20,7 @@ def read_table(path: Path, *, of: str, remedy: str) -> dict[int, Any]:
 
 
 def by_number(content: Mapping[str | int, Any], where: str, *, of: str, remedy: str) -> dict[int, Any]:
-    """As `read_table`, of a table that is read already; `where` begins the `InputError`."""
+    """As `read_table`, for a parsed table; `where` begins the `InputError`."""
     table: dict[int, Any] = {}
     for key, value in content.items():
         number = integer(key, f"{where}: the number of an {of}")
@@ -31,7 +31,7 @@ def by_number(content: Mapping[str | int, Any], where: str, *, of: str, remedy: 
 
 
 def by_id(entries: list, where: str) -> dict[int, dict]:
-    """The objects of a list by their `id`; an `InputError` where one has none or another's."""
+    """The objects of a list by `id`; an `InputError` if one is missing or occurs twice."""
     table: dict[int, dict] = {}
     for index, entry in enumerate(entries):
         if not isinstance(entry, dict):

@@ -1,6 +1,6 @@
-"""Rendered templates of one object, from the folder layout of the original, as `View`s.
+"""Reads the rendered templates of an object from the folder layout of the original code, as `View`s.
 
-The files are written by `rendering.render_templates`; those that the authors offer read alike.
+The files are written by `rendering.render_templates` or are those that the authors offer.
 """
 
 import hashlib
@@ -23,21 +23,21 @@ from picopose.utils.reading import read_array
 from picopose.utils.records import View
 
 _CHUNK = 8  # whole images held at a time
-_FACTOR = math.sqrt(10)  # between what is said twice; more, and another unit is the likelier cause
+_FACTOR = math.sqrt(10)  # largest ratio between two estimates of a length; beyond it the unit is wrong
 
 log = logging.getLogger(__name__)
 
 
 class Templates:
-    """The templates of one object; images are read when asked for.
+    """The templates of one object; images are read on demand.
 
     Args:
         data_dir: folder of the data sets; `<data_dir>/templates/<name>` holds the templates.
         name: of the data set.
         obj: of the object, as `layouts.find_meshes` names it: a BOP id of six digits, or a mesh's name.
-        diameter: of the object, m, where it is known; it tells in which unit the files are.
+        diameter: of the object, m, if known; it tells the unit of the files.
 
-    Raises an `InputError` with the command to render them for whatever is missing or malformed.
+    Raises an `InputError` with the command to render them if anything is missing or malformed.
     """
 
     def __init__(self, data_dir: Path | str, name: str, obj: str, *, diameter: float | None = None):
@@ -54,7 +54,7 @@ class Templates:
         return len(self.cam_from_obj)
 
     def digest(self) -> str:
-        """Tells these templates from others: by what they were rendered from, or else by their files."""
+        """Identifies the templates by what they were rendered from, or else by their files."""
         record = template_files.digest_file(self._folder, self._obj)
         if record.is_file():
             return record.read_text(encoding="utf-8").strip()
@@ -88,7 +88,7 @@ class Templates:
             )
 
     def _check_version(self) -> None:
-        """Refuses templates that an earlier version of this program rendered; others have no record."""
+        """Refuses templates rendered by an earlier version of this program; the authors' have no record."""
         record = template_files.digest_file(self._folder, self._obj)
         if record.is_file() and not template_files.is_current(record.read_text(encoding="utf-8")):
             raise InputError(
@@ -107,7 +107,7 @@ class Templates:
             raise InputError(f"template {surplus} has no pose, of {count} poses in all: {self._remedy}")
 
     def _check_distances(self, views: Sequence[int], depth: Tensor) -> None:
-        """Refuses views whose depth (n, H, W) m is of another unit than that of the first one."""
+        """Refuses views whose depth (n, H, W) m is in another unit than the first one's."""
         for view, image in zip(views, depth, strict=True):
             distance = float(self.cam_from_obj[view, 2, 3])
             if (image > 0).any() and not 1 / _FACTOR < _mean(image) / distance < _FACTOR:
@@ -125,7 +125,7 @@ class Templates:
         return torch.from_numpy(rgba), torch.from_numpy(depth.astype(np.float32))
 
     def _checked(self, path: Path, dtype: type, channels: tuple[int, ...]) -> np.ndarray:
-        redo = f"delete {path.parent} and {self._remedy}"  # with all its files there it would count as done
+        redo = f"delete {path.parent} and {self._remedy}"  # complete folders are not rendered again
         try:
             pixels = read_pixels(path)
         except InputError as error:
@@ -139,11 +139,11 @@ class Templates:
         return pixels
 
     def _units(self, poses: Tensor, usual: float, diameter: float | None) -> tuple[float, float]:
-        """Metres per count of the depth and per unit of the poses (V, 4, 4), by what the files say.
+        """Metres per count of the depth and per unit of the poses (V, 4, 4), guessed from the files.
 
         Both are in mm (BOP), both in 0.1 mm (training sets by the original's scripts), or the depth is in
-        0.1 mm and the poses are in mm (training sets by this program). Depth and pose of a view tell the last
-        kind; the others are told apart by the object's diameter, or else by what is `usual` for the set.
+        0.1 mm and the poses are in mm (training sets by this program). The last kind is
+        recognised by depth and pose of a view; the others by the object's diameter, or else `usual`.
         """
         where = f"object {self._obj} in {self._folder}"
         view, counts = self._first_surface(poses)
@@ -156,7 +156,7 @@ class Templates:
         finer = counts / distance > _FACTOR
         unit = 1e-3 if finer else usual
         if diameter is not None:
-            diameters = distance / (2 * diameter)  # cameras are twice the diagonal of the box about it away
+            diameters = distance / (2 * diameter)  # cameras are two diagonals of the bounding box away
             unit = unit if finer else min((1e-3, 1e-4), key=lambda unit: abs(math.log(diameters * unit)))
             if not 1 / _FACTOR < diameters * unit < _FACTOR:
                 raise InputError(
@@ -201,7 +201,7 @@ class Templates:
 
 
 def _mean(depth: Tensor) -> float:
-    """Of the pixels (H, W) that show a surface."""
+    """Mean over the pixels (H, W) that show a surface."""
     return float(depth.sum() / (depth > 0).sum())
 
 

@@ -226,7 +226,7 @@ def test_a_photo_that_is_cut_out(tmp_path, caplog):
     with pytest.raises(InputError, match="state its width and height beside its camera"):
         camera(write(tmp_path, "a.json", content))
     found = camera(write(tmp_path, "b.json", content | SIZE))
-    assert found.K[0, 2] == 600 and "taken as it is, for it is stated for a photo of this size" in caplog.text
+    assert found.K[0, 2] == 600 and "used: it is given for a photo of this size" in caplog.text
 
 
 def disc_at(x: float, y: float, radius: float = 12.0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Camera files of other programs: JSON, YAML or text, told apart by their content, never executed."""
+"""Reads camera files of other programs: JSON, YAML or text, recognised by content."""
 
 import os
 import re
@@ -18,10 +18,10 @@ MAX_BYTES, MAX_YAML = 64 << 20, 200_000
 
 
 def read_camera(given: str, photo: Path, width: int, height: int) -> Camera:
-    """The camera of a photo of width x height px, of `fx,fy,cx,cy` or of a file.
+    """The camera of a photo of width x height px, from `fx,fy,cx,cy` or a file.
 
-    A file that states the size of its images is brought to this one's; of one for several images
-    (BOP's `scene_camera.json`) the photo's is taken, by the number that is its name.
+    If the file states an image size, the camera is scaled to the photo's. From a file for several images
+    (BOP's `scene_camera.json`) the photo's camera is chosen by the number in its name.
     """
     where, path = f"camera {given}", Path(given)
     if "," in given and not os.path.isfile(given):
@@ -66,7 +66,7 @@ def _text(path: Path) -> str:
 
 
 def _numbers(text: str) -> list[float] | None:
-    """The numbers of a text that has nothing else, but for brackets and what follows a #."""
+    """The numbers of a text that holds nothing else but brackets and # comments; None for others."""
     words = re.sub(r"#.*|[\[\](),;]", " ", text).split()
     try:
         return [float(word) for word in words]
@@ -75,13 +75,13 @@ def _numbers(text: str) -> list[float] | None:
 
 
 class _Loader(yaml.SafeLoader):
-    """Of plain data alone."""
+    """Loads plain data only."""
 
 
-_Loader.add_implicit_resolver(  # such as 1e-5, which YAML 1.1 takes for text
+_Loader.add_implicit_resolver(  # such as 1e-5, which YAML 1.1 reads as text
     "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+\.?\d*[eE][-+]?\d+$"), list("-+0123456789")
 )
-_Loader.add_constructor(  # OpenCV's matrices are tables of plain data too
+_Loader.add_constructor(  # OpenCV's matrices are plain tables
     "tag:yaml.org,2002:opencv-matrix", lambda loader, node: loader.construct_mapping(node, deep=True)
 )
 
@@ -89,9 +89,9 @@ _Loader.add_constructor(  # OpenCV's matrices are tables of plain data too
 def _read_yaml(text: str, path: Path) -> Any:
     if len(text) > MAX_YAML:
         raise InputError(f"{path} is too large for a camera file: {REMEDY}")
-    if text.rstrip().endswith(":"):  # with what is missing it may have said something else
+    if text.rstrip().endswith(":"):  # probably cut off
         raise InputError(f"{path} ends where a value is due: copy it again")
-    text = re.sub(r"\A\s*%YAML.*", "", text)  # OpenCV's is none of YAML's own
+    text = re.sub(r"\A\s*%YAML.*", "", text)  # OpenCV's header is not valid YAML
     try:
         documents = [content for content in yaml.load_all(text, _Loader) if content is not None]
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
@@ -102,7 +102,7 @@ def _read_yaml(text: str, path: Path) -> Any:
 
 
 def _of_scene(table: Mapping, photo: Path, where: str, width: int, height: int) -> Camera:
-    """The photo's camera of a table by image number."""
+    """The photo's camera from a table by image number."""
     entries = by_number(table, where, of="image", remedy="leave the photo's in it")
     number = int(photo.stem) if photo.stem.isdecimal() else None
     if number in entries:

@@ -1,4 +1,4 @@
-"""Lenses that bend straight lines, and photos made straight again, by OpenCV and its model."""
+"""Lens distortion and its removal from photos, with OpenCV's model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,24 +10,21 @@ from picopose.utils.errors import InputError
 
 UNDISTORT = "undistort the photo first and pass the camera of that"
 ALONG = 33  # points along the side of a box
-BENT = 0.5  # of the distance to the centre, half way to the rim of a photo: no lens bends so much
+BENT = 0.5  # of the distance to the centre, half way to the border: no lens distorts more
 
 
 @dataclass(frozen=True)
 class Lens:
-    """OpenCV's distortion.
-
-    Photos are made straight for a camera with the same K, so that they keep their size.
-    """
+    """Distortion coefficients of OpenCV's model; undistorted photos keep K and size."""
 
     coefficients: tuple[float, ...]  # k1 k2 p1 p2 [k3 [k4 k5 k6 ...]]
-    where: str  # it is from, for errors
+    where: str  # its source, for errors
 
     def __str__(self) -> str:
         return " ".join(f"{value:g}" for value in self.coefficients)
 
     def check(self, K: np.ndarray, width: int, height: int) -> None:
-        """Refuses what no lens of a camera K (3, 3) does to photos of this size."""
+        """Refuses a distortion that no lens with camera K (3, 3) and photos of this size has."""
         away = np.diag([width / 4, height / 4])  # px from the centre: two points
         rays = np.column_stack([away / np.diag(K)[:2], np.ones(2)])
         bent = cv2.projectPoints(rays, np.zeros(3), np.zeros(3), K, np.array(self.coefficients))[0][:, 0]
@@ -36,11 +33,11 @@ class Lens:
             raise InputError(f"{self.where}: no lens has the distortion {self}: correct it")
 
     def straighten(self, image: np.ndarray, K: np.ndarray) -> np.ndarray:
-        """An image (H, W) or (H, W, C) of a camera K (3, 3) as it would be without distortion."""
+        """An image (H, W) or (H, W, C) of a camera K (3, 3), undistorted."""
         return cv2.undistort(image, K, np.array(self.coefficients))
 
     def straight_box(self, box: Sequence[float], K: np.ndarray) -> list[float]:
-        """The box (left, top, right, bottom) px about what a box holds, in the straightened photo."""
+        """The bounding box (left, top, right, bottom) px of a box's content in the undistorted photo."""
         left, top, right, bottom = (float(value) - 0.5 for value in box)
         x, y = np.linspace(left, right, ALONG), np.linspace(top, bottom, ALONG)
         sides = [np.stack(np.broadcast_arrays(x, v), axis=-1) for v in (top, bottom)]

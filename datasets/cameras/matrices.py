@@ -1,4 +1,4 @@
-"""Cameras that come from outside, read and checked: most wrong poses begin with a wrong K."""
+"""Camera matrices from users and files, checked: a wrong K is the usual cause of wrong poses."""
 
 import logging
 import math
@@ -16,9 +16,9 @@ from picopose.utils.reading import finite_numbers
 LOG = logging.getLogger(__name__)
 FILM_DIAGONAL = 43.27  # mm, of 36 x 24 mm
 ROUNDING = 1e-6  # of a matrix's largest entry
-WIDEST, LONGEST = 0.2, 100.0  # focal lengths in sides of the image: fields of view of 136 and of 0.6 degrees
-UNLIKE = 0.05  # of the focal lengths; those of one camera differ by 2 % at most
-OFF_CENTRE = 0.15  # of the image's side; of cameras that people calibrate it is 0.05 or so
+WIDEST, LONGEST = 0.2, 100.0  # focal lengths in image sides: fields of view of 136 and 0.6 degrees
+UNLIKE = 0.05  # of the focal lengths; those of real cameras differ by at most 2 %
+OFF_CENTRE = 0.15  # of the image's side; about 0.05 for calibrated cameras
 COMMON_SIZES = (
     *((320, 240), (640, 360), (640, 480), (720, 540), (800, 600), (848, 480), (960, 540), (1024, 768)),
     *((1280, 720), (1280, 960), (1280, 1024), (1920, 1080), (1920, 1440), (2048, 1536), (2560, 1440)),
@@ -34,7 +34,7 @@ def camera_matrix(values: Any, where: str) -> Tensor:
 def exact_camera_matrix(values: Any, where: str) -> Tensor:
     """K (3, 3) float64 of nine numbers, row by row: fx s cx, 0 fy cy, 0 0 1, or these times a number.
 
-    What is nothing but rounding is taken for 0. Raises an `InputError` that begins with `where`.
+    Rounding errors become 0. Raises an `InputError` that begins with `where`.
     """
     given = torch.tensor(finite_numbers(values, 9, where), dtype=torch.float64).reshape(3, 3)
     K = given / given[2, 2] if given[2, 2] != 0 else given
@@ -53,9 +53,9 @@ def exact_camera_matrix(values: Any, where: str) -> Tensor:
 
 
 def check_camera(K: Tensor, width: int, height: int, where: str, *, cropped: bool = False) -> None:
-    """Refuses a K (3, 3) that cannot be of an image of this size, and names what it is likely of.
+    """Refuses a K (3, 3) that cannot belong to an image of this size, and names the likely cause.
 
-    cropped: the image may be cut out of a larger one, so that what is unusual is told and taken.
+    cropped: the image may be part of a larger one, so unusual values only cause a warning.
     """
     fx, fy, cx, cy, skew = (float(K[i, j]) for i, j in ((0, 0), (1, 1), (0, 2), (1, 2), (0, 1)))
     size = f"{width}x{height} px"
@@ -66,7 +66,7 @@ def check_camera(K: Tensor, width: int, height: int, where: str, *, cropped: boo
     stretched = abs(fx - fy) > UNLIKE * min(fx, fy) or abs(skew) > UNLIKE * fx
     off = max(abs(cx - (width - 1) / 2) / width, abs(cy - (height - 1) / 2) / height)
     if cropped and (stretched or off > OFF_CENTRE):
-        LOG.warning("%s is unusual: taken as it is, for it is stated for a photo of this size", where)
+        LOG.warning("%s is unusual, but used: it is given for a photo of this size", where)
     elif stretched:
         raise InputError(
             f"{where} has focal lengths {fx:g}, {fy:g} and skew {skew:g} px, so its pixels are not square: "
@@ -81,7 +81,7 @@ def check_camera(K: Tensor, width: int, height: int, where: str, *, cropped: boo
 
 
 def _likely_size(cx: float, cy: float, width: int, height: int) -> str:
-    """What images a principal point is likely of, for people."""
+    """The likely image size for a principal point, for messages."""
     around = (2 * cx + 1, 2 * cy + 1)
     sizes = ((height, width), *COMMON_SIZES, *(size[::-1] for size in COMMON_SIZES))
 
@@ -104,22 +104,22 @@ def pinhole(values: Sequence[Any], where: str, *, skew: Any = 0) -> Tensor:
 
 
 def resized(K: Tensor, scale: float) -> Tensor:
-    """The camera (3, 3) of an image that was resized by a factor."""
+    """K (3, 3) after resizing the image by a factor."""
     change = K.new_tensor([[scale, 0, scale / 2 - 0.5], [0, scale, scale / 2 - 0.5], [0, 0, 1]])
     return change @ K
 
 
 def camera_of_view(degrees: float, width: int, height: int) -> Tensor:
-    """K (3, 3) of an image that is so many degrees wide, with its principal point in the middle."""
+    """K (3, 3) from a horizontal field of view in degrees, with the principal point in the middle."""
     if not 1 <= degrees <= 170:
         raise InputError(f"field of view {degrees:g}: give the photo's horizontal one, 1 to 170 degrees")
     return _central(width / 2 / math.tan(math.radians(degrees) / 2), width, height)
 
 
 def camera_of_photo(path: Path, width: int, height: int) -> Tensor:
-    """K (3, 3) by the focal length in a photo's EXIF data, with its principal point in the middle; says so.
+    """K (3, 3) from the focal length in a photo's EXIF data, with the principal point in the middle.
 
-    Raises an `InputError` where there is none.
+    Logs the focal length. Raises an `InputError` if there is none.
     """
     try:
         with Image.open(path) as image:
@@ -134,7 +134,7 @@ def camera_of_photo(path: Path, width: int, height: int) -> Tensor:
 
 
 def _focal_length(exif: Mapping[int, Any], width: int, height: int) -> float | None:
-    """px, of the equivalent on 35 mm film (by the diagonal) or of the sensor's resolution."""
+    """In px, from the 35 mm equivalent (by the diagonal) or the sensor's resolution."""
     equivalent = float(exif.get(ExifTags.Base.FocalLengthIn35mmFilm, 0))
     if equivalent > 0:
         return equivalent / FILM_DIAGONAL * math.hypot(width, height)

@@ -1,7 +1,7 @@
-"""What the tables of camera files mean: K, the lens's distortion, the size of the images.
+"""Interprets the tables in camera files: K, lens distortion, image size.
 
-As BOP, ROS, OpenCV, RealSense, Open3D and MegaPose name them. What would change a camera and is not known is
-refused by its name, never left out.
+The names of BOP, ROS, OpenCV, RealSense, Open3D and MegaPose are known. Unknown entries that would change a
+camera are refused, never ignored.
 """
 
 import logging
@@ -23,8 +23,8 @@ from picopose.utils.reading import finite_numbers, integer
 LOG = logging.getLogger(__name__)
 REMEDY = "write cam_K or fx, fy, cx, cy into it"
 
-# Keys, in lower case without anything but letters and digits.
-# May hold the camera as a table of its own.
+# Keys, reduced to lower-case letters and digits.
+# Keys whose value may be a nested camera table.
 WITHIN = ("intrinsic", "intrinsics", "camera", "cameraintrinsics")
 MATRICES = ("camk", "k", "kmatrix", "cameramatrix", "intrinsicmatrix", *WITHIN)
 PINHOLE = (("fx", "flx"), ("fy", "fly"), ("cx", "ppx"), ("cy", "ppy"))
@@ -35,15 +35,15 @@ LISTS = ("d", "coeffs", "distortion", "distcoeff", "distcoeffs", "distcoefs")
 LISTS += ("distortioncoefficients", "distortioncoeffs", "distortioncoefs", "coefficients")
 MODEL = ("cameramodel", "model", "projectionmodel", "cameratype")
 
-MATRIX = {"rows", "cols", "dt", "data"}  # of a matrix as OpenCV and ROS write it
+MATRIX = {"rows", "cols", "dt", "data"}  # of a matrix in OpenCV's and ROS's form
 
 COUNTS = (4, 5, 8, 12, 14)  # of OpenCV's coefficients
-# What programs call OpenCV's model of a lens.
+# Names of OpenCV's lens model.
 MODELS = ("", "brown", "brownconrady", "fullopencv", "opencv", "perspective", "pinhole", "plumbbob")
 MODELS += ("radialtangential", "radtan", "rationalpolynomial")
-# Parts of the names of models that are no pinhole even if all coefficients are zero.
+# In names of models that are no pinhole even if all coefficients are zero.
 WIDE = ("equi", "fish", "fov", "ftheta", "kannala", "omni", "panoram", "spherical", "unified")
-# RealSense's names of models, by the numbers that stand for them.
+# RealSense's model names by number.
 REALSENSE = ("none", "modifiedbrownconrady", "inversebrownconrady", "ftheta", "brownconrady")
 REALSENSE += ("kannalabrandt4",)
 
@@ -52,15 +52,15 @@ Entry = dict[str, Any]
 
 @dataclass(frozen=True)
 class Camera:
-    """What is known of a photo's camera."""
+    """A photo's camera."""
 
     K: Tensor  # (3, 3)
-    lens: Lens | None = None  # None: straight lines are straight
-    states_size: bool = False  # whether it says of what size its images are, so that they may be cut out
+    lens: Lens | None = None  # None: no distortion
+    states_size: bool = False  # whether an image size is given, so photos may be cropped
 
 
 def camera_of_table(table: Any, where: str, width: int, height: int) -> Camera:
-    """The camera of one table, brought to a photo of width x height px if it states a size."""
+    """The camera in a table, scaled to a photo of width x height px if the table states a size."""
     if not isinstance(table, Mapping):
         raise InputError(f"{where} holds no camera: {REMEDY}")
     entry = _entry(table)
@@ -75,12 +75,12 @@ def camera_of_table(table: Any, where: str, width: int, height: int) -> Camera:
 
 
 def camera_of_numbers(numbers: list[float], where: str) -> Camera:
-    """The camera of a text file that holds nothing else."""
+    """The camera in a text file of numbers."""
     return Camera(_matrix(numbers, where))
 
 
 def _entry(table: Mapping) -> Entry:
-    """The table with its keys alike, and with what is in tables of camera and distortion within it."""
+    """The table with plain keys, and with nested tables of camera and distortion merged."""
     entry = {_plain(key): value for key, value in table.items()}
     for key in (*WITHIN, *LISTS):
         if isinstance(entry.get(key), Mapping) and not _is_matrix(entry[key]):
@@ -89,22 +89,22 @@ def _entry(table: Mapping) -> Entry:
 
 
 def _is_matrix(table: Mapping) -> bool:
-    """Whether it is one as OpenCV and ROS write it, of which the numbers may be missing."""
+    """Whether it is a matrix in OpenCV's and ROS's form, perhaps without its numbers."""
     return "data" in table or (len(table) > 0 and table.keys() <= MATRIX)
 
 
 def _plain(name: Any) -> str:
-    """In lower case, without anything but letters and digits."""
+    """A key reduced to lower-case letters and digits."""
     return re.sub("[^a-z0-9]", "", str(name).lower())
 
 
 def _first(entry: Entry, keys: Sequence[str]) -> Any:
-    """The value of the first of these keys that is there; None without."""
+    """The value of the first of these keys that exists, else None."""
     return next((entry[key] for key in keys if entry.get(key) is not None), None)
 
 
 def _one_K(entry: Entry, where: str) -> Tensor:
-    """The K (3, 3) that a table states in one way or, alike, in several."""
+    """The K (3, 3) in a table, given in one form or equally in several."""
     matrices = {key: entry[key] for key in MATRICES if isinstance(entry.get(key), list | Mapping)}
     found = {key: _matrix(value, where) for key, value in matrices.items()}
     values = [_first(entry, keys) for keys in PINHOLE]
@@ -123,7 +123,7 @@ def _one_K(entry: Entry, where: str) -> Tensor:
 
 
 def _flat(value: Any, where: str) -> list:
-    """The entries of a list, of rows or of a matrix as OpenCV and ROS write it: in `data`, with its size."""
+    """The entries of a flat list, a list of rows, or a matrix in OpenCV's and ROS's form."""
     content = value.get("data") if isinstance(value, Mapping) else value
     rows = content if isinstance(content, list) else [content]
     entries = [entry for row in rows for entry in (row if isinstance(row, list) else [row])]
@@ -140,7 +140,7 @@ def _flat(value: Any, where: str) -> list:
 
 
 def _matrix(value: Any, where: str) -> Tensor:
-    """K (3, 3) of four numbers fx, fy, cx, cy or of a matrix 3x3, 3x4 or 4x4, flat or in rows."""
+    """K (3, 3) from fx, fy, cx, cy or from a 3x3, 3x4 or 4x4 matrix, flat or in rows."""
     numbers = _flat(value, where)
     if len(numbers) == 4:
         return pinhole(numbers, where)
@@ -155,12 +155,12 @@ def _matrix(value: Any, where: str) -> Tensor:
             f"{where} has a projection with the shift {matrix[:3, 3].tolist()}, not K alone: give K, 3x3"
         )
     K = matrix[:3, :3]
-    by_columns = K[2, :2].any() and not K[:2, 2].any()  # as Open3D and MATLAB have it
+    by_columns = K[2, :2].any() and not K[:2, 2].any()  # as Open3D and MATLAB store it
     return camera_matrix((K.T if by_columns else K).flatten().tolist(), where)
 
 
 def _lens(entry: Entry, where: str) -> Lens | None:
-    """The lens whose distortion can be undone; None where there is none or all its coefficients are zero."""
+    """The lens; None if there is no distortion or all its coefficients are zero."""
     model = _model(entry)
     values = _coefficients(entry, where)
     if any(part in model for part in WIDE) or (any(values) and model not in MODELS):
@@ -173,7 +173,7 @@ def _lens(entry: Entry, where: str) -> Lens | None:
 
 
 def _model(entry: Entry) -> str:
-    """The name of the distortion's model, plain."""
+    """The plain name of the distortion model."""
     named = [value for key, value in entry.items() if key.startswith("dist") and isinstance(value, str)]
     model = _first(entry, MODEL) if not named else named[0]
     if isinstance(model, int) and 0 <= model < len(REALSENSE):
@@ -182,7 +182,7 @@ def _model(entry: Entry) -> str:
 
 
 def _coefficients(entry: Entry, where: str) -> list[float]:
-    """k1 k2 p1 p2 [k3 [k4 k5 k6 ...]], by their names or in a list."""
+    """k1 k2 p1 p2 [k3 [k4 k5 k6 ...]], given by name or as a list."""
     named = [entry.get(name, 0.0) for name in COEFFICIENTS]
     named = finite_numbers(named, len(named), f"{where}: k1, k2, p1, p2, k3 ...")
     if named[5] and not any(named[2:4] + named[6:]):
@@ -203,7 +203,7 @@ def _coefficients(entry: Entry, where: str) -> list[float]:
 
 
 def _check_part_of_sensor(entry: Entry, where: str) -> None:
-    """Refuses ROS's cameras whose K is of the whole sensor while the photo is a part or a coarser one."""
+    """Refuses ROS cameras whose K is for the whole sensor while the photo is binned or cropped."""
     roi = entry.get("roi")
     corner = [roi.get("x_offset", 0), roi.get("y_offset", 0)] if isinstance(roi, Mapping) else []
     binning = [entry.get(key, 1) for key in ("binningx", "binningy")]
@@ -212,7 +212,7 @@ def _check_part_of_sensor(entry: Entry, where: str) -> None:
 
 
 def _tell_rectification(entry: Entry, K: Tensor, where: str) -> None:
-    """Tells that the photo is taken for the raw one, where ROS's camera has another for rectified ones."""
+    """Warns that the photo is taken to be raw if a ROS camera has another K for rectified ones."""
     projection, turn = (_flat(_first(entry, keys), where) for keys in (PROJECTION, RECTIFICATION))
     unlike = False
     if len(projection) == 12 and any(projection):
@@ -227,7 +227,7 @@ def _tell_rectification(entry: Entry, K: Tensor, where: str) -> None:
 
 
 def _size(entry: Entry, where: str) -> tuple[float, float] | None:
-    """(height, width) px of the images; None if it is not stated."""
+    """(height, width) px of the images; None if not given."""
     size = entry.get("resolution", [_first(entry, keys) for keys in SIZE])
     if size == [None, None]:
         return None

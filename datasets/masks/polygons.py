@@ -1,4 +1,4 @@
-"""COCO's polygons, as labelling tools write masks: which pixels they cover, by COCO's own rule."""
+"""COCO polygons, as labelling tools write masks, rasterised by COCO's own rule."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,9 +15,9 @@ _LEAST = 6  # numbers: three points
 
 
 def read_polygons(segmentation: list, where: str) -> Polygons:
-    """The polygons of a `segmentation`: one list for each, or that of the only one.
+    """The polygons of a `segmentation`: a list of lists, or one list for a single polygon.
 
-    `where` begins the `InputError` of what is none.
+    Raises an `InputError` that begins with `where`.
     """
     lists: list[Any] = segmentation if isinstance(segmentation[0], list) else [segmentation]
     for numbers in lists:
@@ -27,9 +27,9 @@ def read_polygons(segmentation: list, where: str) -> Polygons:
 
 
 def fill(polygons: Polygons, size: tuple[int, int], where: str) -> NDArray[np.bool_]:
-    """The mask (height, width) of all that is inside of at least one polygon.
+    """The mask (height, width) of the union of the polygons.
 
-    Raises an `InputError` for points farther outside than the image is large, as of a larger photo.
+    Raises an `InputError` for points farther outside than the image is large.
     """
     height, width = size
     for polygon in polygons:
@@ -44,6 +44,6 @@ def fill(polygons: Polygons, size: tuple[int, int], where: str) -> NDArray[np.bo
 
 
 def extent(polygons: Sequence[Sequence[float]]) -> tuple[float, float, float, float]:
-    """The box about polygons: left, top, right, bottom in px."""
+    """The bounding box of polygons: left, top, right, bottom in px."""
     x, y = (np.concatenate([polygon[start::2] for polygon in polygons]) for start in (0, 1))
     return float(x.min()), float(y.min()), float(x.max()), float(y.max())

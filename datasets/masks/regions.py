@@ -1,4 +1,4 @@
-"""Where in a photo an object is, as a mask: from a box, from an image of a mask, or the whole photo."""
+"""Masks of photos from boxes and from mask images."""
 
 import math
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from picopose.utils.records import Mask
 
 
 def box_mask(box: Sequence[float], height: int, width: int) -> Mask:
-    """The mask of a box: left, top, right, bottom in px, the last two exclusive, cut at the rim.
+    """The mask of a box: left, top, right, bottom in px, the last two exclusive, clipped to the photo.
 
-    Raises an `InputError` where that leaves nothing.
+    Raises an `InputError` if nothing is left.
     """
     given = " ".join(f"{value:g}" for value in box)
     if len(box) != 4 or not all(map(math.isfinite, box)):
@@ -29,9 +29,9 @@ def box_mask(box: Sequence[float], height: int, width: int) -> Mask:
 
 
 def read_mask(path: Path, height: int, width: int) -> Mask:
-    """The mask of an image file that is not 0 on the object.
+    """The mask in an image file, which is not 0 on the object.
 
-    Raises an `InputError` for one of another size than the photo, or empty.
+    Raises an `InputError` if it is empty or not of the photo's size.
     """
     return mask_of(read_pixels(path, upright=True), height, width, f"mask {path}")  # as its photo is
 
@@ -40,7 +40,7 @@ def mask_of(pixels: np.ndarray, height: int, width: int, where: str) -> Mask:
     """As `read_mask`, of a picture's pixels (H, W) or (H, W, channels); `where` begins the error."""
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     has_alpha = pixels.shape[-1] in (2, 4)
-    # Of an object that was cut out the alpha channel is the mask, unless it says nothing.
+    # The alpha channel of a cut-out object is the mask, unless it is constant.
     by_alpha = has_alpha and pixels[..., -1].min() != pixels[..., -1].max()
     colours = pixels[..., -1:] if by_alpha else pixels[..., : pixels.shape[-1] - has_alpha]
     mask = torch.from_numpy(colours.any(axis=-1))

@@ -1,7 +1,7 @@
-"""COCO's run-length masks, plain and compressed: detections and training masks are stored so.
+"""COCO's run-length masks, plain and compressed, as in detections and training data.
 
-The decoder is our own because that of pycocotools fills the rest of a mask whose runs end early with stray
-memory; here the runs must add up to the image.
+pycocotools' decoder fills the rest of a mask whose runs end early with stray memory; here the runs must add
+up to the image.
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ MOST_PIXELS = 1 << 28
 def compress(segmentation: Any, where: str) -> tuple[bytes, tuple[int, int]]:
     """COCO's compressed code and the (height, width) of a mask `{"counts", "size"}`, plain or compressed.
 
-    `where` begins the `InputError` of a mask whose runs are malformed or do not fill its size.
+    Raises an `InputError` that begins with `where` if runs are malformed or do not fill the mask.
     """
     if not isinstance(segmentation, dict) or not {"counts", "size"} <= segmentation.keys():
         raise InputError(f"{where} is no run-length mask with counts and size: make the file again")
@@ -30,7 +30,7 @@ def compress(segmentation: Any, where: str) -> tuple[bytes, tuple[int, int]]:
     except (TypeError, ValueError, OverflowError):
         raise InputError(f"{where}: its counts are no run lengths: make the file again") from None
     whole = runs.ndim == 1 and runs.dtype.kind in "iu" and runs.size > 0
-    # Each run is compared first: a sum of such as 2**62 would wrap around.
+    # Each run is checked first: a sum of numbers like 2**62 would wrap around.
     fits = whole and runs.min() >= 0 and runs.max() <= height * width and int(runs.sum()) == height * width
     if not fits:
         raise InputError(f"{where}: the runs do not fill its size {width}x{height}: make the file again")
@@ -40,7 +40,7 @@ def compress(segmentation: Any, where: str) -> tuple[bytes, tuple[int, int]]:
 
 
 def mask_size(value: Any, where: str) -> tuple[int, int]:
-    """The height and width in px that a file gives for a mask; an `InputError` where no photo is so large."""
+    """The height and width of a mask in px; an `InputError` for impossible sizes."""
     sides = value if isinstance(value, list | tuple) else [value]
     if len(sides) != 2:
         raise InputError(f"{where}: its size must be height and width: make the file again")
@@ -53,7 +53,7 @@ def mask_size(value: Any, where: str) -> tuple[int, int]:
 def decode(code: bytes, size: tuple[int, int]) -> NDArray[np.bool_]:
     """The mask (height, width) of a code made by `compress`."""
     height, width = size
-    runs = _expand(code)  # of 0 and 1 in turns, down the columns
+    runs = _expand(code)  # alternately of 0 and 1, column by column
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 
