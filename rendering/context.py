@@ -1,4 +1,4 @@
-"""The headless OpenGL context that everything is drawn in: EGL, on NVIDIA's driver or Mesa's software one."""
+"""Creates headless OpenGL contexts with EGL, on NVIDIA's driver or Mesa's software renderer."""
 
 import os
 
@@ -10,9 +10,9 @@ PACKAGES = ("libegl1", "libgl1-mesa-dri")  # Debian's names; Ubuntu's are the sa
 
 
 def create_context() -> moderngl.Context:
-    """A new OpenGL 3.3 context without a window; an `InputError` where EGL or a driver is missing.
+    """A new OpenGL 3.3 context without a window; an `InputError` if EGL or a driver is missing.
 
-    Of several GPUs the processes that torchrun starts take one each, as they do to compute.
+    With several GPUs, each process of torchrun renders on the one it computes on.
     """
     own = int(os.environ.get("LOCAL_RANK", "0"))
     try:
@@ -24,7 +24,7 @@ def create_context() -> moderngl.Context:
 
 
 def _context_on(device: int) -> moderngl.Context:
-    # libEGL hands out OpenGL's functions too, so that no libGL, made for displays, has to be there.
+    # libEGL provides OpenGL's functions too, so libGL, which needs a display, is not required.
     try:
         return moderngl.create_context(
             standalone=True,
@@ -34,7 +34,7 @@ def _context_on(device: int) -> moderngl.Context:
             libgl="libEGL.so.1",
             device_index=device,
         )
-    except Exception as error:  # moderngl raises no narrower one
+    except Exception as error:  # moderngl raises nothing narrower
         raise InputError(
             f"no headless OpenGL 3.3 ({error}): run `python -m picopose install-egl` or install "
             f"{' and '.join(PACKAGES)}"

@@ -1,7 +1,7 @@
-"""Meshes with no more faces than a crop shows: vertices that lie close together become one.
+"""Simplifies meshes by merging vertices that lie close together.
 
-Rossignac and Borrel's clustering (1993), with what faces different ways kept apart, so that thin plates keep
-both their sides. It is quick and closes no gap, but fine parts grow coarse: for training, not for testing.
+Vertex clustering by Rossignac and Borrel (1993); surfaces that face different ways are kept apart, so thin
+plates keep both sides. It is fast and closes no gaps, but coarsens fine parts: for training, not for testing.
 """
 
 import numpy as np
@@ -11,13 +11,13 @@ from scipy.sparse.csgraph import connected_components
 from picopose.rendering.mesh import Mesh
 
 SAME_PLACE = 1 << 14  # to a part of the box's side vertices in one place agree
-CELLS = (96, 64, 48, 36, 27, 20)  # along the longest side of the box, tried one after the other
+CELLS = (96, 64, 48, 36, 27, 20)  # along the longest side of the box, tried in turn
 
 
 def decimated(mesh: Mesh, max_faces: int) -> Mesh:
-    """The mesh itself if it is small enough, else the finest clustered one with at most `max_faces` faces.
+    """The mesh itself if small enough, else the finest clustering with at most `max_faces` faces.
 
-    Where not even the coarsest has so few, that one is returned.
+    If even the coarsest has more, that one is returned.
     """
     coarser = mesh
     for cells in CELLS:
@@ -28,9 +28,9 @@ def decimated(mesh: Mesh, max_faces: int) -> Mesh:
 
 
 def clustered(mesh: Mesh, cells: int) -> Mesh:
-    """Vertices in one cell of a grid, of one side of the surface, moved to their mean.
+    """Moves the vertices in one grid cell, on one side of the surface, to their mean.
 
-    Those that no edge joins within the cell, as at the two sides of a texture's seam, keep their own looks.
+    Vertices that no edge joins within the cell, as on both sides of a texture seam, keep their own looks.
     """
     offset = mesh.vertices - mesh.vertices.min(axis=0)
     side = offset.max() / cells
@@ -64,7 +64,7 @@ def clustered(mesh: Mesh, cells: int) -> Mesh:
 
 
 def _labels(rows: np.ndarray) -> np.ndarray:
-    """Numbers (N,) from 0 on, equal for equal rows (N, D)."""
+    """Labels (N,) from 0 on, equal for equal rows (N, D)."""
     spans = rows.max(axis=0) + 1
     return np.unique(np.ravel_multi_index(rows.T, spans), return_inverse=True)[1].ravel()
 

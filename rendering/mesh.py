@@ -1,6 +1,6 @@
 """Object models: triangles with colours or textures, from PLY, OBJ, glTF, STL and OFF files.
 
-The renderer draws them, and the evaluation takes its vertices and diameters from here.
+Used by the renderer and, for vertices and diameters, by the evaluation.
 """
 
 import itertools
@@ -25,12 +25,12 @@ from picopose.utils.errors import MALFORMED, InputError
 
 LOG = logging.getLogger(__name__)
 READERS = {".ply": ply, ".obj": obj, ".glb": gltf, ".gltf": gltf, ".stl": stl, ".off": off}
-# What the readers run into where a file's bytes make no sense.
+# What the readers raise on damaged files.
 DAMAGE = (*MALFORMED, OSError, struct.error)
-MIN_DIAMETER, MAX_DIAMETER = 1e-3, 10.0  # m; a model outside was read in the wrong unit
-MAX_TEXELS = 1 << 26  # of a mesh's textures together, as they are kept: 8192 x 8192 px
-LARGEST = 1e15  # of coordinates, so that their squares are finite float32; none of a real unit comes near
-MAX_DISTANCE = 1e4  # of a mesh from its origin, in sizes; float32 is exact to 0.0006 of the size there
+MIN_DIAMETER, MAX_DIAMETER = 1e-3, 10.0  # m; a model outside this range was read in the wrong unit
+MAX_TEXELS = 1 << 26  # of all textures of a mesh: 8192 x 8192 px
+LARGEST = 1e15  # of coordinates, so that their squares are finite in float32; far beyond real meshes
+MAX_DISTANCE = 1e4  # of a mesh from its origin, in sizes; float32's error is 0.0006 of the size there
 LARGEST_UV = 1e6
 
 
@@ -70,11 +70,11 @@ class Mesh:
 
 
 def load_mesh(path: Path | str, *, unit: str | float | Callable[[float], float] = "mm") -> Mesh:
-    """Reads a mesh file, with the nodes of a scene merged.
+    """Reads a mesh file and merges the nodes of its scene.
 
-    unit: "mm" (BOP), "cm", "m" or the metres of one unit of the file; or what tells them by the diameter that
-    the mesh has in the file's unit. Textures lie beside the file only.
-    Raises `InputError` for what is missing, no mesh, damaged, or 1000 times too large or too small.
+    unit: "mm" (BOP), "cm", "m" or the metres of one unit of the file; or a function of the diameter in the
+    file's unit that returns them. Textures are looked for beside the file only.
+    Raises `InputError` if the file is missing, no mesh, damaged, or 1000 times too large or too small.
     """
     mesh = read_mesh(path)
     if callable(unit):
@@ -83,7 +83,7 @@ def load_mesh(path: Path | str, *, unit: str | float | Callable[[float], float] 
 
 
 def read_mesh(path: Path | str) -> Mesh:
-    """The mesh as `load_mesh` reads it, but with lengths in the file's own unit, whatever that is."""
+    """As `load_mesh`, but with lengths in the file's own unit."""
     path = Path(path)
     return _whole(_read(path), path)
 
@@ -94,7 +94,7 @@ def from_trimesh(given: trimesh.Trimesh | trimesh.Scene) -> Mesh:
 
 
 def to_metres(mesh: Mesh, unit: str | float, *, where: str) -> Mesh:
-    """A mesh whose lengths are in `unit`, see `load_mesh`; `where` begins the error of an unlikely size."""
+    """A mesh given in `unit`, see `load_mesh`, in metres; `where` begins the error for an unlikely size."""
     if isinstance(unit, str) and unit not in UNITS:
         raise InputError(f"unit {unit!r}: choose one of {', '.join(UNITS)}")
     scale = UNITS[unit] if isinstance(unit, str) else unit
@@ -127,7 +127,7 @@ def diameter(vertices: np.ndarray) -> float:
 def bounding_sphere(vertices: np.ndarray) -> tuple[np.ndarray, float]:
     """Centre (3,) and radius of a sphere that holds the vertices (V, 3); the smallest one within 0.1 %.
 
-    Badoiu and Clarkson 2003: the centre walks ever smaller steps towards the farthest vertex.
+    Badoiu and Clarkson (2003): the centre takes ever smaller steps towards the farthest vertex.
     """
     corners = hull_vertices(vertices)
     centre = (corners.min(axis=0) + corners.max(axis=0)) / 2
@@ -138,7 +138,7 @@ def bounding_sphere(vertices: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 def hull_vertices(vertices: np.ndarray) -> np.ndarray:
-    """The vertices (N, 3) float64 on the convex hull; flat and straight sets are taken in their own plane."""
+    """The vertices (N, 3) float64 on the convex hull; also of flat and straight sets."""
     vertices = np.unique(np.asarray(vertices, dtype=np.float64), axis=0)
     centred = vertices - vertices.mean(axis=0)
     _, extent, axes = np.linalg.svd(centred.T @ centred)
@@ -151,15 +151,15 @@ def hull_vertices(vertices: np.ndarray) -> np.ndarray:
 
 
 def files_named(path: Path) -> list[Path]:
-    """The files beside a mesh that it and its materials name, where they exist."""
+    """The existing files that a mesh and its materials name."""
     beside, found = FilesBeside(path), []
     listers = {suffix: reader.names for suffix, reader in READERS.items()} | {".mtl": mtl.names}
-    for file in itertools.chain([path], found):  # grows while materials are read
+    for file in itertools.chain([path], found):  # grows as materials are read
         lister = listers.get(file.suffix.lower())
         try:
             named = lister(file.read_bytes()) if lister else []
         except DAMAGE:
-            named = []  # its reader tells what is wrong
+            named = []  # reported by its reader
         found += [other for other in map(beside.find, named) if other not in (None, path, *found)]
     return found
 
@@ -167,8 +167,8 @@ def files_named(path: Path) -> list[Path]:
 def read_triangles(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     """Vertices (V, 3) float64 in the file's unit and triangles (F, 3) int32.
 
-    Those of a PLY file are all there, in its order and as it spells them, since the pose errors of BOP are
-    defined on these numbers. Raises `InputError` as `load_mesh` does.
+    A PLY file's vertices are complete, in order and unrounded: BOP's pose errors are defined on them.
+    Raises `InputError` as `load_mesh` does.
     """
     path = Path(path)
     if path.suffix.lower() == ".ply":
@@ -190,7 +190,7 @@ def _read(path: Path) -> list[Part]:
 
 
 def _guarded(path: Path, read: Callable[[Path], list[Part]]) -> list[Part]:
-    """What a reader gives; an `InputError` in place of whatever damage leads it to."""
+    """A reader's result; an `InputError` in place of the errors that damage causes."""
     if not path.is_file():
         raise InputError(f"mesh {path} not found: check the path")
     try:
@@ -214,7 +214,7 @@ def _whole(parts: list[Part], path: Path) -> Mesh:
 
 
 def _checked(part: Part, path: Path) -> Part:
-    """The part; an `InputError` for numbers that a mesh cannot hold."""
+    """The part; an `InputError` for impossible numbers."""
     if not (np.abs(part.vertices) < LARGEST).all():
         raise InputError(f"{path} has vertices that are NaN or infinite: export it again")
     if part.faces.min() < 0 or part.faces.max() >= len(part.vertices):
@@ -225,7 +225,7 @@ def _checked(part: Part, path: Path) -> Part:
 
 
 def _check_distance(mesh: Mesh, path: Path) -> None:
-    """Refuses a mesh so far from its origin, as a scan in a map's coordinates, that float32 distorts it."""
+    """Refuses a mesh so far from its origin, as a scan in map coordinates, that float32 distorts it."""
     size, distance = np.ptp(mesh.vertices, axis=0).max(), np.abs(mesh.vertices).max()
     if distance > MAX_DISTANCE * size > 0:
         raise InputError(
@@ -256,7 +256,7 @@ def _concatenated(parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _normals(parts: list[Part]) -> np.ndarray:
-    """(V, 3) float32 of unit length: those of the file; averaged from the faces where it has none for all."""
+    """(V, 3) float32 unit normals: the file's if complete, else averaged from the faces."""
     given = [part.normals is not None and bool((_length(part.normals) > 1e-6).all()) for part in parts]
     lacking = [part for part, has in zip(parts, given, strict=True) if not has]
     made = vertex_normals(*_concatenated(lacking)) if lacking else np.empty((0, 3))
@@ -281,7 +281,7 @@ def vertex_colors(mesh: Mesh | Part) -> np.ndarray:
 
 
 def _layered_uv(parts: list[Part], layers: list[int]) -> list[np.ndarray]:
-    """uv (V, 3) of each part, its layer, by the texture's identity, as the third column."""
+    """uv (V, 3) of each part with its texture's layer as third column."""
     layered = []
     for part in parts:
         if part.uv is None:
@@ -293,7 +293,7 @@ def _layered_uv(parts: list[Part], layers: list[int]) -> list[np.ndarray]:
 
 
 def _stack_layers(textures: list[np.ndarray], path: Path) -> np.ndarray:
-    """Textures (L, H, W, 3): brought to the largest one's size, or less where memory would not hold them."""
+    """Textures (L, H, W, 3), resized to the largest one's size, or smaller to fit into memory."""
     limit = int((MAX_TEXELS / len(textures)) ** 0.5)
     largest = [max(t.shape[axis] for t in textures) for axis in (1, 0)]
     size = tuple(min(length, limit) for length in largest)

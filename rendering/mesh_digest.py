@@ -1,4 +1,4 @@
-"""Digests of a mesh, its files and the way it is drawn, by which stale templates are told."""
+"""Digests of a mesh, its files and the way it is rendered, to recognise stale templates."""
 
 import hashlib
 from pathlib import Path
@@ -10,7 +10,7 @@ from picopose.utils import template_files
 
 
 def mesh_digest(path: Path, *parameters: object) -> str:
-    """Of a mesh file, the files it names, and `parameters`, after the version of the way of rendering.
+    """The template version and a digest of a mesh file, the files it names, and `parameters`.
 
     Raises an `OSError` if the mesh is missing.
     """
@@ -21,7 +21,7 @@ def mesh_digest(path: Path, *parameters: object) -> str:
 
 
 def content_digest(shown: Mesh, *parameters: object) -> str:
-    """As `mesh_digest`, of a mesh as it was read."""
+    """As `mesh_digest`, for a mesh in memory."""
     digest = hashlib.sha256(repr(parameters).encode())
     for name, values in vars(shown).items():
         if values is not None:

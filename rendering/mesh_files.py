@@ -1,4 +1,4 @@
-"""The meshes of files by id, read when they are asked for."""
+"""Meshes by id, read from files on demand."""
 
 from collections.abc import Iterator, Mapping
 
@@ -10,7 +10,7 @@ KEPT = 1e9  # bytes of meshes and textures
 
 
 class MeshFiles(Mapping[int, Mesh]):
-    """Reads meshes; those used longest ago make room.
+    """Reads meshes and keeps the most recently used.
 
     Args:
         files: by id.

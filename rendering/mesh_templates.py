@@ -1,4 +1,4 @@
-"""Templates of meshes at hand, rendered when they are asked for: what the estimator prepares objects from."""
+"""Renders the templates of meshes in memory on demand; the estimator prepares objects from them."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -16,7 +16,7 @@ from picopose.utils.records import View
 
 CHUNK = 8  # whole templates held at a time, 2 MB each
 
-# Told how many of how many templates are done.
+# Called with the numbers of templates that are done and of all.
 Progress = Callable[[int, int], None]
 
 
@@ -26,7 +26,7 @@ class MeshTemplates:
     Args:
         meshes: by id; may grow later.
         size: side of the crops in px.
-        progress: is called after every few templates; may be set later.
+        progress: called after every few templates; may be set later.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class MeshTemplates:
         return content_digest(self._meshes[obj_id], self._n_views)
 
     def views(self, obj_id: int) -> Iterator[View]:
-        """Renders the templates and cuts them out, a few at a time."""
+        """Renders and crops the templates, a few at a time."""
         mesh = self._meshes[obj_id]
         poses = object_poses(mesh.vertices, self._n_views)
         K = torch.tensor(template_files.K, dtype=torch.float32)
-        # A context of its own: it belongs to a thread, and where nothing is rendered none is needed.
+        # A new context: it belongs to this thread, and is needed only if something is rendered.
         with Renderer() as renderer:
             for start in range(0, len(poses), CHUNK):
                 part = poses[start : start + CHUNK]

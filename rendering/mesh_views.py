@@ -1,4 +1,4 @@
-"""Meshes by id, seen from anywhere: what methods that render while they look for an object draw with."""
+"""Draws meshes by id from any pose, for methods that render while they search."""
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ from picopose.utils.lru import Lru
 from picopose.utils.records import Drawing
 
 KEPT = 256  # objects whose hulls and digests are kept
-SOFTNESS = 1.5  # px, standard deviation: lenses and sensors spread every edge, a renderer draws it sharp
+SOFTNESS = 1.5  # px, standard deviation: blurs edges as lenses and sensors do
 
 
 class MeshViews:
@@ -31,14 +31,14 @@ class MeshViews:
 
     def __init__(self, meshes: Mapping[int, Mesh]):
         self._meshes = meshes
-        # An OpenGL context belongs to one thread, which lives as long as this object.
+        # An OpenGL context belongs to one thread, so this object keeps one.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="renderer")
         self._renderer: Renderer | None = None
         self._hulls, self._digests = Lru(KEPT), Lru(KEPT)
         self.progress: Callable[[int, int], None] | None = None
 
     def digest(self, obj_id: int) -> str:
-        """Tells meshes apart, and the ways of drawing them."""
+        """Identifies a mesh and the way it is drawn."""
         return self._digests.get(obj_id, lambda key: content_digest(self._meshes[key]))
 
     def hull(self, obj_id: int) -> Tensor:
@@ -54,7 +54,7 @@ class MeshViews:
     def draw(self, obj_ids: Sequence[int], cam_from_obj: Tensor, K: Tensor, size: int) -> Drawing:
         """A drawing (B, ...) on the CPU for each object id, pose (B, 4, 4) and camera (B, 3, 3).
 
-        The light is white and from everywhere; the depth is 0 where there is no surface.
+        The light is white and ambient; the depth is 0 where there is no surface.
         """
         poses, cameras = cam_from_obj.cpu().double().numpy(), K.cpu().double().numpy()
         images = self._thread.submit(self._draw, list(obj_ids), poses, cameras, size).result()
@@ -74,7 +74,7 @@ class MeshViews:
         return self._thread.submit(self._depth, obj_id, pose, K, width, height).result() > 0
 
     def forget(self, obj_id: int) -> None:
-        """Drops all that is kept of a mesh, while it still is in the mapping."""
+        """Drops all that is cached of a mesh; call it before the mesh leaves the mapping."""
         self._hulls.forget(lambda key: key == obj_id)
         self._digests.forget(lambda key: key == obj_id)
         if self._renderer is not None:
@@ -93,5 +93,5 @@ class MeshViews:
 
 
 def _softened(image: Rendering) -> np.ndarray:
-    """(H, W, 4) uint8: colours, and what the object covers."""
+    """(H, W, 4) uint8: colours and coverage."""
     return cv2.GaussianBlur(np.dstack([image.rgb, image.mask * np.uint8(255)]), (0, 0), SOFTNESS)

@@ -1,4 +1,4 @@
-"""Draws an estimated pose onto its photo, and the matches behind it, for people to look at."""
+"""Draws an estimated pose and its matches onto the photo."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from picopose.rendering.mesh import Mesh
 
 GREEN, YELLOW, ORANGE, RED = (60, 220, 80), (250, 210, 60), (255, 150, 30), (235, 50, 50)
 PANEL = 480  # px, height of the pictures of matches
-MARGIN = 0.1  # of the box's longer side, about it in the picture of matches
+MARGIN = 0.1  # margin in the picture of matches, in longer sides of the box
 
 
 def draw_pose(
@@ -21,13 +21,13 @@ def draw_pose(
     label: str,
     colour: Sequence[int] = GREEN,
 ) -> np.ndarray:
-    """The photo (H, W, 3) uint8 with the bounding box, the outline and the axes of a mesh at a pose.
+    """The photo (H, W, 3) uint8 with the bounding box, outline and axes of a mesh at a pose.
 
     The outline, of the mask (H, W) bool where the mesh is seen, and the label are of the colour.
     """
     width = image.shape[1]
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
-    # The outline is of a colour that speaks, and lies on the bounding box where the object is a box.
+    # The outline, whose colour has a meaning, is drawn over the bounding box.
     image = draw_outline(draw_bounding_box(image, K, cam_from_obj, low, high), mask, colour)
     image = draw_axes(image, K, cam_from_obj, float(np.linalg.norm(high - low)) / 2)
     if mask.any():
@@ -35,7 +35,7 @@ def draw_pose(
         scale = width / 1300
         extent = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, max(1, round(4 * scale)))[0][0]
         place = max(0, min(int(left), width - extent)), max(int(top) - round(10 * scale), round(24 * scale))
-        for ink, weight in (((0, 0, 0), 4), (colour, 1.6)):  # dark rims keep it legible anywhere
+        for ink, weight in (((0, 0, 0), 4), (colour, 1.6)):  # a dark border keeps it legible
             thickness = max(1, round(weight * scale))
             cv2.putText(image, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness, cv2.LINE_AA)
     return image
@@ -63,9 +63,9 @@ def draw_bounding_box(
 def draw_matches(
     image: np.ndarray, beside: np.ndarray, there: np.ndarray, here: np.ndarray, box: Sequence[float]
 ) -> np.ndarray:
-    """A picture (S, S, 3) beside the photo's part about a box (4,) px, matched points joined.
+    """A picture (S, S, 3) beside the part of a photo about a box (4,) px, with lines between matched points.
 
-    there (M, 2) px are the points in the picture, here (M, 2) px those in the photo (H, W, 3) uint8.
+    there (M, 2) px: points in the picture; here (M, 2) px: points in the photo (H, W, 3) uint8.
     """
     left, top, right, bottom = _about(box, image.shape)
     part = image[top:bottom, left:right]
@@ -84,7 +84,7 @@ def draw_matches(
 
 
 def _about(box: Sequence[float], shape: Sequence[int]) -> list[int]:
-    """The pixels left, top, right, bottom of a box with a margin, within an image of this shape."""
+    """Left, top, right, bottom (px) of a box with a margin, clipped to an image of this shape."""
     margin = MARGIN * max(box[2] - box[0], box[3] - box[1])
     low = np.floor(np.maximum(np.subtract(box[:2], margin), 0)).astype(int)
     high = np.ceil(np.minimum(np.add(box[2:], margin), shape[1::-1])).astype(int)
@@ -92,7 +92,7 @@ def _about(box: Sequence[float], shape: Sequence[int]) -> list[int]:
 
 
 def _hues(xy: np.ndarray) -> list[tuple[int, ...]]:
-    """A colour for each point (M, 2) by its direction from their middle, so that neighbours are alike."""
+    """A colour for each point (M, 2) by its direction from the middle, so neighbours look alike."""
     offset = xy - xy.mean(axis=0) if len(xy) else xy
     angle = np.degrees(np.arctan2(offset[:, 1], offset[:, 0])) % 360
     hsv = np.stack([angle, np.full(len(xy), 0.8), np.ones(len(xy))], axis=-1).astype(np.float32)

@@ -1,7 +1,7 @@
 """Renders the templates of objects into files.
 
-An object's images are written into a temporary folder that is renamed when it is complete, and its poses
-after that; so an interrupted run goes on with the objects that have no poses yet.
+An object's images are written into a temporary folder, which is renamed when complete; its poses are written
+last. So an interrupted run continues with the objects that have no poses yet.
 """
 
 import logging
@@ -34,7 +34,7 @@ from picopose.utils.reading import read_array
 
 LOG = logging.getLogger(__name__)
 
-# Run-length coding behind the "up" filter: half the time of OpenCV's default at the same size.
+# Run-length coding after the "up" filter: half the time of OpenCV's default at the same size.
 PNG_OPTIONS = (
     cv2.IMWRITE_PNG_STRATEGY,
     cv2.IMWRITE_PNG_STRATEGY_RLE,
@@ -56,15 +56,15 @@ class Job:
 
 
 def render_view(renderer: Renderer, mesh: Mesh, cam_from_obj: np.ndarray) -> Rendering:
-    """One template: white ambient light, black background, the size and camera of `datasets.layouts`."""
+    """One template: white ambient light, black background, size and camera of `utils.template_files`."""
     return renderer.render([(mesh, cam_from_obj)], np.array(template_files.K), *template_files.SIZE)
 
 
 def is_complete(job: Job) -> bool:
-    """Whether an object's templates are all there, from the mesh as it is now; its poses are written last.
+    """Whether all templates of an object exist and were rendered from the present mesh.
 
-    The images are counted too, for templates that were copied or downloaded in part. Templates without a
-    digest, such as those of the paper's authors, are taken for those of the mesh.
+    The images are counted as templates may have been copied in part. Templates without a digest, such as the
+    authors', are assumed to be of this mesh.
     """
     digest = template_files.digest_file(job.templates, job.name)
     try:
@@ -78,7 +78,7 @@ def is_complete(job: Job) -> bool:
 
 
 def _digest(job: Job) -> str:
-    """Of everything that an object's templates depend on."""
+    """Digest of everything that an object's templates depend on."""
     return mesh_digest(job.mesh.path, job.mesh.unit, job.mesh.aim, job.n_views, job.depth_unit)
 
 
@@ -86,7 +86,7 @@ def render_object(job: Job) -> str:
     """Writes one object's templates in the layout of the original; returns the object's name."""
     folder, unfinished = job.templates / job.name, job.templates / f".{job.name}.tmp"
     poses_path = template_files.poses_file(job.templates, job.name)
-    _check_replaceable(folder)  # better told now than after the rendering
+    _check_replaceable(folder)  # better now than after rendering
     mesh = load_mesh(job.mesh.path, unit=job.mesh.unit)
     digest = _digest(job)
     poses = object_poses(mesh.vertices, job.n_views, aim=job.mesh.aim)
@@ -116,7 +116,7 @@ def _remove_images(folder: Path) -> None:
 
 
 def _check_replaceable(folder: Path) -> None:
-    """Raises an `InputError` for what is no folder of template images, and so perhaps the user's own."""
+    """Raises an `InputError` for a folder that holds other files, which may be the user's."""
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise InputError(f"{folder} is in the way of templates: move it elsewhere")
     for path in folder.iterdir() if folder.exists() else ():
@@ -136,9 +136,9 @@ def _write_view(view: Rendering, rgb_path: Path, depth_path: Path, depth_unit: f
 
 
 def render_all(jobs: Sequence[Job], processes: int) -> None:
-    """Renders what is not complete yet; an object that fails is reported and does not stop the others.
+    """Renders what is not complete yet; a failing object is reported and does not stop the others.
 
-    Raises an `InputError` where another program is rendering into a folder of the jobs'.
+    Raises an `InputError` if another program is rendering into one of the folders.
     """
     with ExitStack() as stack:
         for folder in sorted({job.templates for job in jobs}):
@@ -149,7 +149,7 @@ def render_all(jobs: Sequence[Job], processes: int) -> None:
 
 
 def _remove_unfinished(folder: Path) -> None:
-    """Removes what a killed run has left half done, also of objects that are not rendered again."""
+    """Removes unfinished files of killed runs."""
     remove_leftovers(folder)
     for unfinished in folder.glob(".*.tmp"):
         if unfinished.is_dir() and all(TEMPLATE_FILE.fullmatch(path.name) for path in unfinished.iterdir()):
@@ -177,11 +177,11 @@ def _attempts(jobs: Sequence[Job], processes: int) -> Iterator[InputError | None
     if processes <= 1:
         yield from map(_attempt, jobs)
         return
-    # A forked process cannot use its parent's OpenGL, so processes are started afresh.
+    # A forked process cannot use its parent's OpenGL.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare_process)
     try:
-        with without_interrupts():  # of the processes, which end with the one that Ctrl-C ends
+        with without_interrupts():  # the processes end with their parent
             futures = [pool.submit(_attempt, job) for job in jobs]
         for future in as_completed(futures):
             yield future.result()
@@ -189,7 +189,7 @@ def _attempts(jobs: Sequence[Job], processes: int) -> Iterator[InputError | None
         raise InputError(
             "a process was ended from outside, perhaps for memory: pass fewer --processes"
         ) from None
-    finally:  # after Ctrl-C the objects that wait are not begun
+    finally:  # after Ctrl-C no further object is begun
         pool.shutdown(cancel_futures=True)
 
 

@@ -1,6 +1,6 @@
-"""Draws meshes at any pose through any pinhole camera: colour, exact depth and instance ids, off screen.
+"""Renders meshes off screen through any pinhole camera: colour, exact depth and instance ids.
 
-OpenGL through EGL, so it runs without a display, on NVIDIA's driver and on Mesa's software one alike.
+It uses OpenGL through EGL, so it needs no display; NVIDIA's driver and Mesa's software renderer both work.
 """
 
 import functools
@@ -17,14 +17,14 @@ from picopose.rendering.mesh import Mesh, vertex_colors
 from picopose.rendering.shaders import MAX_LIGHTS, Features, sources
 from picopose.rendering.solidity import is_solid
 
-NEAR_SHARE = 1e-3  # of an instance's diameter: its surface closer than that is not drawn
+NEAR_SHARE = 1e-3  # near plane in diameters of an instance
 
 
 @dataclass(frozen=True)
 class Light:
-    """A light in the camera's frame; its brightness does not fall off with distance."""
+    """A light in the camera frame; its brightness does not fall off with distance."""
 
-    at: tuple[float, float, float]  # m: where it is; or the direction towards it
+    at: tuple[float, float, float]  # position in m, or the direction towards it
     directional: bool = False
     color: tuple[float, float, float] = (1.0, 1.0, 1.0)  # in [0, 1]
     intensity: float = 1.0
@@ -45,16 +45,16 @@ class Rendering:
 
 
 class Renderer:
-    """An OpenGL context with the meshes that were drawn last.
+    """An OpenGL context that keeps the most recently drawn meshes.
 
-    It belongs to the process and thread that made it; several may be used in turn. `cache_bytes` bounds the
-    meshes kept on the device; the one drawn last is always kept. Raises `InputError` where EGL is missing.
+    It belongs to the process and thread that created it. `cache_bytes` limits the meshes kept on the device;
+    the one drawn last is always kept. Raises `InputError` if EGL is missing.
     """
 
     def __init__(self, *, cache_bytes: int = 1 << 30):
         self._ctx = create_context()
         self._ctx.enable_only(moderngl.DEPTH_TEST)
-        self._ctx.front_face = "cw"  # rows run top down, which mirrors every triangle
+        self._ctx.front_face = "cw"  # rows run top-down, which mirrors every triangle
         self._color = _Target(self._ctx, (("f1", 4), ("f4", 2)))  # RGBA; depth and id + 1
         self._depth = _Target(self._ctx, (("f4", 1),))
         self._programs: dict[Features, moderngl.Program] = {}
@@ -103,9 +103,8 @@ class Renderer:
     ) -> np.ndarray:
         """Depth (H, W) float32 m of one mesh at cam_from_obj (4, 4), 0 where there is no surface.
 
-        Draws and transfers depth only, several times as fast as `render`; the pixels are the same.
-        front_only: leave out the back faces of a solid body, which saves up to half of the time and changes
-        single pixels of the outline by fractions of a millimetre.
+        Several times as fast as `render`, with the same depth. front_only: skip a solid body's back faces, which
+        saves up to half the time and changes single pixels of the outline by fractions of a millimetre.
         """
         with self._ctx:
             self._depth.begin(width, height)
@@ -118,13 +117,13 @@ class Renderer:
             return self._depth.read(0, np.float32, 1)[..., 0]
 
     def forget(self, mesh: Mesh) -> None:
-        """Frees what the device holds of a mesh."""
+        """Frees the device memory of a mesh."""
         if mesh in self._meshes:
             with self._ctx:
                 self._meshes.pop(mesh).release()
 
     def close(self) -> None:
-        """Frees the context and all that is on the device."""
+        """Frees the context and its device memory."""
         with self._ctx:
             for resource in (*self._meshes.values(), *self._programs.values(), self._color, self._depth):
                 resource.release()
@@ -143,7 +142,7 @@ class Renderer:
         program = self._programs[features]
         pose = np.asarray(cam_from_obj, dtype=np.float32).T.tobytes()
         for name, value in (uniforms | {"cam_from_obj": pose}).items():
-            if name not in program:  # a uniform that this program has no use for
+            if name not in program:  # a uniform that this program does not use
                 continue
             if isinstance(value, bytes):
                 program[name].write(value)
@@ -152,7 +151,7 @@ class Renderer:
         self._device_mesh(mesh).draw(program)
 
     def _near(self, instances: Sequence[tuple[Mesh, np.ndarray]]) -> float:
-        """A near plane (m) before every instance that lies in front of the camera."""
+        """A near plane (m) in front of every instance before the camera."""
         planes = []
         for mesh, cam_from_obj in instances:
             centre, radius = self._device_mesh(mesh).sphere
@@ -180,7 +179,7 @@ class _Target:
         self._fbo: moderngl.Framebuffer | None = None
 
     def begin(self, width: int, height: int) -> None:
-        """Makes this the target, with a cleared image of width x height px."""
+        """Binds this target and clears an image of width x height px."""
         if self._fbo is None or self._fbo.width < width or self._fbo.height < height:
             self._grow(width, height)
         self._fbo.use()
@@ -212,7 +211,7 @@ class _Target:
 
 
 class _DeviceMesh:
-    """A mesh in the device's memory; each of its parts is sent there when a program first asks for it."""
+    """A mesh in device memory; its parts are uploaded when a program first needs them."""
 
     def __init__(self, ctx: moderngl.Context, mesh: Mesh):
         self._ctx, self._mesh = ctx, mesh
@@ -262,13 +261,13 @@ class _DeviceMesh:
 
 
 def _box_sphere(vertices: np.ndarray) -> tuple[np.ndarray, float]:
-    """Centre (3,) and radius of the sphere about the vertices' box: found at once, if a bit large."""
+    """Centre (3,) and radius of the sphere about the vertices' bounding box: quick, if a bit large."""
     centre = (vertices.min(axis=0) + vertices.max(axis=0)).astype(np.float64) / 2
     return centre, float(np.linalg.norm(vertices - centre, axis=1).max())
 
 
 def _is_before_camera(cam_from_obj: np.ndarray, sphere: tuple[np.ndarray, float]) -> bool:
-    """Whether a sphere of an object lies before the camera's plane, at a pose that does not mirror it."""
+    """Whether an object's sphere lies in front of the camera plane, and the pose does not mirror it."""
     pose, (centre, radius) = np.asarray(cam_from_obj, dtype=np.float64), sphere
     depth = pose[2, :3] @ centre + pose[2, 3]
     return depth > radius * np.linalg.norm(pose[2, :3]) and np.linalg.det(pose[:3, :3]) > 0

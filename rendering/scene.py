@@ -1,6 +1,6 @@
-"""What was found as a scene in 3D: the objects before the camera and the photo behind them, as one GLB file.
+"""Writes the estimated poses as a 3D scene: the objects in front of the photo, in one GLB file.
 
-Any viewer opens it: browsers, Windows, macOS, Blender. Its frame is glTF's: y up, the camera looks along -z.
+Its frame is glTF's: y up, the camera looks along -z.
 """
 
 import io
@@ -39,7 +39,7 @@ def scene_file(instances: Sequence[tuple[str, Mesh, np.ndarray]], image: np.ndar
 
 
 def geometries(mesh: Mesh) -> list[trimesh.Trimesh]:
-    """A mesh as trimesh has them, one for each layer of its texture."""
+    """A mesh as trimesh objects, one for each texture layer."""
     if mesh.texture is None:
         return [_geometry(mesh, mesh.faces)]
     layers = mesh.texture.reshape(-1, *mesh.texture.shape[-3:])
@@ -68,14 +68,14 @@ def _geometry(mesh: Mesh, faces: np.ndarray, texture: np.ndarray | None = None) 
 
 
 def _corners(shape: Sequence[int], K: np.ndarray) -> np.ndarray:
-    """Rays (4, 3) through an image's corners, round it, at depth 1."""
+    """Rays (4, 3) at depth 1 through an image's corners, in order around it."""
     height, width = shape[:2]
     xy = np.array([[0, 0], [width, 0], [width, height], [0, height]]) - 0.5
     return np.column_stack([xy, np.ones(4)]) @ np.linalg.inv(K).T
 
 
 def _photo(image: np.ndarray, corners: np.ndarray) -> trimesh.Trimesh:
-    """A photo on a rectangle that glows, so that a viewer's lights do not change it."""
+    """A photo on an emissive rectangle, so that a viewer's lights do not change it."""
     scale = min(1.0, LARGEST_PHOTO / max(image.shape[:2]))
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     material = PBRMaterial(
@@ -89,7 +89,7 @@ def _photo(image: np.ndarray, corners: np.ndarray) -> trimesh.Trimesh:
 
 
 def _as_jpeg(rgb: np.ndarray) -> Image.Image:
-    """A picture (H, W, 3) uint8 that GLB files keep as JPEG, a quarter of what PNG takes."""
+    """A picture (H, W, 3) uint8 that is stored as JPEG in GLB files, a quarter of PNG's size."""
     file = io.BytesIO()
     Image.fromarray(rgb).save(file, "JPEG", quality=92)
     return Image.open(file)

@@ -1,7 +1,7 @@
-"""GLSL programs of the renderer, one for each combination of what has to be drawn.
+"""The renderer's GLSL programs, one for each combination of features.
 
-Software drivers run every line for every pixel, so a program holds only what its images need. Rows are drawn
-top down (image row 0 is the framebuffer's row 0), so that arrays need no flip when read.
+Software drivers run every line for every pixel, so a program contains only what its images need. Rows are
+drawn top-down (image row 0 is the framebuffer's row 0), so that arrays need no flip when read.
 """
 
 from dataclasses import dataclass
@@ -110,7 +110,7 @@ void main() {
 
 @dataclass(frozen=True)
 class Features:
-    """What a program draws; without colour it draws depth alone."""
+    """What a program draws; depth only, if without colour."""
 
     color: bool = False
     textured: bool = False

@@ -1,4 +1,4 @@
-"""Tells which meshes are solid bodies, whose back faces need not be drawn: half the triangles."""
+"""Recognises solid bodies, whose back faces, half of the triangles, need not be drawn."""
 
 import numpy as np
 from scipy.sparse import coo_matrix

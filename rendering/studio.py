@@ -1,6 +1,6 @@
-"""What making training images needs of rendering, as one object that can be handed to a data set.
+"""All that training data need of rendering, as one object to pass to a data set.
 
-It can be sent to other processes; each of them makes its own OpenGL context when it first draws.
+It can be sent to other processes; each creates its own OpenGL context when it first draws.
 """
 
 from collections.abc import Sequence
@@ -25,8 +25,8 @@ class Studio:
 
     Args:
         views: number of template viewpoints, 42 or 162.
-        cache_bytes: of the meshes that the renderer keeps.
-        max_faces: of a mesh from a file, which is simplified to it; None leaves meshes as they are.
+        cache_bytes: limit of the meshes that the renderer keeps.
+        max_faces: to which meshes from files are simplified; None: not at all.
     """
 
     def __init__(self, *, views: int = 162, cache_bytes: int = 1 << 29, max_faces: int | None = None):
@@ -37,7 +37,7 @@ class Studio:
         return self.__dict__ | {"_renderer": None}
 
     def load(self, path: Path, unit: float) -> Mesh:
-        """A mesh file as training object; an origin too far off for the templates moves to the centre."""
+        """Loads a mesh for training; an origin too far off for templates is moved to the centre."""
         mesh = load_mesh(path, unit=unit)
         if self._max_faces:
             mesh = decimated(mesh, self._max_faces)
@@ -47,7 +47,7 @@ class Studio:
         return random_shape(rng)
 
     def vary(self, rng: np.random.Generator, mesh: Mesh, image: np.ndarray | None) -> Mesh:
-        """Another object made of a mesh: its proportions, and with an image (H, W, 3) uint8 its surface."""
+        """A variant of a mesh with other proportions and, given an image (H, W, 3) uint8, another surface."""
         mesh = stretched(rng, mesh)
         return mesh if image is None else papered(rng, mesh, image)
 
@@ -56,7 +56,7 @@ class Studio:
         return random_texture(rng, height, width)
 
     def board(self, image: np.ndarray) -> Mesh:
-        """A square of 1 m in the plane z = 0 about the origin that shows an image (H, W, 3) uint8."""
+        """A square of 1 m about the origin, in the plane z = 0, that shows an image (H, W, 3) uint8."""
         uv = np.float32([[0, 0], [1, 0], [1, 1], [0, 1]])
         vertices = np.column_stack([uv - 0.5, np.zeros(4)])
         return make_mesh(vertices, np.array([[0, 1, 2], [0, 2, 3]]), uv=uv, texture=image)

@@ -1,6 +1,6 @@
-"""The unit of a mesh file, which hardly any format states: guessed from sizes, and checked against the photo.
+"""Guesses the unit of mesh files, which few formats state, and checks it against the photo.
 
-Most wrong poses begin with a wrong unit, so what is guessed is said and what cannot be is refused.
+A wrong unit is a common cause of wrong poses, so guesses are logged and implausible units refused.
 """
 
 import math
@@ -12,21 +12,21 @@ from picopose.utils.errors import InputError
 
 UNITS = {"mm": 1e-3, "cm": 1e-2, "m": 1.0}  # in metres
 NAMES = {"mm": "millimetres", "cm": "centimetres", "m": "metres"}
-TYPICAL_SIZE, TYPICAL_DISTANCE = 0.15, 0.6  # m, of objects in photos that are taken for their pose
-RARITY = {"mm": 0.0, "cm": 0.7, "m": 0.0}  # in powers of ten that sizes have to speak for a unit
-NEAREST, FARTHEST = 0.05, 100.0  # m, of an object from a camera that sees it sharply and at all
-WIDEST_DEG = 120.0  # angle that a single object may fill
+TYPICAL_SIZE, TYPICAL_DISTANCE = 0.15, 0.6  # m, of objects in typical photos
+RARITY = {"mm": 0.0, "cm": 0.7, "m": 0.0}  # penalty in powers of ten
+NEAREST, FARTHEST = 0.05, 100.0  # m, plausible distances from the camera
+WIDEST_DEG = 120.0  # largest angle that an object may fill
 
 
 def apparent_distance(diameter: float, box: Sequence[float], K: np.ndarray) -> float:
-    """About how far (unit of the diameter) an object is that fills a box (4,) px seen through K (3, 3)."""
+    """Approximate distance, in the diameter's unit, of an object that fills a box (4,) px for K (3, 3)."""
     return diameter * float(K[0][0]) / _extent(box)
 
 
 def guess_unit(diameter: float, distance: float | None = None) -> str:
-    """The unit, of `UNITS`, in which an object's diameter and distance are most like those of usual photos.
+    """The unit of `UNITS` that makes an object's diameter and distance most typical.
 
-    diameter: in the file's unit; distance: the `apparent_distance` in the same, where a box is known.
+    diameter: in the file's unit; distance: `apparent_distance` in the same unit, if a box is known.
     Raises an `InputError` for a diameter of 0.
     """
     if not diameter > 0:
@@ -57,7 +57,7 @@ def check_plausible(
     if angle > WIDEST_DEG:
         raise InputError(
             f"{where}: a box of {_extent(box):.0f} px at a focal length of {K[0][0]:.0f} px is {angle:.0f} "
-            "degrees wide: pass the camera of this very image"
+            "degrees wide: pass the camera of this image"
         )
     distance = apparent_distance(diameter, box, K)
     if NEAREST <= distance <= FARTHEST:

@@ -1,6 +1,6 @@
-"""Where the templates of an object are seen from: the vertices of an icosphere about it.
+"""Viewpoints of templates: the vertices of an icosphere about the object.
 
-The numbers of views, their order, the distance and the aim are those of the released templates.
+Numbers of views, order, distance and aim are those of the released templates.
 """
 
 import functools
@@ -10,14 +10,14 @@ import numpy as np
 
 VIEWS = (42, 162, 642)  # vertices of an icosphere after one, two and three subdivisions
 DIAGONALS = 2.0  # distance of the cameras in diagonals of the model's bounding box
-ORIGIN_SHARE = 0.25  # of that diagonal: an origin farther off the box's centre is not aimed at
+ORIGIN_SHARE = 0.25  # of that diagonal: an origin farther from the box's centre is not aimed at
 
 
 @functools.cache
 def view_directions(n_views: int) -> np.ndarray:
     """Unit vectors (V, 3) from the object towards the cameras: 42, 162 or 642, evenly spread, upwards.
 
-    They come from a table, since the original's order among cameras of one height follows no simple rule.
+    They are read from a table, as the original order follows no simple rule.
     """
     if n_views not in VIEWS:
         raise ValueError(f"{n_views} views: choose one of {', '.join(map(str, VIEWS))}")
@@ -47,7 +47,7 @@ def object_poses(vertices: np.ndarray, n_views: int, *, aim: str = "origin") -> 
     The cameras stand two diagonals of the model's bounding box away from where they look.
 
     Args:
-        aim: "origin" of the model, or the "centre" of its bounding box; that is also where they look if the
+        aim: "origin" of the model, or the "centre" of its bounding box; the centre is also used if the
             origin is a quarter of the diagonal or more away from it.
     """
     return view_poses(n_views, DIAGONALS * _box(vertices)[1], aim_point(vertices, aim))

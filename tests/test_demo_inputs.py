@@ -153,5 +153,5 @@ def test_a_unit_that_contradicts_the_photo():
         check_plausible("mug", 0.000143, "mm", (100, 100, 200, 200), K)
     with pytest.raises(InputError, match="mesh looks like millimetres: give unit mm"):
         check_plausible("mug", 143.0, "m", (100, 100, 200, 200), K)
-    with pytest.raises(InputError, match="pass the camera of this very image"):
+    with pytest.raises(InputError, match="pass the camera of this image"):
         check_plausible("mug", 0.143, "mm", (0, 0, 640, 480), K * [[0.2], [0.2], [1]])

@@ -1,6 +1,6 @@
 """Makes headless rendering work on a fresh machine: `picopose install-egl`.
 
-It does nothing where an OpenGL context can be made already; without the right to install it says what to do.
+It does nothing if an OpenGL context can be made already; without root rights it says what to install.
 """
 
 import argparse
@@ -13,7 +13,7 @@ from picopose.utils.errors import InputError, exits_cleanly
 
 
 def has_opengl() -> bool:
-    """Whether a headless OpenGL context can be made."""
+    """Whether a headless OpenGL context can be created."""
     try:
         create_context().release()
     except InputError:
@@ -22,7 +22,7 @@ def has_opengl() -> bool:
 
 
 def become_root() -> list[str] | None:
-    """What to put before a command that needs root: nothing, or sudo without a password; None if neither."""
+    """The prefix for commands that need root: nothing or password-less sudo; None if neither works."""
     if os.geteuid() == 0:
         return []
     sudo = ["sudo", "-n"]
@@ -32,7 +32,7 @@ def become_root() -> list[str] | None:
 
 
 def install() -> None:
-    """Installs the Debian packages; an `InputError` says what to install where that cannot be done."""
+    """Installs the Debian packages; otherwise an `InputError` says what to install."""
     command = f"apt-get install {' '.join(PACKAGES)}"
     if shutil.which("apt-get") is None:
         raise InputError(
@@ -43,7 +43,7 @@ def install() -> None:
     if prefix is None:
         raise InputError(f"headless rendering needs {' and '.join(PACKAGES)}: run `sudo {command}`")
     quiet = [*prefix, "env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qq", "-y"]
-    # Package lists may be absent or old; if they cannot be renewed, those at hand may still do.
+    # Package lists may be missing or old; if updating fails, the present ones may still work.
     subprocess.run([*quiet, "update"])
     if subprocess.run([*quiet, "install", "--no-install-recommends", *PACKAGES]).returncode != 0:
         raise InputError(f"`{command}` failed (its messages are above): install these packages by hand")
