@@ -103,8 +103,8 @@ class Renderer:
     ) -> np.ndarray:
         """Depth (H, W) float32 m of one mesh at cam_from_obj (4, 4), 0 where there is no surface.
 
-        Several times as fast as `render`, with the same depth. front_only: skip a solid body's back faces, which
-        saves up to half the time and changes single pixels of the outline by fractions of a millimetre.
+        Several times as fast as `render`, with the same depth. front_only: skip a solid body's back
+        faces, which saves up to half the time and changes single outline pixels by fractions of a millimetre.
         """
         with self._ctx:
             self._depth.begin(width, height)

@@ -398,7 +398,7 @@ def test_gltf_light_of_a_material_is_told(glb, caplog):
     assert not caplog.text
     file.lists["materials"][0]["emissiveFactor"] = [1, 1, 1]
     read_mesh(file.write(glb))
-    assert "has materials that shine by themselves: that light is not shown" in caplog.text
+    assert "has emissive materials: their light is not shown" in caplog.text
 
 
 def obj_lines(vertices: np.ndarray = BOX, faces: list[str] | None = None) -> str:

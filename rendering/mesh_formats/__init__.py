@@ -1,5 +1,5 @@
-"""Readers of mesh files, one a format: what a file says arrives, or the file is refused.
+"""Readers of mesh files, one per format; a file is read completely or refused.
 
-Each has `read(path) -> list[Part]` and `names(content) -> list of the files that it names`. They raise an
-`InputError` for what they do not do, and any of `rendering.mesh.DAMAGE` for bytes that make no sense.
+Each has `read(path) -> list[Part]` and `names(content) -> list of files it refers to`. They raise an
+`InputError` for unsupported features and any of `rendering.mesh.DAMAGE` for damaged files.
 """

@@ -12,7 +12,7 @@ TEXTURE_FOLDERS = (("..", "images"), ("..", "textures"), ("..", "materials"))
 
 
 class FilesBeside:
-    """Looks in a mesh file's own folder and in a texture folder beside that one, nowhere else."""
+    """Looks only in a mesh file's own folder and in a texture folder beside it."""
 
     def __init__(self, mesh: Path):
         self._mesh, self._folder = mesh, mesh.parent
@@ -28,7 +28,7 @@ class FilesBeside:
         return found
 
     def find(self, name: bytes) -> Path | None:
-        """The file of a name, as it is spelt or in other capitals; None if it is not there."""
+        """The file of a name in any capitalisation; None if it does not exist."""
         for spelling in spellings(name.strip().replace(b"\\", b"/")):
             base = Path(spelling).name
             for candidate in (spelling, base, f"../materials/textures/{base}"):
@@ -47,12 +47,12 @@ class FilesBeside:
 
 
 def _file(path: Path) -> Path | None:
-    """The file of a path, or the one whose name differs from it in capitals or Unicode's form alone."""
+    """The file of a path, or one whose name differs only in capitalisation or Unicode form."""
     try:
         if path.is_file():
             return path
         alike = [other for other in path.parent.iterdir() if _folded(other.name) == _folded(path.name)]
-    except OSError:  # no such folder; a name longer than names may be
+    except OSError:  # no such folder, or too long a name
         return None
     return alike[0] if len(alike) == 1 and alike[0].is_file() else None
 

@@ -18,7 +18,7 @@ from picopose.utils.errors import InputError
 LOG = logging.getLogger(__name__)
 
 _READ = ("KHR_mesh_quantization", "KHR_texture_transform", "EXT_texture_webp", "EXT_texture_avif")
-_SHADING = ("KHR_materials_", "KHR_lights_", "KHR_xmp")  # what these begin changes no shape and no colour
+_SHADING = ("KHR_materials_", "KHR_lights_", "KHR_xmp")  # prefixes; they change no shape or colour
 _COMPRESSION = ("KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression")
 _PICTURES = ("EXT_texture_webp", "EXT_texture_avif", "KHR_texture_basisu", "MSFT_texture_dds")
 _DRACO = _COMPRESSION[0]
@@ -30,11 +30,11 @@ names = gltf_data.names
 
 
 def read(path: Path) -> list[Part]:
-    """The triangles of the default scene, one part for each primitive, in its frame."""
+    """The triangles of the default scene, one part per primitive, in the scene's frame."""
     document = Document(path)
     _check_extensions(document)
     if any(any(material.get("emissiveFactor", ())) for material in document.lists.get("materials", [])):
-        LOG.warning("%s has materials that shine by themselves: that light is not shown", path)
+        LOG.warning("%s has emissive materials: their light is not shown", path)
     textures = Textures(path)
     shown, parts = 0, []
     for mesh, placed in _placed_meshes(document).items():
@@ -48,7 +48,7 @@ def read(path: Path) -> list[Part]:
 
 
 def _check_extensions(document: Document) -> None:
-    """Refuses a file that cannot be read without an extension that is not known here."""
+    """Refuses a file that requires an unknown extension."""
     for name in map(str, document.lists.get("extensionsRequired", [])):
         if name in _COMPRESSION:
             refuse_compressed(document.path, name)
@@ -91,7 +91,7 @@ def _roots(document: Document, nodes: list[dict]) -> np.ndarray:
 
 
 def _check_node(document: Document, node: dict) -> None:
-    """Refuses what would place or bend a mesh in another way than its node does."""
+    """Refuses features that would move or deform a mesh other than by its node."""
     mesh = document.entry("meshes", node["mesh"])
     if "EXT_mesh_gpu_instancing" in node.get("extensions", {}):
         raise InputError(f"{document.path} uses EXT_mesh_gpu_instancing: export the copies as nodes")
@@ -102,7 +102,7 @@ def _check_node(document: Document, node: dict) -> None:
 
 
 def _local_transforms(nodes: list[dict]) -> np.ndarray:
-    """Parent from node (N, 4, 4), of translation, rotation (x, y, z, w) and scale or of a matrix."""
+    """Parent from node (N, 4, 4), from translation, rotation (x, y, z, w) and scale, or a matrix."""
     count = len(nodes)
     moves = np.array([node.get("translation", (0, 0, 0)) for node in nodes], float).reshape(count, 3)
     turns = np.array([node.get("rotation", (0, 0, 0, 1)) for node in nodes], float).reshape(count, 4)
@@ -118,7 +118,7 @@ def _local_transforms(nodes: list[dict]) -> np.ndarray:
             matrix = np.array(node["matrix"], float).reshape(4, 4).T
             if not np.isfinite(matrix).all() or np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-5:
                 raise ValueError("a node's matrix is no motion")
-            found[index, :3] = matrix[:3]  # the rest of the last row is rounding
+            found[index, :3] = matrix[:3]  # removes rounding errors in the last row
     return found
 
 
@@ -134,7 +134,7 @@ def _rotations(quaternions: np.ndarray) -> np.ndarray:
 
 
 def copies(part: Part, placed: np.ndarray) -> Part:
-    """A part at several places (N, 4, 4), as one."""
+    """One part with copies at several places (N, 4, 4)."""
     count, size = len(placed), len(part.vertices)
     if part.normals is None and count > 1:  # once for all copies
         part = replace(part, normals=vertex_normals(part.vertices, part.faces))
@@ -142,7 +142,7 @@ def copies(part: Part, placed: np.ndarray) -> Part:
     vertices = part.vertices @ turns.mT + placed[:, None, :3, 3]
     faces = part.faces + size * np.arange(count)[:, None, None]
     mirrored = np.linalg.det(turns) < 0
-    faces[mirrored] = faces[mirrored][..., ::-1]  # so that they look outwards still
+    faces[mirrored] = faces[mirrored][..., ::-1]  # so that they still face outwards
     part = replace(part, vertices=vertices.reshape(-1, 3), faces=faces.reshape(-1, 3))
     if part.normals is not None:
         part = replace(part, normals=(part.normals @ _cofactors(turns).mT).reshape(-1, 3))
@@ -154,7 +154,7 @@ def copies(part: Part, placed: np.ndarray) -> Part:
 
 
 def _cofactors(turns: np.ndarray) -> np.ndarray:
-    """What normals are multiplied by (N, 3, 3): the inverse, transposed, up to a positive factor."""
+    """Matrices (N, 3, 3) that transform normals: the inverse transpose up to a positive factor."""
     a, b, c = turns[..., 0], turns[..., 1], turns[..., 2]
     found = np.stack([np.cross(b, c), np.cross(c, a), np.cross(a, b)], axis=-1)
     return found * np.where(np.linalg.det(turns) < 0, -1.0, 1.0)[:, None, None]
@@ -225,7 +225,7 @@ def _colors(columns: dict[str, np.ndarray]) -> np.ndarray | None:
 def _painted(
     document: Document, part: Part, material: dict, columns: dict[str, np.ndarray], textures: Textures
 ) -> Part:
-    """A part with the colour and texture of its material, times its vertex colours."""
+    """A part with its material's colour and texture times its vertex colours."""
     extensions = material.get("extensions", {})
     if _SPECULAR in extensions:
         factor, info = (extensions[_SPECULAR].get(key) for key in ("diffuseFactor", "diffuseTexture"))
@@ -249,7 +249,7 @@ def _painted(
 
 
 def _moved(uv: np.ndarray, transform: dict) -> np.ndarray:
-    """Texture coordinates (V, 2) by KHR_texture_transform: scaled, turned, moved, with v downwards."""
+    """Texture coordinates (V, 2) after KHR_texture_transform: scale, rotation, offset, with v downwards."""
     offset, scale = (
         np.array(transform.get(key, default), float).reshape(2)
         for key, default in (("offset", (0, 0)), ("scale", (1, 1)))
@@ -260,7 +260,7 @@ def _moved(uv: np.ndarray, transform: dict) -> np.ndarray:
 
 
 def _within(document: Document, uv: np.ndarray, texture: dict) -> np.ndarray:
-    """Texture coordinates (V, 2) for a texture that repeats; refuses those that need another way."""
+    """Texture coordinates (V, 2) for a repeating texture; refuses those that need another wrap mode."""
     sampler = document.entry("samplers", texture["sampler"]) if "sampler" in texture else {}
     for axis, key in enumerate(("wrapS", "wrapT")):
         wrap, values = sampler.get(key, _REPEAT), uv[:, axis]
@@ -275,7 +275,7 @@ def _within(document: Document, uv: np.ndarray, texture: dict) -> np.ndarray:
 
 
 def _picture(document: Document, texture: dict, textures: Textures) -> np.ndarray:
-    """(H, W, 3) uint8; of the plain picture if there is one beside that of an extension."""
+    """(H, W, 3) uint8; from the plain picture if there is one besides an extension's."""
     source = texture.get("source")
     for extension, content in texture.get("extensions", {}).items():
         if source is None and extension in _PICTURES:

@@ -1,4 +1,4 @@
-"""The lists, buffers and numbers of glTF 2.0 files (.gltf and .glb), checked against what the file brings."""
+"""Reads and checks the lists, buffers and numbers of glTF 2.0 files (.gltf and .glb)."""
 
 import base64
 import json
@@ -25,7 +25,7 @@ _COMPRESSED = ("EXT_meshopt_compression", "KHR_meshopt_compression")
 class Document:
     """A glTF file's JSON and bytes.
 
-    Raises a `ValueError`, `KeyError`, `TypeError` or the like where these make no sense.
+    Raises a `ValueError`, `KeyError`, `TypeError` or the like for damaged files.
     """
 
     def __init__(self, path: Path):
@@ -45,7 +45,7 @@ class Document:
         return self.lists[kind][whole(index, len(self.lists[kind]))]
 
     def accessor(self, index: Any) -> np.ndarray:
-        """The numbers (N, C) of an accessor: float64, in [-1, 1] where it is normalized; else as they are."""
+        """The numbers (N, C) of an accessor; float64 in [-1, 1] if it is normalized, else as stored."""
         key = whole(index)
         if key not in self._numbers:
             values = self._values(self.entry("accessors", key), self.count(key))
@@ -54,7 +54,7 @@ class Document:
         return self._numbers[key]
 
     def count(self, index: Any) -> int:
-        """How many entries an accessor has; an `InputError` if the file is too short for them."""
+        """Number of an accessor's entries; an `InputError` if the file is too short for them."""
         accessor = self.entry("accessors", index)
         count = whole(accessor["count"])
         if count > len(self._content) and "bufferView" not in accessor:
@@ -76,7 +76,7 @@ class Document:
         return memoryview(content)[start : start + length]
 
     def file(self, uri: str) -> bytes:
-        """What a URI names: data within it, or a file beside the mesh."""
+        """The data in a URI, or of the file beside the mesh that it names."""
         data = _DATA.match(uri)
         if data:
             return base64.b64decode("".join(uri[data.end() :].split()), validate=True)
@@ -123,7 +123,7 @@ class Document:
 
 
 def whole(value: Any, below: int | None = None) -> int:
-    """A JSON number as an index or a size; a `ValueError` if it is none, or too large for a list."""
+    """A JSON number as an index or a size; a `ValueError` if it is none or too large."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{str(value)[:40]} stands where a whole number is expected")
     if below is not None and value >= below:
@@ -132,12 +132,12 @@ def whole(value: Any, below: int | None = None) -> int:
 
 
 def normalised(values: np.ndarray) -> np.ndarray:
-    """Whole numbers as fractions, float64, of the largest of their type."""
+    """Integers divided by the largest of their type, float64."""
     return np.maximum(values / float(np.iinfo(values.dtype).max), -1.0)
 
 
 def refuse_compressed(path: Path, extension: str) -> None:
-    """Raises the `InputError` of a compression that is not read."""
+    """Raises an `InputError` for an unsupported compression."""
     raise InputError(f"{path} is compressed by {extension}: export it without compression")
 
 

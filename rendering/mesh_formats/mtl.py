@@ -1,4 +1,4 @@
-"""Reads MTL files: the colour and the picture of each material of an OBJ file."""
+"""Reads MTL files: the colour and the texture of each material of an OBJ file."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,22 +9,22 @@ import numpy as np
 from picopose.rendering.mesh_formats.text import numbers, plain, shown
 from picopose.utils.errors import InputError
 
-_PICTURES = (b"map_kd", b"map_ka")  # some tools know the ambient one alone
-# Options before the picture's name, and how many values each has at most.
+_PICTURES = (b"map_kd", b"map_ka")  # some tools write only the ambient one
+# Options before the picture's name, and the largest number of values of each.
 _NUMBERS = {"-s": 3, "-o": 3, "-t": 3, "-mm": 2, "-bm": 1, "-boost": 1, "-texres": 1}
 _WORDS = {"-blendu": 1, "-blendv": 1, "-cc": 1, "-clamp": 1, "-imfchan": 1, "-type": 1}
-_NEUTRAL = {"-s": 1.0, "-o": 0.0, "-t": 0.0}  # values that change nothing
+_NEUTRAL = {"-s": 1.0, "-o": 0.0, "-t": 0.0}  # values without effect
 _MM = [0.0, 1.0]  # base and gain
 
 
 @dataclass(frozen=True)
 class Material:
-    """How faces look."""
+    """Look of faces."""
 
     name: bytes
     color: np.ndarray | None = None  # (3,) in [0, 1]
     picture: bytes | None = None  # name of its file
-    clamped: bool = False  # the picture does not repeat
+    clamped: bool = False  # the texture does not repeat
 
 
 def read_materials(path: Path) -> dict[bytes, Material]:
@@ -44,13 +44,13 @@ def read_materials(path: Path) -> dict[bytes, Material]:
 
 
 def names(content: bytes) -> list[bytes]:
-    """The pictures that a file names for colour, as its `read_materials` does."""
+    """The pictures that a file names for colour."""
     lines = [rest for keyword, rest in _statements(content) if keyword in _PICTURES and rest]
     return [_split_options(line)[1] for line in lines]
 
 
 def _statements(content: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The keyword, in small letters, and the rest of each line."""
+    """The lower-case keyword and the rest of each line."""
     for line in plain(content).splitlines():
         keyword, _, rest = line.strip().replace(b"\t", b" ").partition(b" ")
         yield keyword.lower(), rest.strip()
@@ -74,7 +74,7 @@ def _material(name: bytes, color: np.ndarray | None, pictures: dict[bytes, bytes
 
 
 def _split_options(line: bytes) -> tuple[dict[str, list], bytes]:
-    """The options before a picture's name, and the name, which may hold blanks and stand in quotes."""
+    """The options before a picture's name, and the name, which may contain blanks or be quoted."""
     options: dict[str, list] = {}
     while True:
         word, _, rest = line.partition(b" ")
@@ -85,7 +85,7 @@ def _split_options(line: bytes) -> tuple[dict[str, list], bytes]:
         for _ in range(_NUMBERS.get(option, 1)):
             value, _, rest = line.partition(b" ")
             if option in _NUMBERS and not _is_number(value):
-                break  # trailing values may be left out
+                break  # trailing values may be omitted
             values.append(float(value) if option in _NUMBERS else value)
             line = rest.strip()
         options[option] = values

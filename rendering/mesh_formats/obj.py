@@ -30,7 +30,7 @@ _COMMENT_END = re.compile(rb"((?:^|[\r\n])[ \t]*#[^\r\n]*\\)(?=[\r\n])")  # behi
 
 @dataclass
 class _Statements:
-    """What the lines of a file say, in their order."""
+    """The statements of a file in order."""
 
     vertices: list[bytes] = field(default_factory=list)
     uv: list[bytes] = field(default_factory=list)
@@ -44,7 +44,7 @@ class _Statements:
 
 @dataclass(frozen=True, eq=False)
 class _Tables:
-    """What faces pick from."""
+    """The tables that faces index."""
 
     vertices: np.ndarray  # (V, 3)
     colors: np.ndarray | None  # (V, 3) uint8
@@ -52,7 +52,7 @@ class _Tables:
     normals: np.ndarray  # (N, 3)
 
     def part(self, corners: np.ndarray, uv: np.ndarray | None = None, **look: np.ndarray | None) -> Part:
-        """Of faces (F, 3, 3) whose corners name vertex, uv and normal; normals count if all have one."""
+        """The part of faces (F, 3, 3) of vertex, uv and normal; normals are used if all corners have one."""
         columns = [0] + [1] * (uv is not None)
         normals = self.normals if (corners[..., 2] >= 0).all() else None
         columns += [2] * (normals is not None)
@@ -60,7 +60,7 @@ class _Tables:
 
 
 def read(path: Path) -> list[Part]:
-    """The faces of an OBJ file, one part for each material."""
+    """The faces of an OBJ file, one part per material."""
     said = _statements(plain(path.read_bytes()), path)
     vertices, colors = _vertices(said.vertices)
     uv = _table(said.uv, 1)
@@ -78,13 +78,13 @@ def read(path: Path) -> list[Part]:
 
 
 def names(content: bytes) -> list[bytes]:
-    """The libraries of materials that a file names."""
+    """The material libraries that a file names."""
     lines = [line.strip().strip(b"\"'") for line in _LIBRARY.findall(plain(content))]
     return [name for line in lines for name in (line, *line.split())]
 
 
 class _Materials:
-    """The materials of a file's libraries, read when a face asks for one."""
+    """The materials of a file's libraries, read when a face needs one."""
 
     def __init__(self, path: Path, said: _Statements):
         self._path, self._used = path, said.materials
@@ -100,7 +100,7 @@ class _Materials:
             LOG.warning("%s uses materials, but names no MTL file with them: they are not shown", path)
 
     def _libraries(self, line: bytes) -> list[Path]:
-        """The files of a line: one whose name may hold blanks, or several."""
+        """The files named in a line: one whose name may contain blanks, or several."""
         whole = line.strip(b"\"'")
         found = self._beside.find(whole)
         if found is not None:
@@ -109,7 +109,7 @@ class _Materials:
         return [self._beside.require(name) for name in names]
 
     def of(self, number: int) -> Material:
-        """The material of faces by its number among those used; -1 for none."""
+        """A material by its number among those used; -1 for none."""
         name = self._used[number] if number >= 0 else b""
         if name in self._known:
             return self._known[name]
@@ -130,7 +130,7 @@ def _statements(content: bytes, path: Path) -> _Statements:
     said, material = _Statements(), -1
     tables = {b"v": said.vertices, b"vt": said.uv, b"vn": said.normals}
     numbers_of = {}  # of materials by name
-    content = _COMMENT_END.sub(rb"\1 ", content)  # comments do not go on in the next line
+    content = _COMMENT_END.sub(rb"\1 ", content)  # comments do not continue in the next line
     for number, line in enumerate(content.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ").splitlines(), 1):
         keyword, rest = (*line.split(None, 1), b"", b"")[:2]
         if keyword in tables:
@@ -152,7 +152,7 @@ def _statements(content: bytes, path: Path) -> _Statements:
 
 
 def _vertices(lines: list[bytes]) -> tuple[np.ndarray, np.ndarray | None]:
-    """Positions (V, 3) and colours (V, 3) uint8, where lines have some: x y z, x y z w, x y z r g b (a)."""
+    """Positions (V, 3) and colours (V, 3) uint8 or None: x y z, x y z w, or x y z r g b (a)."""
     table = _table(lines, 3)
     if table.shape[1] == 4 and not (np.isnan(table[:, 3]) | (table[:, 3] == 1)).all():
         raise ValueError("a vertex has a weight other than 1")
@@ -164,7 +164,7 @@ def _vertices(lines: list[bytes]) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def _table(lines: list[bytes], least: int) -> np.ndarray:
-    """The numbers (N, C) of lines; NaN where a line has fewer than others, but at least so many."""
+    """The numbers (N, C) of lines; NaN where a line has fewer than others."""
     values = numbers(b" ".join(lines))
     width = len(lines[0].split()) if lines else least
     if len(values) != width * len(lines):  # the lines differ
@@ -201,7 +201,7 @@ def _corners(said: _Statements, counts: tuple[int, int, int]) -> tuple[np.ndarra
 def _parts(
     path: Path, table: _Tables, corners: np.ndarray, material: Material, materials: _Materials
 ) -> list[Part]:
-    """The parts of a material's faces (F, 3, 3): those that show its picture and those that do not."""
+    """The parts of a material's faces (F, 3, 3): with and without its texture."""
     pictured = np.full(len(corners), material.picture is not None)
     pictured &= (corners[..., 1] >= 0).all(axis=1)
     parts = []
@@ -217,6 +217,6 @@ def _parts(
         parts.append(table.part(corners[pictured], uv=table.uv, texture=materials.picture(material)))
     if not pictured.all():
         part = table.part(corners[~pictured], colors=table.colors)
-        tint = material.color if part.colors is None else None  # the colour is MeshLab's grey then
+        tint = material.color if part.colors is None else None  # the colour is then MeshLab's grey
         parts.append(replace(part, colors=tinted(part.colors, tint, len(part.vertices))))
     return parts

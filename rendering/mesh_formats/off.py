@@ -33,7 +33,7 @@ def read(path: Path) -> list[Part]:
 
 
 def names(content: bytes) -> list[bytes]:
-    """None: an OFF file stands alone."""
+    """None: an OFF file names no others."""
     return []
 
 
@@ -47,7 +47,7 @@ def _part(vertex_lines: list[bytes], face_lines: list[bytes], header: re.Match, 
             f"its vertices have {table.shape[1]} numbers each, which its first word does not say"
         )
     normals = table[:, 3:6] if with_normals else None
-    # With alpha, which tells what the largest value is.
+    # With alpha, which shows the range.
     colors = as_bytes_of_any(table[:, place : place + colours])[:, :3] if coloured else None
     vertices = table[:, :3]
     rows = [numbers(line) for line in face_lines]
@@ -65,7 +65,7 @@ def _part(vertex_lines: list[bytes], face_lines: list[bytes], header: re.Match, 
 
 
 def _face_colors(behind: list[np.ndarray], path: Path) -> np.ndarray | None:
-    """(P, 3) uint8 of what stands behind the corners of each face; None where nothing does."""
+    """(P, 3) uint8 of the numbers after each face's corners; None if there are none."""
     if any(len(row) == 1 for row in behind):
         LOG.warning("%s: its faces name colours of a map, which is not in the file: they are not shown", path)
         return None

@@ -1,4 +1,4 @@
-"""What a reader hands on: triangles of one material, in the unit and frame of the file."""
+"""The readers' result: triangles of one material, in the unit and frame of the file."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +9,7 @@ import trimesh
 
 from picopose.utils.errors import InputError
 
-GREY = 180  # of what brings no colour
+GREY = 180  # of faces without colour
 MAX_FACES = 1 << 24  # of all parts together
 
 
@@ -39,9 +39,9 @@ class Part:
         colors: np.ndarray | None = None,
         face_colors: np.ndarray | None = None,
     ) -> Self:
-        """A part whose triangles name their corners' vertex, texture coordinate and normal apart.
+        """A part whose triangles index vertices, texture coordinates and normals separately.
 
-        Corners that agree in all of them become one vertex.
+        Corners with equal indices become one vertex.
 
         Args:
             vertices: (V, 3), with the `colors` (V, 3) of each; uv: (T, 2); normals: (N, 3).
@@ -65,18 +65,18 @@ class Part:
 
 
 def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """(V, 3) of unit length, averaged from the faces by their angles; zeros where a vertex has no face."""
+    """(V, 3) unit normals, averaged from the faces by their angles; zeros for vertices without faces."""
     return trimesh.Trimesh(vertices, faces, process=False).vertex_normals
 
 
 def check_faces(count: int, path: Path) -> None:
-    """Refuses a file with more faces than fit into memory, however few parts show them."""
+    """Refuses a file with more faces than fit into memory."""
     if count > MAX_FACES:
         raise InputError(f"{path} has {count / 1e6:.0f} million faces: simplify the model")
 
 
 def without_strays(part: Part) -> Part:
-    """The part without the vertices of no face, which would count for its size."""
+    """The part without vertices that no face uses, which would count for its size."""
     used = np.zeros(len(part.vertices), bool)
     used[part.faces] = True
     if used.all():
@@ -87,7 +87,7 @@ def without_strays(part: Part) -> Part:
 
 
 def unique_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The different rows (U, C) of a table (N, C) of integers from 0 on, and the index (N,) of each row."""
+    """The distinct rows (U, C) of non-negative integers (N, C), and the index (N,) of each row."""
     index = np.zeros(len(rows), np.int64)
     for column in rows.T:  # one column at a time: a number for each combination so far
         combined = index * (int(column.max(initial=0)) + 1) + column
@@ -96,12 +96,12 @@ def unique_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def as_bytes(colors: np.ndarray) -> np.ndarray:
-    """Colours (N, 3) uint8 of numbers in [0, 1]."""
+    """Colours (N, 3) uint8 from numbers in [0, 1]."""
     return np.round(np.clip(colors, 0, 1) * 255).astype(np.uint8)
 
 
 def as_bytes_of_any(colors: np.ndarray) -> np.ndarray:
-    """Colours (N, 3) uint8 of numbers that go to 1 or, where one is larger, to 255."""
+    """Colours (N, 3) uint8 from numbers up to 1 or, if any is larger, up to 255."""
     colors = np.nan_to_num(colors)
     return as_bytes(colors / (1.0 if colors.max(initial=0) <= 1 else 255.0))
 

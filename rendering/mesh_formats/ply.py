@@ -25,7 +25,7 @@ _TEXTURE = re.compile(rb"^[ \t]*comment[ \t]+TextureFile[ \t]+(.+?)[ \t]*\r?$", 
 
 
 def read(path: Path) -> list[Part]:
-    """The triangles of a PLY file, one part for each texture."""
+    """The triangles of a PLY file, one part per texture."""
     content = path.read_bytes()
     tables = read_tables(content)
     surface = _surface(tables)
@@ -50,13 +50,13 @@ def read(path: Path) -> list[Part]:
 
 
 def read_surface(path: Path) -> list[Part]:
-    """The vertices, all of them in the file's order and as it spells them, and triangles; no looks."""
+    """All vertices, in order and unrounded, and triangles, without looks."""
     surface = _surface(read_tables(path.read_bytes()))
     return [Part(surface.vertices, surface.vertex_of_corners)]
 
 
 def names(content: bytes) -> list[bytes]:
-    """The textures that a file names, in their order."""
+    """The textures that a file names, in order."""
     return [name.strip(b"\"'") for name in _TEXTURE.findall(header_of(content))]
 
 
@@ -67,7 +67,7 @@ class _Surface:
     vertices: np.ndarray  # (V, 3) float64
     corners: np.ndarray  # (N,) vertices of the faces' corners
     triangles: np.ndarray  # (F, 3) indices into the corners
-    faces: np.ndarray  # (F,) the polygon that a triangle is of
+    faces: np.ndarray  # (F,) the polygon of each triangle
 
     @property
     def vertex_of_corners(self) -> np.ndarray:
@@ -93,7 +93,7 @@ def _surface(tables: Mapping[str, Columns]) -> _Surface:
 def _textured(
     path: Path, textures: list[bytes], surface: _Surface, uv: np.ndarray, tables: Mapping[str, Columns]
 ) -> list[Part]:
-    """A part for each texture that a face shows; uv (N, 2) is of the vertices or, by wedges, of corners."""
+    """A part for each texture in use; uv (N, 2) per vertex or, with wedges, per corner."""
     faces, normals = tables["face"], _normals(tables["vertex"])
     colors = _colors(tables["vertex"])
     of_faces = _colors(faces) if colors is None else None
@@ -136,7 +136,7 @@ def _normals(columns: Columns) -> np.ndarray | None:
 
 
 def _strips(lists: Lists) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices of corners (N,) and triangles (F, 3) of strips, which -1 ends."""
+    """Vertices of corners (N,) and triangles (F, 3) of strips, which end with -1."""
     corners = whole_numbers(lists.values)
     ends = np.zeros(len(corners) + 1, bool)
     ends[np.cumsum(lists.sizes)] = True
@@ -152,16 +152,16 @@ def _strips(lists: Lists) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _stacked(columns: Columns, keys: tuple[str, ...]) -> np.ndarray | None:
-    """(N, C) float64 of scalar columns; None unless all are there."""
+    """(N, C) float64 from scalar columns; None unless all exist."""
     if not all(isinstance(columns.get(key), np.ndarray) for key in keys):
         return None
     return np.stack([columns[key].astype(np.float64) for key in keys], axis=1)
 
 
 def _colors(columns: Columns) -> np.ndarray | None:
-    """(N, 3) uint8, of whole numbers of any width or of floats in [0, 1] or [0, 255].
+    """(N, 3) uint8, from integers of any width or floats in [0, 1] or [0, 255].
 
-    Tools that keep every number in 16 or 32 bits do so with colours up to 255 too.
+    Some tools store colours up to 255 in 16 or 32 bits.
     """
     for keys in _COLOURS:
         if not all(isinstance(columns.get(key), np.ndarray) for key in keys):
@@ -181,7 +181,7 @@ def _vertex_uv(columns: Columns) -> np.ndarray | None:
 
 
 def _wedge_uv(faces: Columns) -> np.ndarray | None:
-    """(N, 2) of the faces' corners; None where the file leaves them empty."""
+    """(N, 2) of the faces' corners; None if the file leaves them empty."""
     wedges, lists = faces["texcoord"], _indices(faces)
     if not wedges.sizes.any():
         return None

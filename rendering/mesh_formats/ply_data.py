@@ -1,4 +1,4 @@
-"""The tables of PLY files, ASCII and binary: a column for each property of vertices, faces and the like."""
+"""Reads the tables of PLY files, ASCII and binary: a column per property of vertices, faces etc."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from picopose.rendering.mesh_formats.text import numbers, plain
 _TYPES = {
     **{"char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4"},
     **{"int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4"},
-    **{"int64": "i8", "uint64": "u8"},  # not of the format, but written from Python
+    **{"int64": "i8", "uint64": "u8"},  # not in the format, but written by Python programs
     **{"float": "f4", "double": "f8", "float32": "f4", "float64": "f8"},
 }
 _ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">", "ascii": "="}
@@ -123,7 +123,7 @@ def _ascii_columns(lines: list[bytes], element: _Element) -> Columns:
 
 
 def _uniform(values: np.ndarray, element: _Element) -> Columns | None:
-    """The columns of rows whose lists are all as long as those of the first row; None if they are not."""
+    """The columns of rows whose lists have equal lengths; None if they differ."""
     sizes, width = {}, 0
     for p in element.properties:
         if p.count_type is not None:
@@ -169,7 +169,7 @@ def _walk(
     size_at: Callable[[_Property, int], int],
     end: int,
 ) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], int]:
-    """Where a property's entries begin in each row and how many they are, by name; and where the rows end.
+    """Start and number of each property's entries in each row, by name; and the end of the rows.
 
     Args:
         widths: of an entry and of a list's length, by the property's name; size_at: a list's length.
@@ -192,10 +192,10 @@ def _walk(
 
 
 def _as_declared(values: np.ndarray, declared: _Property) -> np.ndarray:
-    """Numbers (N,) float64 of a text, in the whole type that the header says if all fit it."""
+    """Numbers (N,) float64 of a text, in the header's integer type if all fit."""
     kind = np.dtype(declared.type)
     if kind.kind == "f":
-        return values  # as spelt, so not rounded to single precision
+        return values  # not rounded to single precision
     limits = np.iinfo(kind)
     fits = (values == np.trunc(values)) & (values >= limits.min) & (values <= limits.max)
     return values.astype(kind) if fits.all() else values
@@ -208,7 +208,7 @@ def _size(value: float) -> int:
 
 
 def _spans(starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """All indices of some spans, one after the other."""
+    """All indices in some spans, in order."""
     within = np.arange(sizes.sum()) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return np.repeat(starts, sizes) + within
 
@@ -221,7 +221,7 @@ def _binary_columns(content: bytes, start: int, element: _Element, order: str) -
     if element.count == 0 or not element.properties:
         return {}, start
     fields, offset = [], start
-    for p in element.properties:  # lists are as long as in the first row; checked below
+    for p in element.properties:  # assumes lists as long as in the first row; checked below
         if p.count_type is None:
             fields.append((p.name, order + p.type))
         else:
@@ -261,7 +261,7 @@ def _binary_row_by_row(content: bytes, start: int, element: _Element, order: str
 
 
 def _integer_reader(content: bytes, kind: np.dtype) -> Callable[[int], int]:
-    """A quick way to a list's length at a place."""
+    """A fast reader of a list's length at an offset."""
     byteorder = "big" if kind.byteorder == ">" else "little"
     if kind.kind == "f":
         raise ValueError("a list counts its entries by fractions")

@@ -29,7 +29,7 @@ def read(path: Path) -> list[Part]:
 
 
 def names(content: bytes) -> list[bytes]:
-    """None: an STL file stands alone."""
+    """None: an STL file names no others."""
     return []
 
 
@@ -39,7 +39,7 @@ def _of_facets(corners: np.ndarray, colors: np.ndarray | None = None) -> Part:
 
 
 def _is_text(content: bytes) -> bool:
-    """Binary files may begin with `solid` too, but are as long as they say."""
+    """Whether it is ASCII; binary files may begin with `solid` too, but have the length they state."""
     if len(content) >= _HEADER + 4 and len(content) == _HEADER + 4 + _count(content) * _FACET.itemsize:
         return False
     start = plain(content[:_SEARCHED]).lower()
@@ -78,13 +78,13 @@ def _binary(content: bytes, path: Path) -> np.ndarray:
 def _colors(attributes: np.ndarray, header: bytes) -> np.ndarray | None:
     """(F, 3) uint8; None where no facet has a colour.
 
-    VisCAM and SolidView set the highest bit of coloured facets and keep blue in the lowest bits. Magics names
-    a colour of the whole in the header, clears the bit of coloured facets and keeps red in the lowest.
+    VisCAM and SolidView set the highest bit of coloured facets and store blue in the lowest bits. Magics puts
+    a colour of the whole into the header, clears the bit of coloured facets and stores red in the lowest.
     """
     whole = header.find(b"COLOR=")
     own = (attributes & _COLOURED > 0) == (whole < 0)
     if whole >= 0 and not attributes.any():
-        own[:] = False  # Autodesk's tools name the whole's colour, and leave the facets' bits at zero
+        own[:] = False  # Autodesk's tools state only the colour of the whole and leave the facets' bits zero
     default = (
         np.frombuffer(header[whole + 6 : whole + 9], np.uint8) if whole >= 0 else np.full(3, GREY, np.uint8)
     )

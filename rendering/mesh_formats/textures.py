@@ -1,4 +1,4 @@
-"""The textures of a mesh file's parts, wherever their pictures lie."""
+"""Decodes the textures of a mesh file."""
 
 import hashlib
 import io
@@ -16,7 +16,7 @@ _KTX2 = b"\xabKTX 20\xbb"
 
 
 class Textures:
-    """Decodes textures; equal ones are kept once, however many parts show them."""
+    """Decodes textures and stores equal ones once."""
 
     def __init__(self, mesh: Path):
         self._mesh = mesh
@@ -24,7 +24,7 @@ class Textures:
         self._texels = 0
 
     def decode(self, picture: bytes, name: str) -> np.ndarray:
-        """(H, W, 3) uint8, the same array for equal pictures; `name` tells which in the error."""
+        """(H, W, 3) uint8, the same array for equal pictures; `name` is for the error."""
         digest = hashlib.sha256(picture).digest()
         if digest not in self._known:
             self._known[digest] = self._decoded(picture, name)
@@ -44,7 +44,7 @@ class Textures:
             raise
         except UnidentifiedImageError:
             raise InputError(f"{where} cannot be read (it is no picture): save it as PNG or JPEG") from None
-        except Exception as error:  # damaged bytes lead Pillow's many readers to any of Python's errors
+        except Exception as error:  # Pillow's readers raise all kinds of errors on damaged data
             raise InputError(
                 f"{where} cannot be read ({shown(str(error))}): save it as PNG or JPEG"
             ) from None

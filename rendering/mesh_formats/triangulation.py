@@ -4,14 +4,14 @@ import itertools
 
 import numpy as np
 
-FLAT = 1e-9  # of a polygon's area; what turns less is rounding
-MAX_CONCAVE = 1000  # corners; the time to cut them off grows with the square
+FLAT = 1e-9  # of a polygon's area; less is rounding
+MAX_CONCAVE = 1000  # corners; the time grows with the square
 
 
 def triangulate(
     vertices: np.ndarray, corners: np.ndarray, sizes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Triangles of polygons, which may be concave; those of a polygon lie side by side.
+    """Triangulates polygons, which may be concave; the triangles of a polygon are consecutive.
 
     Args:
         vertices: (V, 3).
@@ -43,7 +43,7 @@ def triangulate(
 
 
 def _turned(points: np.ndarray, owner: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """Which triangles (F,) of points (F, 3, 3) of a fan look against their polygon: it is concave."""
+    """Which triangles (F,) of a fan (F, 3, 3) face against their polygon, so it is concave."""
     normals = np.cross(points[:, 1] - points[:, 0], points[:, 2] - points[:, 0])
     whole = np.stack([np.bincount(owner, axis, len(sizes)) for axis in normals.T], axis=1)
     return (normals * whole[owner]).sum(axis=1) < -FLAT * np.square(whole[owner]).sum(axis=1)
@@ -52,14 +52,14 @@ def _turned(points: np.ndarray, owner: np.ndarray, sizes: np.ndarray) -> np.ndar
 def _cut(points: np.ndarray) -> np.ndarray:
     """Triangles (N - 2, 3) of a concave polygon (N, 3)."""
     if len(points) == 4:
-        return np.array([[1, 2, 3], [1, 3, 0]])  # by the other diagonal
+        return np.array([[1, 2, 3], [1, 3, 0]])  # along the other diagonal
     if len(points) > MAX_CONCAVE:
         raise ValueError(f"a concave face has {len(points)} corners")
     return _ears(_flat(points))
 
 
 def _flat(points: np.ndarray) -> np.ndarray:
-    """A polygon's corners (N, 3) seen along the axis that it faces most (N, 2), counter-clockwise."""
+    """A polygon's corners (N, 3) projected along its dominant axis (N, 2), counter-clockwise."""
     middle = points - points[0]
     normal = np.cross(middle[:-1], middle[1:]).sum(axis=0)
     axis = np.abs(normal).argmax()
@@ -69,14 +69,14 @@ def _flat(points: np.ndarray) -> np.ndarray:
 
 def _ears(points: np.ndarray) -> np.ndarray:
     """Triangles (N - 2, 3) of a simple polygon (N, 2), counter-clockwise, by cutting off its ears."""
-    places = [complex(x, y) for x, y in points.tolist()]  # plain numbers: most polygons have few corners
+    places = [complex(x, y) for x, y in points.tolist()]  # plain Python: most polygons have few corners
     left, triangles, start = list(range(len(points))), [], 0
     while len(left) > 3:
         for i in [*range(start, len(left)), *range(start)]:  # on from the last one
             ear = [left[i - 1], left[i], left[(i + 1) % len(left)]]
             if _is_ear(places, ear, left):
                 break
-        else:  # it crosses itself, so that no way is right
+        else:  # it crosses itself: no result is right
             return np.array(triangles + [[left[0], b, c] for b, c in itertools.pairwise(left[1:])])
         triangles.append(ear)
         del left[i]
@@ -88,7 +88,7 @@ def _is_ear(places: list[complex], ear: list[int], left: list[int]) -> bool:
     """Whether a triangle of neighbours lies inside the polygon of the corners that are left."""
     a, b, c = corners = [places[k] for k in ear]
     if b in (a, c):
-        return True  # a corner that is there twice
+        return True  # a repeated corner
     if _side(a, b, c) <= 0:
         return False
     return not any(

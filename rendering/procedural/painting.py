@@ -1,4 +1,4 @@
-"""From painted solids to meshes: one texture atlas or vertex colours, and normals that respect creases.
+"""Turns painted solids into meshes with a texture atlas or vertex colours, and normals that respect creases.
 
 A paint is a colour (RGB, 0 to 255) or an image; every surface of every solid gets one.
 """
@@ -19,9 +19,9 @@ SWATCH = 8  # px, side of a plain colour in an atlas
 
 
 def paint(parts: Sequence[tuple[Solid, Sequence[Paint]]]) -> Mesh:
-    """One mesh of several solids, each with one paint for all its surfaces or one for each.
+    """One mesh from several solids, each with one paint for all surfaces or one per surface.
 
-    Images become one atlas; with colours alone the mesh has vertex colours and no texture.
+    Images are packed into one atlas; without images the mesh has vertex colours only.
     """
     solids = [solid for solid, _ in parts]
     paints = [_per_surface(solid, paints) for solid, paints in parts]
@@ -56,7 +56,7 @@ def _as_image(p: Paint) -> np.ndarray:
 
 
 def pack_atlas(images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """All images in one, and where: (N, 4) left, top, width, height in px. Shelves, the highest first."""
+    """All images in one, and their left, top, width and height (N, 4) px, by shelf packing."""
     order = sorted(range(len(images)), key=lambda k: -images[k].shape[0])
     width = max(ATLAS_WIDTH, max(image.shape[1] for image in images) + 2 * GUTTER)
     places = np.zeros((len(images), 4), int)
@@ -76,7 +76,7 @@ def pack_atlas(images: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def atlas_uv(uv: np.ndarray, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Coordinates (F, 3, 2) in the atlas from those on each face's own image; v = 1 is the first row."""
+    """Atlas coordinates (F, 3, 2) from those in each face's image; v = 1 is the first row."""
     places = places[:, None].astype(float)
     x = places[..., 0] + uv[..., 0] * places[..., 2]
     y = places[..., 1] + (1 - uv[..., 1]) * places[..., 3]

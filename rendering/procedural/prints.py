@@ -1,6 +1,6 @@
-"""What is printed on goods: logos, labels and pictures, composed from the patterns of `textures`.
+"""Prints on goods: logos, labels and pictures, composed from the patterns of `textures`.
 
-`random_texture` is the endless supply for training objects; the named objects lay theirs out by hand.
+`random_texture` serves training objects; the named objects' prints are laid out by hand.
 """
 
 import cv2
@@ -70,7 +70,7 @@ def _fruit(rng: np.random.Generator, image: np.ndarray) -> None:
     for _ in range(int(rng.integers(4, 25))):
         x, y, r = rng.uniform(0, 1), rng.uniform(0.2, 1), rng.uniform(0.05, 0.22)
         squash, colour = rng.uniform(0.6, 1.2), colours[rng.integers(3)]
-        for step in np.linspace(0, 1, 6):  # ever smaller and brighter discs make a ball
+        for step in np.linspace(0, 1, 6):  # smaller and brighter discs make a ball
             shift, size = 0.3 * r * step, r * (1 - 0.75 * step)
             box = (x - shift - size, y - shift - size * squash, x - shift + size, y - shift + size * squash)
             textures.ellipse(image, box, (colour * (0.7 + 0.5 * step)).clip(0, 255))
@@ -108,7 +108,7 @@ def label(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
 
 
 def _print_word(rng: np.random.Generator, image: np.ndarray, box: Box) -> None:
-    """A word that is legible on whatever lies below, sometimes with a rim."""
+    """A word that is legible on any background, sometimes outlined."""
     height, width = image.shape[:2]
     below = image[
         int(box[1] * height) : int(box[3] * height) + 1, int(box[0] * width) : int(box[2] * width) + 1
@@ -123,7 +123,7 @@ def _print_word(rng: np.random.Generator, image: np.ndarray, box: Box) -> None:
 
 
 def paste(image: np.ndarray, other: np.ndarray, box: Box) -> None:
-    """Puts one image into a box of another one."""
+    """Pastes one image into a box of another."""
     height, width = image.shape[:2]
     left, right = (round(np.clip(x, 0, 1) * width) for x in (box[0], box[2]))
     top, bottom = (round(np.clip(y, 0, 1) * height) for y in (box[1], box[3]))

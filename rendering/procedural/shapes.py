@@ -1,6 +1,6 @@
-"""An endless supply of procedural objects for training, so that it needs no download at all.
+"""Random procedural objects for training without downloads.
 
-Every family below draws sizes and proportions at random; `random_shape` picks one and paints it.
+Each family has random sizes and proportions; `random_shape` picks one and paints it.
 """
 
 from collections.abc import Callable
@@ -26,13 +26,13 @@ def random_shape(rng: Rng) -> Mesh:
     points = np.concatenate([part.corners.reshape(-1, 3) for part in parts])
     low, high = points.min(axis=0), points.max(axis=0)
     scale = rng.uniform(MIN_SIZE, MAX_SIZE) / (high - low).max()
-    # Real models have their origin at the bottom or in the middle; a little off either is no harm.
+    # Real models have their origin near the bottom or the middle.
     origin = (low + high) / 2 + rng.normal(0, 0.03, 3) * (high - low)
     parts = [part.moved(-origin).stretched(scale, scale, scale) for part in parts]
     return paint(list(zip(parts, _paints(rng, parts), strict=True)))
 
 
-# Families: forms in arbitrary units, the upward direction of everyday objects along z.
+# Families: shapes in arbitrary units, z up.
 
 
 def _outline(rng: Rng) -> np.ndarray:
@@ -184,7 +184,7 @@ def _assembly(rng: Rng) -> list[Solid]:
         centre, scale = points.mean(axis=0), rng.uniform(0.4, 1) / np.ptp(points, axis=0).max()
         turn = 90.0 * rng.integers(4, size=3) if rng.random() < 0.8 else rng.uniform(0, 360, 3)
         part = part.moved(-centre).stretched(scale, scale, scale).moved(turn=turn)
-        if parts:  # its centre on the surface of what is there
+        if parts:  # centred on the surface so far
             surface = np.concatenate([p.corners for p in parts])
             face = surface[rng.integers(len(surface))]
             part = part.moved(rng.dirichlet(np.ones(3)) @ face)
@@ -210,13 +210,13 @@ def _bracket(rng: Rng) -> list[Solid]:
 
 
 FAMILIES: tuple[Callable[[Rng], list[Solid]], ...] = (
-    *(_box, _box, _can, _can, _bottle, _bottle, _bowl, _bowl),  # twice: what most shelves hold
+    *(_box, _box, _can, _can, _bottle, _bottle, _bowl, _bowl),  # twice, as the most common goods
     *(_prism, _ring, _superquadric, _bent_tube, _tool, _tool, _assembly, _assembly, _bracket),
 )
 
 
 def _paints(rng: Rng, parts: list[Solid]) -> list[list[Paint]]:
-    """Paints for all parts: plain colours for a fifth of the objects, else images on most surfaces."""
+    """Paints for all parts: plain colours for a fifth of the objects, otherwise images on most surfaces."""
     if rng.random() < 0.2:
         shared = textures.random_colour(rng)
         alike = rng.random() < 0.5

@@ -1,4 +1,4 @@
-"""Closed solids as textured triangle soups: the geometry behind the project's own objects.
+"""Closed solids as textured triangle soups: the geometry of the procedural objects.
 
 Everything is a rounded box or a loft (a tube of rings); `painting` colours them and makes meshes.
 """

@@ -1,6 +1,6 @@
-"""Procedural images: the patterns, prints and pictures that the project's own objects wear.
+"""Procedural images: patterns, prints and pictures for the procedural objects.
 
-Every function draws from the generator it is given, so that an image is a function of the seed.
+All randomness comes from the given generator, so an image is a function of the seed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""New objects from known meshes: other proportions, and other surfaces laid over them."""
+"""Makes new objects from known meshes, with other proportions and surfaces."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ TILES = (0.4, 1.5)  # side of an image on the surface, in sides of the mesh's bo
 
 
 def stretched(rng: np.random.Generator, mesh: Mesh) -> Mesh:
-    """The mesh with its axes scaled apart; its box keeps its longest side."""
+    """The mesh with its axes scaled differently; the longest side of its box stays."""
     factors = np.exp(rng.uniform(0, np.log(STRETCH), 3))
     extent = np.ptp(mesh.vertices, axis=0)
     factors *= extent.max() / (extent * factors).max()
@@ -22,9 +22,9 @@ def stretched(rng: np.random.Generator, mesh: Mesh) -> Mesh:
 
 
 def papered(rng: np.random.Generator, mesh: Mesh, image: np.ndarray) -> Mesh:
-    """The mesh with an image (H, W, 3) uint8 on each side of its surface, again and again, and nothing else.
+    """The mesh covered with a repeated image (H, W, 3) uint8.
 
-    Every face shows what it would be seen in along the axis that it faces most.
+    The image is projected onto every face along the face's dominant axis.
     """
     corners = mesh.vertices[mesh.faces]
     across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
