@@ -11,7 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import islice
 from multiprocessing import active_children
 from pathlib import Path
@@ -19,17 +19,17 @@ from pathlib import Path
 import cv2
 import torch
 
-from picopose.datasets.training.pairs import Augmented, PairSource, Share, pair_loader
+from picopose.datasets.training.loader import Share, sample_loader
+from picopose.datasets.training.pairs import Augmented, PairSource
 from picopose.datasets.training.sources import make_scenes
-from picopose.model.picopose.build import build_network
-from picopose.model.picopose.supervision import draw_noise
-from picopose.model.picopose.training import TrainingPass
+from picopose.model.learner import Learner
+from picopose.model.picopose.learner import pair_source
 from picopose.rendering.studio import Studio
 from picopose.utils.config import Config, load_config
 from picopose.utils.device import choose_device
 from picopose.utils.errors import exits_cleanly
 from picopose.utils.records import Pair
-from run_train import training_source
+from run_train import make_learner
 
 PHASES = ("load and make objects", "render photo", "render template", "render depth")
 PHASES += ("read, crop, masks, scene",)
@@ -74,7 +74,7 @@ def time_phases(config: Config, pairs: int) -> dict[str, float]:
     """CPU ms per pair by phase, in one process, once most objects of a pool have been shown."""
     studio, share = TimedStudio(config.train_dataset.max_faces), config.train_dataset.augment
     plain = replace(config, train_dataset=replace(config.train_dataset, augment=0.0))
-    source = training_source(plain, studio=studio)
+    source = pair_source(plain, studio=studio)
     for index in range(WARM_UP):
         source.sample(index)
     studio.seconds.clear()
@@ -130,7 +130,9 @@ class _Made:
 def time_loader(source: PairSource, config: Config, steps: int) -> float:
     """Pairs per second of the loader with nothing else to do, after its first steps."""
     share, warm_up = Share(config.train.batch_size), 2 * max(config.train.workers, 1)
-    loader = pair_loader(source, share, first_step=0, steps=warm_up + 3 * steps, workers=config.train.workers)
+    loader = sample_loader(
+        source, share, first_step=0, steps=warm_up + 3 * steps, workers=config.train.workers
+    )
     batches = iter(loader)
     for _ in islice(batches, warm_up):
         pass
@@ -144,17 +146,15 @@ def time_step(source: PairSource, config: Config, device: torch.device, steps: i
     """Wall-clock seconds per pair of the forward and the backward pass."""
     share = Share(config.train.batch_size)
     pair = Pair.stack([source.sample(index) for index in share.indices(0)]).to(device)
-    forward = _training_pass(config, device)
-    generator, seconds = torch.Generator().manual_seed(0), Counter()
+    learner, seconds = _learner(config, device), Counter()
     for step in range(steps + 1):
         if step == 1:  # the first step is slower
             seconds.clear()
-        noise = draw_noise(share.batch, size=config.model.size, generator=generator).to(device)
         start = _now(device)
-        total = forward(pair, noise).total
+        total = sum(learner.losses(pair, step).values())
         middle = _now(device)
         total.backward()
-        forward.zero_grad()
+        learner.network.zero_grad()
         seconds["forward"] += middle - start
         seconds["backward"] += _now(device) - middle
     return {phase: seconds[phase] / (steps * share.batch) for phase in ("forward", "backward")}
@@ -169,15 +169,13 @@ def time_training(
     """
     share, warm_up = Share(config.train.batch_size), 2 * max(config.train.workers, 1) + 1
     workers = config.train.workers
-    loader = pair_loader(source, share, first_step=0, steps=warm_up + steps, workers=workers)
-    forward = _training_pass(config, device)
-    optimizer = torch.optim.AdamW(forward.parameters(), lr=1e-6)
-    generator = torch.Generator().manual_seed(0)
+    loader = sample_loader(source, share, first_step=0, steps=warm_up + steps, workers=workers)
+    learner = _learner(config, device)
+    optimizer = torch.optim.AdamW(learner.network.parameters(), lr=1e-6)
     for step, pair in enumerate(loader):
         if step == warm_up:
             start, start_cpu = _now(device), _cpu_seconds()
-        noise = draw_noise(share.batch, size=config.model.size, generator=generator).to(device)
-        forward(pair.to(device), noise).total.backward()
+        sum(learner.losses(pair.to(device), step).values()).backward()
         optimizer.step()
         optimizer.zero_grad()
         if step == warm_up + steps - 1:  # while the workers are still there to be asked
@@ -192,14 +190,10 @@ def _cpu_seconds() -> float:
     return time.process_time() + sum(sum(map(int, stat.split()[13:15])) / tick for stat in stats)
 
 
-def _training_pass(config: Config, device: torch.device) -> TrainingPass:
-    if config.train.threads:
-        torch.set_num_threads(config.train.threads)
-    network = build_network(**asdict(config.model))
-    if config.train.frozen:
-        network.backbone.freeze()
-    network = network.train().to(device, memory_format=torch.channels_last)
-    return TrainingPass(network, bf16=config.train.bf16)
+def _learner(config: Config, device: torch.device) -> Learner:
+    learner = make_learner("picopose", config, resumes=True)
+    learner.network.train().to(device)
+    return learner
 
 
 def _now(device: torch.device) -> float:
@@ -210,7 +204,7 @@ def _now(device: torch.device) -> float:
 
 def measure(config: Config, options: argparse.Namespace) -> dict[str, float]:
     """Prints the table of a configuration; returns its pairs per second and core by what was done."""
-    device, source = choose_device(options.gpus, 0), training_source(config)
+    device, source = choose_device(options.gpus, 0), pair_source(config)
     threads = torch.get_num_threads()
     # Workers are started before this process draws anything itself.
     loaded = time_loader(source, config, options.steps)

@@ -9,7 +9,10 @@ import pkgutil
 from collections.abc import Sequence
 from types import ModuleType
 
+import torch
+
 import picopose.model
+from picopose.model.learner import Learner
 from picopose.model.stage import Setup, Stage
 from picopose.utils.config import Config
 from picopose.utils.errors import InputError
@@ -62,7 +65,16 @@ def make_stages(names: Sequence[str], setup: Setup) -> list[Stage]:
     return [find(name).make_stage(setup) for name in names]
 
 
-_KINDS = {"make_stage": "method or stage", "make_learner": "method that is trained"}
+def make_learner(name: str, config: Config, *, resumes: bool = False) -> Learner:
+    """What is trained of a method; `resumes`: a checkpoint's weights will replace those it begins with."""
+    method = find(name, "make_learner")
+    if config.train.threads:
+        torch.set_num_threads(config.train.threads)
+    torch.manual_seed(config.train.seed)
+    return method.make_learner(config, resumes=resumes)
+
+
+_KINDS = {"make_stage": "method or stage", "make_learner": "method that learns"}
 
 
 def _known(offering: str) -> list[str]:

@@ -13,8 +13,8 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
+from picopose.datasets.training.loader import Share, sample_loader
 from picopose.datasets.training.megapose import EpochOrder, MegaPosePairs, part, read_photo
-from picopose.datasets.training.pairs import Share, pair_loader
 from picopose.datasets.training.shards import Shards
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import cell_centres, transform
@@ -234,7 +234,7 @@ def test_a_run_taken_up_again_sees_the_same_pairs(written):
     data_dir, _ = written
     reader = source(data_dir, seed=1)
     whole = [reader.sample(i) for i in range(12)]
-    loader = pair_loader(source(data_dir, seed=1), Share(3), first_step=2, steps=4, workers=0)
+    loader = sample_loader(source(data_dir, seed=1), Share(3), first_step=2, steps=4, workers=0)
     for step, batch in enumerate(loader, start=2):
         assert same(batch, Pair.stack(whole[3 * step : 3 * step + 3]))
     other = source(data_dir, seed=2)

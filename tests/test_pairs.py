@@ -10,14 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from picopose.datasets.training.pairs import (
-    Augmented,
-    Mixture,
-    Repeated,
-    Share,
-    noticing_dead_workers,
-    pair_loader,
-)
+from picopose.datasets.training.loader import Repeated, Share, noticing_dead_workers, sample_loader
+from picopose.datasets.training.pairs import Augmented, Mixture
 from picopose.datasets.training.streams import stream
 from picopose.utils.errors import InputError
 from picopose.utils.records import Pair, View
@@ -59,8 +53,8 @@ def test_processes_divide_every_step(processes):
 
 
 def test_resumed_loader_goes_on_where_it_stopped():
-    whole = [shown(batch) for batch in pair_loader(Numbers(), Share(3), first_step=0, steps=6, workers=0)]
-    rest = [shown(batch) for batch in pair_loader(Numbers(), Share(3), first_step=4, steps=6, workers=0)]
+    whole = [shown(batch) for batch in sample_loader(Numbers(), Share(3), first_step=0, steps=6, workers=0)]
+    rest = [shown(batch) for batch in sample_loader(Numbers(), Share(3), first_step=4, steps=6, workers=0)]
     assert list(chain.from_iterable(whole)) == list(range(18))
     assert rest == whole[4:]
 
@@ -68,7 +62,7 @@ def test_resumed_loader_goes_on_where_it_stopped():
 def test_worker_processes_change_nothing():
     source = Augmented(Mixture([Numbers(1), Numbers(2)], [1, 1], seed=0), seed=0)
     alone, together = (
-        list(pair_loader(source, Share(2), first_step=1, steps=5, workers=workers)) for workers in (0, 2)
+        list(sample_loader(source, Share(2), first_step=1, steps=5, workers=workers)) for workers in (0, 2)
     )
     assert [shown(batch) for batch in together] == [[2, 3], [4, 5], [6, 7], [8, 9]]
     for a, b in zip(alone, together, strict=True):
@@ -95,7 +89,7 @@ class Failing(Numbers):
     [(InputError("mug.ply: mend it"), "mug.ply: mend it"), (MemoryError(), "0: 3: out of memory; lower")],
 )
 def test_what_is_wrong_with_a_pair_is_one_line_whoever_makes_it(workers, error, line):
-    batches = pair_loader(Failing(error), Share(2), first_step=0, steps=3, workers=workers)
+    batches = sample_loader(Failing(error), Share(2), first_step=0, steps=3, workers=workers)
     assert shown(next(batches)) == [0, 1]
     with pytest.raises(InputError, match=line) as caught:
         next(batches)
@@ -105,7 +99,7 @@ def test_what_is_wrong_with_a_pair_is_one_line_whoever_makes_it(workers, error, 
 def test_a_worker_that_is_killed_is_told_with_the_remedy():
     line = r"killed by signal: Killed\).* lower train\.workers"
     with pytest.raises(InputError, match=line) as caught, noticing_dead_workers():
-        batches = pair_loader(Numbers(), Share(2), first_step=0, steps=10**6, workers=1)
+        batches = sample_loader(Numbers(), Share(2), first_step=0, steps=10**6, workers=1)
         next(batches)
         (worker,) = active_children()
         os.kill(worker.pid, signal.SIGKILL)

@@ -25,7 +25,7 @@ if __name__ == "__main__":
 
 LOADER = """
 import multiprocessing, threading, time
-from picopose.datasets.training.pairs import Share, pair_loader
+from picopose.datasets.training.loader import Share, sample_loader
 from tests.test_pairs import Numbers
 def tell():
     while len(multiprocessing.active_children()) < 2:
@@ -33,7 +33,7 @@ def tell():
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
 if __name__ == "__main__":
     threading.Thread(target=tell).start()
-    for batch in pair_loader(Numbers(), Share(1), first_step=0, steps=10**9, workers=2):
+    for batch in sample_loader(Numbers(), Share(1), first_step=0, steps=10**9, workers=2):
         pass
 """
 

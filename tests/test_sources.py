@@ -8,10 +8,10 @@ import pytest
 import torch
 import trimesh
 
-import run_train
 from picopose.datasets.training.kept_pairs import KeptPairs, begin_record, end_record, write_shard
 from picopose.datasets.training.object_pool import ObjectPool
 from picopose.datasets.training.sources import description, idle_options, made_with, make_scenes, make_source
+from picopose.model.picopose.learner import describe_pairs, pair_source
 from picopose.rendering.studio import Studio
 from picopose.utils.config import Config, TrainDatasetConfig, load_config
 from picopose.utils.errors import InputError
@@ -97,8 +97,8 @@ def test_options_that_leave_no_room_for_each_other_are_refused(data, options, li
     overrides = [f"train_dataset.{option.replace('MESHES', data.meshes[0])}" for option in options]
     with pytest.raises(InputError, match=line) as caught:
         config = small(*overrides)
-        run_train.training_source(config)
-        run_train.validation_source(config)
+        pair_source(config)
+        pair_source(config, held_out=True)
     assert "\n" not in str(caught.value)
 
 
@@ -116,17 +116,17 @@ def test_options_without_effect_are_told(data, caplog):
     validated = TrainDatasetConfig(validation_meshes=data.meshes, **mega, **options)
     assert list(idle_options(validated)) == ["train_dataset.shapes", "train_dataset.kept"]
     with caplog.at_level("INFO"):
-        run_train.tell_pairs(small("train_dataset.resting=0.2", "train_dataset.data_dir=elsewhere"))
+        describe_pairs(small("train_dataset.resting=0.2", "train_dataset.data_dir=elsewhere"))
     assert [record.message for record in caplog.records] == [
         "training pairs: 100% rendered (100% procedural shapes)",
-        "train_dataset.data_dir changes nothing: train_dataset.megapose names no set",
+        "train_dataset.data_dir has no effect: train_dataset.megapose names no set",
     ]
 
 
 def test_the_pairs_of_validation_may_be_rendered_where_training_has_megapose(data):
     gso = ["train_dataset.megapose=[gso]", "train_dataset.synthetic=0"]
     config = small(*gso, f"train_dataset.validation_meshes=[{data.meshes[0]}]")
-    assert " of can" in run_train.validation_source(config).name(0)
+    assert " of can" in pair_source(config, held_out=True).name(0)
 
 
 def test_a_share_of_the_objects_is_varied(tmp_path):

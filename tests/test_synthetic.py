@@ -9,8 +9,8 @@ import trimesh
 from torch.nn.functional import max_pool2d
 
 from picopose.datasets.training.drawn_templates import DrawnTemplates, draw_template
+from picopose.datasets.training.loader import Share, sample_loader
 from picopose.datasets.training.object_pool import ObjectPool, TrainingObject, nearest_views
-from picopose.datasets.training.pairs import Share, pair_loader
 from picopose.datasets.training.synthetic import MIN_VISIBLE, SyntheticPairs
 from picopose.rendering.mesh import diameter, hull_vertices, make_mesh
 from picopose.rendering.mesh_templates import MeshTemplates
@@ -212,7 +212,7 @@ def test_sample_depends_on_seed_and_index_alone():
 
 
 def test_worker_processes_make_the_same_pairs():
-    loader = pair_loader(make_source()[0], Share(2), first_step=1, steps=3, workers=2)
+    loader = sample_loader(make_source()[0], Share(2), first_step=1, steps=3, workers=2)
     for step, batch in enumerate(loader, start=1):
         expected = Pair.stack(pairs()[2 * step : 2 * step + 2])
         assert torch.equal(batch.real.rgb, expected.real.rgb)

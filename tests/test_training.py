@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -21,23 +22,28 @@ import run_train
 from picopose.datasets.training.megapose import MegaPosePairs
 from picopose.model import norms
 from picopose.model.checkpoint import read_checkpoint
-from picopose.model.picopose.build import build_network
+from picopose.model.picopose import learner as picopose_learner
 from picopose.model.picopose.supervision import StartNoise
-from picopose.model.picopose.training import TrainingPass
-from picopose.model.picopose.validation import validate
+from picopose.pipeline.training import run as training_run
+from picopose.pipeline.training.run import Run, measure
 from picopose.pipeline.training.schedule import rate_at
 from picopose.pipeline.training.snapshots import Snapshots, read_snapshot
 from picopose.utils.config import Config, ModelConfig, TrainConfig, load_config
 from picopose.utils.distributed import World, join, leave
 from picopose.utils.errors import InputError
 from picopose.utils.records import Pair
-from run_train import Run
 from tests import rendered, small_shards
 from tests.shared import ROOT
 
 CPU = torch.device("cpu")
 TINY = ModelConfig(
-    backbone="test_byobnet", stride=16, size=64, dpt_channels=[16, 16, 16], features=16, width=32
+    backbone="test_byobnet",
+    pretrained="scratch",
+    stride=16,
+    size=64,
+    dpt_channels=[16, 16, 16],
+    features=16,
+    width=32,
 )
 
 
@@ -56,8 +62,9 @@ def config_of(**options) -> Config:
 
 
 def make_run(config: Config, folder: Path, source=None, world: World = World()) -> Run:  # noqa: B008
-    source = source or rendered.RenderedPairs(size=TINY.size)
-    return Run(config, source, source, folder, world, CPU)
+    learner = run_train.make_learner("picopose", config)
+    learner.source = lambda *, held_out: source or rendered.RenderedPairs(size=TINY.size)
+    return Run(learner, config, folder, world, CPU)
 
 
 def scalars(folder: Path) -> dict[int, dict[str, float]]:
@@ -65,32 +72,23 @@ def scalars(folder: Path) -> dict[int, dict[str, float]]:
     return {line["step"]: line for line in lines if "loss/total" in line}
 
 
-def test_four_pairs_are_learnt_by_heart():
+def test_four_pairs_are_learnt_by_heart(monkeypatch: pytest.MonkeyPatch):
     """Flow error under half a pixel at 224, from the start that stage 2 regresses."""
-    torch.manual_seed(0)
-    network = build_network(
-        backbone="test_convnext",
-        pretrained=None,
-        stride=16,
-        size=224,
-        dpt_channels=[32, 32, 32],
-        features=32,
-        width=32,
-        half_cell=0.0,
-        viewing_ray=True,
-    )
-    forward, pair = TrainingPass(network.train()), rendered.batch(4, size=224)
-    optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.98), weight_decay=0)
     no_noise, steps = StartNoise(torch.zeros(4), torch.zeros(4), torch.zeros(4, 2)), 240
+    monkeypatch.setattr(picopose_learner, "draw_noise", lambda *_, **__: no_noise)
+    model = ModelConfig("test_convnext", "scratch", size=224, dpt_channels=[32] * 3, features=32, width=32)
+    learner = run_train.make_learner("picopose", Config(model=model))
+    network, pair = learner.network.train(), rendered.batch(4, size=224)
+    optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.98), weight_decay=0)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 4e-3 * min(1, step / 20) * (1 - step / steps)
-        loss = forward(pair, no_noise).total
+        loss = sum(learner.losses(pair, step).values())
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
-    measures = validate(network, [pair])
+    measures = measure(learner, [pair], CPU)
     assert measures["flow_px"] < 0.5
     assert measures["patches_matched"] > 0.98
     assert measures["certainty_right"] > 0.98
@@ -115,7 +113,7 @@ class Interrupted:
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("uninterrupted")
-    make_run(config_of(), folder).train()
+    run_train.train(make_run(config_of(), folder))
     return folder
 
 
@@ -131,14 +129,14 @@ def assert_same(run: Path, other: Path, *, tolerance: float) -> None:
 def test_resume_after_sigterm_equals_an_uninterrupted_run(workers: int, uninterrupted: Path, tmp_path: Path):
     """The step under way when SIGTERM comes is finished and saved; the rest of the run is the same."""
     source = Interrupted(rendered.RenderedPairs(size=TINY.size), 4 * 3 + 1)  # in the fourth step
-    make_run(config_of(), tmp_path, source).train()
+    run_train.train(make_run(config_of(), tmp_path, source))
     snapshots = Snapshots(tmp_path, keep=3)
     assert snapshots.find("last").name == "step_00000004.pt"
     assert list(scalars(tmp_path)) == [1, 2, 3, 4]
 
     resumed = make_run(config_of(workers=workers), tmp_path)
     resumed.resume(snapshots.find("last"))
-    resumed.train()
+    run_train.train(resumed)
     assert_same(tmp_path, uninterrupted, tolerance=1e-6)
     ours, theirs = (read_checkpoint(path / "step_00000006.pt")["model"] for path in (tmp_path, uninterrupted))
     for name, value in theirs.items():
@@ -155,14 +153,14 @@ def test_resume_from_an_earlier_checkpoint_rewrites_the_log(uninterrupted: Path,
     (tmp_path / "scalars.jsonl").write_bytes(damaged + (tmp_path / "scalars.jsonl").read_bytes())
     run = make_run(config_of(), tmp_path)
     run.resume(run.snapshots.find("last"))
-    run.train()
+    run_train.train(run)
     assert_same(tmp_path, uninterrupted, tolerance=1e-6)
     assert "scalars.jsonl: 4 damaged lines are left out" in caplog.text
 
 
 def test_last_checkpoints_and_best_are_kept(tmp_path: Path):
     options = {"save_every": 1, "keep": 2, "validate_every": 2, "validation_pairs": 8, "picture_every": 5}
-    make_run(config_of(**options), tmp_path).train()
+    run_train.train(make_run(config_of(**options), tmp_path))
     assert torch.get_float32_matmul_precision() == "highest"  # TF32 would cost the supervision half a pixel
     names = sorted(path.name for path in tmp_path.glob("*.pt"))
     assert names == ["best.pt", "step_00000005.pt", "step_00000006.pt"]
@@ -185,7 +183,7 @@ def test_a_new_run_does_not_mix_with_an_earlier_one(uninterrupted: Path, tmp_pat
         make_run(config_of(), tmp_path).snapshots.refuse_to_begin()
     again = make_run(config_of(steps=4), tmp_path)
     again.resume(tmp_path / "step_00000003.pt")
-    again.train()
+    run_train.train(again)
     assert again.snapshots.find("last").name == "step_00000004.pt"
     assert (tmp_path / "old" / "step_00000006.pt").is_file()
 
@@ -210,7 +208,7 @@ def test_a_truncated_shard_is_trained_on_as_far_as_it_goes(tmp_path: Path, caplo
     tar = folder / "shard-000001.tar"
     tar.write_bytes(tar.read_bytes()[: tar.stat().st_size // 2])
     source = MegaPosePairs(tmp_path, "gso", size=TINY.size, seed=0)
-    make_run(config_of(), tmp_path / "run", source).train()
+    run_train.train(make_run(config_of(), tmp_path / "run", source))
     assert list(scalars(tmp_path / "run")) == [1, 2, 3, 4, 5, 6]
     assert sum("shard-000001.tar is damaged" in record.message for record in caplog.records) == 1
 
@@ -219,7 +217,7 @@ def two_processes(rank: int, port: int, folder: Path) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    make_run(config_of(), folder, world=join()).train()
+    run_train.train(make_run(config_of(), folder, world=join()))
     leave()
 
 
@@ -229,8 +227,8 @@ def test_two_processes_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     The one process has the batch norm of several, which test_norms.py compares with PyTorch's. That rounds
     to 5e-6 on the layout that convolutions like best, and through all layers to 1e-4 of the gradient's norm.
     """
-    monkeypatch.setattr(run_train, "synchronise_norms", lambda network, _: norms.synced(network))
-    make_run(config_of(), tmp_path / "one").train()
+    monkeypatch.setattr(training_run, "synchronise_norms", lambda network, _: norms.synced(network))
+    run_train.train(make_run(config_of(), tmp_path / "one"))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -267,7 +265,7 @@ class Damaged:
 
 def test_a_loss_that_is_not_finite_is_skipped_and_counted(tmp_path: Path):
     run = make_run(config_of(save_every=1), tmp_path, Damaged(rendered.RenderedPairs(size=TINY.size), {9}))
-    run.train()
+    run_train.train(run)
     values = scalars(tmp_path)
     assert [values[step]["skipped"] for step in range(1, 7)] == [0, 0, 1, 1, 1, 1]
     assert math.isnan(values[3]["loss/total"])
@@ -278,7 +276,7 @@ def test_a_loss_that_is_not_finite_is_skipped_and_counted(tmp_path: Path):
 def test_a_skipped_step_changes_nothing(tmp_path: Path):
     run = make_run(config_of(steps=1), tmp_path, Damaged(rendered.RenderedPairs(size=TINY.size), {2}))
     before = {name: value.clone() for name, value in run.network.state_dict().items()}
-    run.train()
+    run_train.train(run)
     for name, value in run.network.state_dict().items():
         assert torch.equal(value, before[name]), name
 
@@ -286,7 +284,7 @@ def test_a_skipped_step_changes_nothing(tmp_path: Path):
 def test_many_losses_that_are_not_finite_end_the_run_with_the_sample(tmp_path: Path):
     source = Damaged(rendered.RenderedPairs(size=TINY.size), {5, 13})
     with pytest.raises(InputError, match=r"2 of the last 4 steps.*rendered pair 13: "):
-        make_run(config_of(max_skipped=2), tmp_path, source).train()
+        run_train.train(make_run(config_of(max_skipped=2), tmp_path, source))
 
 
 def test_rate_warms_up_and_falls_to_zero():
@@ -315,12 +313,12 @@ def test_a_checkpoint_of_something_else_is_not_gone_on_with(tmp_path: Path, key:
 BEGINNINGS = [
     (
         ["--config", "config/base.yaml"],
-        r"config/base\.yaml: nothing says .* vit_large_patch14_dinov2 begins; pass",
+        r"option model\.pretrained: not set, and vit_large_patch14_dinov2 needs weights to begin with; pass",
     ),
     (["--config", "config/default.yaml"], "method rendermatch needs no training"),
     (
         ["--config", "config/small.yaml", "model.pretrained=null"],
-        "resnet10t begins; pass model.pretrained=timm",
+        "resnet10t needs weights to begin with; pass model.pretrained=timm",
     ),
     (
         ["--config", "config/small.yaml", "train.frozen=true"],
@@ -353,7 +351,11 @@ def test_weights_that_nobody_has_named_are_not_trained(monkeypatch, capsys, opti
 def test_weights_that_are_named_or_not_wanted_are_trained(monkeypatch, options):
     monkeypatch.setattr(sys, "argv", ["run_train.py", "--config", *options])
     arguments = run_train.parse_arguments()
-    run_train.check_beginning(load_config(ROOT / arguments.config, arguments.overrides), arguments)
+    config = load_config(ROOT / arguments.config, arguments.overrides)
+    for name in ("build_network", "load_network"):
+        monkeypatch.setattr(picopose_learner, name, MagicMock())
+    run_train.make_learner("picopose", config, resumes=bool(arguments.ckpt_path))
+    picopose_learner.build_network.assert_called_once()
 
 
 def command(log_dir: Path, *extra: str) -> list[str]:
@@ -393,7 +395,7 @@ def test_torchrun_survives_the_kill_of_one_process(tmp_path: Path):
         command(tmp_path, "--ckpt_path", "last"), cwd=ROOT, env=environment, capture_output=True, text=True
     )
     assert resumed.returncode == 0, resumed.stderr
-    assert "2 pairs per process x 2 processes = 4 in total" in resumed.stderr
+    assert "2 samples per process x 2 processes = 4 in total" in resumed.stderr
     values = scalars(folder)
     assert list(values) == list(range(1, 21))
     for step, before in killed.items():

@@ -4,7 +4,6 @@ Every mean divides by the count of the whole batch, so that a number of processe
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -16,28 +15,11 @@ from picopose.model.picopose.flow import Flow
 from picopose.model.picopose.supervision import Positions
 from picopose.utils.distributed import gathered, rank, summed, world_size
 from picopose.utils.geometry import cell_centres
-from picopose.utils.records import Record
 
 TEMPERATURE = 0.1
 FLOW_WEIGHT = 0.1
 LOGITS_AT_ONCE = 2**24  # of the contrastive loss; more are computed in parts, again in the backward pass
 MIN_LOG_ARGUMENT = 0.1
-
-
-@dataclass(frozen=True)
-class Losses(Record):
-    """Scalars, each already weighted; float32."""
-
-    matching: Tensor
-    translation: Tensor
-    scale: Tensor
-    angle: Tensor
-    flow: Tensor
-    certainty: Tensor
-
-    @property
-    def total(self) -> Tensor:
-        return sum(vars(self).values())
 
 
 def mean_over_all(total: Tensor, count: Tensor) -> Tensor:

@@ -46,6 +46,23 @@ class Positions(Record):
     known: Tensor  # (B, n*n) bool: false at the template's edges, where neither can be told
 
 
+@dataclass(frozen=True)
+class Truth(Record):
+    """What the network should answer to a batch of pairs."""
+
+    positions: tuple[Positions, ...]  # at the sides of the three levels, coarse to fine
+    similarity: Similarity
+
+
+@torch.no_grad()
+def truth_of(pair: Pair, *, cells: int, viewing_ray: bool) -> Truth:
+    """The truth for a network with cells x cells patches; viewing_ray: see `true_similarity`."""
+    return Truth(
+        positions=tuple(true_positions(pair, cells=side) for side in (cells, 2 * cells, 4 * cells)),
+        similarity=true_similarity(pair, viewing_ray=viewing_ray),
+    )
+
+
 def true_positions(pair: Pair, *, cells: int) -> Positions:
     """The true position in the real crop of every cell of the template, on a grid of cells x cells.
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from picopose.utils.distributed import summed, world_size
 from picopose.utils.errors import InputError
@@ -18,6 +18,13 @@ NAMED = 4  # samples in a message
 def agree(*flags: bool, device: torch.device) -> list[bool]:
     """Each flag as every process sees it: whether it is raised in any of them."""
     return (summed(torch.tensor(flags, dtype=torch.float32, device=device)) > 0).tolist()
+
+
+@torch.no_grad()
+def restore(network: nn.Module, buffers: Sequence[Tensor]) -> None:
+    """Sets the network's buffers, of which batch norm's change in a forward pass, back to these."""
+    for buffer, before in zip(network.buffers(), buffers, strict=True):
+        buffer.copy_(before)
 
 
 class Health:
@@ -65,13 +72,13 @@ def _suspects(batch: Record, indices: Sequence[int]) -> list[int]:
 
 
 def _everywhere(names: list[str], name: Callable[[int], str], indices: Sequence[int]) -> str:
-    """The suspects of all processes; where there are none, any pair of the step may be the one."""
+    """The suspects of all processes; where there are none, any sample of the step may be the one."""
     found = [names]
     if world_size() > 1:
         found = [[] for _ in range(world_size())]
         dist.all_gather_object(found, names)
     suspects = [suspect for part in found for suspect in part]
     if not suspects:
-        return f"one of the pairs from {name(indices[0])} on"
+        return f"one of the samples from {name(indices[0])} on"
     more = f" and {len(suspects) - NAMED} more" if len(suspects) > NAMED else ""
     return ", ".join(suspects[:NAMED]) + more

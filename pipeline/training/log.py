@@ -25,7 +25,7 @@ class TrainingLog:
 
     Args:
         first_step: of this part of the run; what an earlier part logged from there on is dropped.
-        steps: of the whole run; batch_size: pairs per step.
+        steps: of the whole run; batch_size: samples per step.
     """
 
     def __init__(self, folder: Path, *, first_step: int, steps: int, batch_size: int, speaks: bool):
@@ -39,7 +39,7 @@ class TrainingLog:
         self._lines = _without_later(folder / "scalars.jsonl", first_step).open("a", encoding="utf-8")
 
     def step(self) -> None:
-        """Moves the bar, which shows pairs per second and the time left, by one step.
+        """Moves the bar, which shows samples per second and the time left, by one step.
 
         The first step begins it: what came before, the start of all processes, says nothing of the others.
         """
@@ -50,7 +50,7 @@ class TrainingLog:
             self._bar = tqdm(
                 total=self._total,
                 initial=self._done,
-                unit="pair",
+                unit="sample",
                 unit_scale=True,
                 mininterval=5 if not sys.stderr.isatty() else 0.5,
                 smoothing=0.05,

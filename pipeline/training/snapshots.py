@@ -81,6 +81,6 @@ def read_snapshot(path: Path) -> dict[str, Any]:
             f"{path}: holds no {missing[0]} to go on from; pass checkpoint={path} to start from it"
         )
     if content["step"] < 0 or not content["best"] >= 0:
-        best = f"{content['best']} px at best"
-        raise InputError(f"{path}: is of step {content['step']}, {best}; pass another checkpoint")
+        numbers = f"step {content['step']} and best {content['best']}"
+        raise InputError(f"{path}: has {numbers}, which cannot be; pass another checkpoint")
     return content
