@@ -18,6 +18,7 @@ from picopose.utils.loading import loading
 
 if TYPE_CHECKING:
     from picopose.pipeline.training.run import Run
+    from picopose.utils.config import Config
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -52,9 +53,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = load_config(arguments.config, arguments.overrides)
     if arguments.overfit:
-        # No sample twice in a batch: a contrastive loss takes the copy for a wrong match, in vain.
-        most = min(config.train.batch_size, arguments.overfit)
-        config = replace(config, train=replace(config.train, batch_size=most))
+        config = overfitting(config, arguments.overfit)
     world = join()
     device, name = choose_device(arguments.gpus, world.local_rank), arguments.model or config.method
     learner = make_learner(name, config, resumes=bool(arguments.ckpt_path))
@@ -71,6 +70,11 @@ def main() -> None:
             remove_leftovers(folder)
         train(run)
     leave()
+
+
+def overfitting(config: Config, samples: int) -> Config:
+    """No sample twice in a batch: a contrastive loss takes the copy for a wrong match, in vain."""
+    return replace(config, train=replace(config.train, batch_size=min(config.train.batch_size, samples)))
 
 
 def train(run: Run) -> None:

@@ -28,7 +28,8 @@ def find(name: str, offering: str = "make_stage") -> ModuleType:
             raise  # it is there, and lacks something itself
         module = None
     if module is None or not hasattr(module, offering):
-        raise InputError(f"{name}: no such {_KINDS[offering]}; choose among {', '.join(_known(offering))}")
+        problem = "no such method or stage" if offering == "make_stage" else "no method that learns"
+        raise InputError(f"{name}: {problem}; choose among {', '.join(_known(offering))}")
     return module
 
 
@@ -72,9 +73,6 @@ def make_learner(name: str, config: Config, *, resumes: bool = False) -> Learner
         torch.set_num_threads(config.train.threads)
     torch.manual_seed(config.train.seed)
     return method.make_learner(config, resumes=resumes)
-
-
-_KINDS = {"make_stage": "method or stage", "make_learner": "method that learns"}
 
 
 def _known(offering: str) -> list[str]:

@@ -10,18 +10,18 @@ from torch import nn
 
 import run_train
 from picopose.model.checkpoint import read_checkpoint
-from tests.toy_regression import LineLearner, Point, Points
+from tests.toys.learner import LineLearner, Point, Points
 
 BATCH = 8
 
 
 def train(monkeypatch: pytest.MonkeyPatch, folder: Path, *options: str) -> Path:
     (folder / "line.yaml").write_text(f"train: {{batch_size: {BATCH}, lr: 0.05, warmup: 1, workers: 0}}")
-    flags = ["--model", "tests.toy_regression", "--config", str(folder / "line.yaml"), "--gpus", "cpu"]
+    flags = ["--model", "tests.toys.learner", "--config", str(folder / "line.yaml"), "--gpus", "cpu"]
     every = ["train.save_every=5", "train.validate_every=10", "train.log_every=1", f"log_dir={folder}"]
     monkeypatch.setattr(sys, "argv", ["run_train.py", *flags, *every, "train.picture_every=5", *options])
     run_train.main()
-    return folder / "tests.toy_regression_line_id0"
+    return folder / "tests.toys.learner_line_id0"
 
 
 def reference(steps: int) -> nn.Linear:
@@ -65,7 +65,10 @@ def test_a_method_from_outside_is_trained_saved_and_gone_on_with(monkeypatch, tm
 
 @pytest.mark.parametrize(
     ("name", "line"),
-    [("nothing", "--model nothing: no such method"), ("rendermatch", "method rendermatch needs no training")],
+    [
+        ("nothing", "nothing: no method that learns; choose among picopose"),
+        ("rendermatch", "rendermatch: no method that learns; choose among picopose"),
+    ],
 )
 def test_a_method_that_does_not_learn_is_refused(monkeypatch, capsys, name, line):
     monkeypatch.setattr(sys, "argv", ["run_train.py", "--model", name, "--gpus", "cpu"])
