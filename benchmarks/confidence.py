@@ -2,7 +2,7 @@
 
 python -m benchmarks.confidence collect DATA_SET [--detections FILE] --out CASES.npz
 python -m benchmarks.confidence fit CASES.npz [CASES.npz ...]           writes data/weights/confidence.json
-python -m benchmarks.confidence check CASES.npz [--picture FILE.png]
+python -m benchmarks.confidence check CASES.npz
 
 A case is a pose by the default method in a region of a photo: in a detection's mask, in its box, with the
 mesh of another object ("swapped"), or in a box where none of the objects is ("empty"). It is right if its
@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from picopose.datasets.bop.test_set import BopTestSet
@@ -42,7 +41,6 @@ from tools.mini_set.false_detections import place_apart
 
 RIDGE = 1e-4  # holds weights of features down that say the same
 ATTEMPTS = 100  # at placing an empty box
-BINS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,28 +245,6 @@ def _share(right: np.ndarray, of: np.ndarray) -> float:
     return float(right[of].mean()) if of.any() else float("nan")
 
 
-def reliability(cases: Cases, confidence: np.ndarray) -> Figure:
-    """How often poses of a confidence are right, for the true detections."""
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    edges = np.linspace(0, 1, BINS + 1)
-    for axes, kind in zip(figure.subplots(1, 2, sharey=True), ("mask", "box"), strict=True):
-        chosen = cases.kind == kind
-        score, right = confidence[chosen], cases.right[chosen]
-        place = np.clip(np.digitize(score, edges) - 1, 0, BINS - 1)
-        filled = [i for i in range(BINS) if (place == i).any()]
-        x = [score[place == i].mean() for i in filled]
-        y = [right[place == i].mean() for i in filled]
-        count = np.array([(place == i).sum() for i in filled])
-        deviation = [np.sqrt(max(v * (1 - v), 0.05) / n) for v, n in zip(y, count, strict=True)]
-        axes.plot([0, 1], [0, 1], color="0.7")
-        axes.errorbar(x, y, yerr=deviation, fmt="o-", capsize=3)
-        for xi, yi, n in zip(x, y, count, strict=True):
-            axes.annotate(str(n), (xi, yi), textcoords="offset points", xytext=(6, -10), fontsize=8)
-        axes.set(title=f"{kind}: AUROC {auroc(score, right):.2f}", xlabel="confidence", ylim=(-0.05, 1.05))
-    figure.axes[0].set_ylabel("share of right poses")
-    return figure
-
-
 @exits_cleanly
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -284,7 +260,6 @@ def main() -> None:
     fitting.add_argument("cases", type=Path, nargs="+")
     checking = commands.add_parser("check", help="tells how good it is")
     checking.add_argument("cases", type=Path, nargs="+")
-    checking.add_argument("--picture", type=Path)
     options = parser.parse_args()
     if options.command == "collect":
         cases = collect(
@@ -303,9 +278,6 @@ def main() -> None:
             temporary.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     confidence = confidence_of(cases, read_calibration())
     print(report(cases, confidence))
-    if options.command == "check" and options.picture:
-        with write_atomically(options.picture) as temporary:
-            reliability(cases, confidence).savefig(temporary, format="png", dpi=120)
 
 
 if __name__ == "__main__":

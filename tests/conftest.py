@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.browser import open_browser
 from tests.small_bop import write_set
+from tools.pictures.browser import open_browser
 
 
 @pytest.fixture(scope="module")

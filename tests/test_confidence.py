@@ -35,6 +35,7 @@ from picopose.utils.records import Correspondences, Estimates, Frame
 from tests.masks import records, whole
 from tests.mini_photos import DATA, annotated, error, model, things
 from tests.raycast import cast_depth
+from tools.pictures.confidence import reliability
 
 NAMES = [field.name for field in fields(Evidence)]
 
@@ -329,7 +330,7 @@ def test_what_is_fitted_is_read_calibrated_and_told(tmp_path):
     assert float(boxes[3].strip(" %")) == pytest.approx(100 * again.right[again.is_box].mean(), abs=0.06)
     area = auroc(confidence[again.is_box], again.right[again.is_box])
     assert float(boxes[4]) == pytest.approx(area, abs=6e-4)
-    assert len(benchmark.reliability(again, confidence).axes) == 2
+    assert len(reliability(again, confidence).axes) == 2
 
 
 @pytest.mark.parametrize(("kind", "other"), [("mask", "box"), ("box", "mask")])

@@ -1,16 +1,15 @@
 """The learning curve puts the legs of a training one after another."""
 
 import json
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from benchmarks import learning_curve
-from benchmarks.learning_curve import read_legs, smoothed
 from picopose.utils.errors import InputError
+from tools.pictures.__main__ import main
+from tools.pictures.learning_curve import read_legs, smoothed
 
 
 def leg(path: Path, steps: list[int], offset: float, *, end: str = "") -> Path:
@@ -48,11 +47,10 @@ def test_smoothing_keeps_lines_where_they_are():
     assert np.allclose(smoothed(np.full(7, 3.0), 5), 3) and np.allclose(smoothed(line[:1], 1), 0)
 
 
-def test_the_picture_is_drawn(monkeypatch, capsys, tmp_path):
+def test_the_picture_is_drawn(capsys, tmp_path):
     paths = [leg(tmp_path / f"{i}.jsonl", list(range(1, 40)), 10 * i) for i in (1, 2)]
     out = tmp_path / "docs" / "curve.png"
-    monkeypatch.setattr(sys, "argv", ["learning_curve", *map(str, paths), "--out", str(out), "--batch", "2"])
-    learning_curve.main()
+    main(["learning_curve", *map(str, paths), "--out", str(out), "--batch", "2"])
     assert "156 pairs in 2 leg(s)" in capsys.readouterr().out
     picture = cv2.imread(str(out))
     assert picture.shape[1] > 1000 and (picture < 128).any(axis=-1).mean() > 0.005

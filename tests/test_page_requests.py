@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.demo_page import running_page
 from picopose.demo import connections, server, uploads
 from picopose.demo.desk import Desk, Job
 from picopose.pipeline.estimator import PoseEstimator
@@ -24,6 +23,7 @@ from picopose.utils import scratch
 from picopose.utils.errors import InputError
 from tests import shipped
 from tests.shared import ROOT
+from tools.pictures.demo_page import running_page
 
 FIELDS = dict.fromkeys(uploads.SIDES, "9") | {"camera": "fov", "fov": "60"}
 

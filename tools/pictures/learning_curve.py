@@ -1,12 +1,9 @@
 """Draws what training logged, as one picture of losses and validation errors over the pairs seen.
 
-python -m benchmarks.learning_curve LEG1/scalars.jsonl [LEG2/scalars.jsonl ...] --out docs/learning_curve.png
-
 Several files are legs of one training, each begun from the weights that the one before ended with; dotted
 lines mark where.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from picopose.utils.errors import InputError, exits_cleanly
+from picopose.utils.errors import InputError
 from picopose.utils.files import write_atomically
 
 PARTS = ("total", "matching", "translation", "scale", "angle", "flow", "certainty")
@@ -87,7 +84,15 @@ def smoothed(values: np.ndarray, window: int) -> np.ndarray:
     return np.convolve(values, kernel, "same") / np.convolve(np.ones_like(values), kernel, "same")
 
 
-def draw(curves: Curves) -> Figure:
+def draw(paths: Sequence[Path], batch: int, out: Path) -> None:
+    curves = read_legs(paths, batch)
+    with write_atomically(out) as temporary:
+        _figure(curves).savefig(temporary, dpi=110)
+    seen = max(pairs[-1] for pairs, _ in curves.points.values())
+    print(f"{out}: {seen} pairs in {len(paths)} leg(s)")
+
+
+def _figure(curves: Curves) -> Figure:
     figure = Figure(figsize=(11, 7.5), layout="constrained")
     axes = figure.subplots(2, 2, sharex=True)
     _draw_losses(axes[0, 0], curves)
@@ -121,21 +126,3 @@ def _draw_losses(axis: Axes, curves: Curves) -> None:
     if axis.lines:
         axis.set_ylim(top=10 * axis.get_ylim()[1])  # room for the names
         axis.legend(frameon=False, fontsize="small", ncols=4, loc="upper center")
-
-
-@exits_cleanly
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("scalars", type=Path, nargs="+", help="scalars.jsonl of the legs, in their order")
-    parser.add_argument("--out", type=Path, default=Path("docs/learning_curve.png"))
-    parser.add_argument("--batch", type=int, default=16, help="pairs in a step: train.batch_size")
-    options = parser.parse_args()
-    curves = read_legs(options.scalars, options.batch)
-    with write_atomically(options.out) as temporary:
-        draw(curves).savefig(temporary, dpi=110)
-    seen = max(pairs[-1] for pairs, _ in curves.points.values())
-    print(f"{options.out}: {seen} pairs in {len(options.scalars)} leg(s)")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,9 +1,5 @@
-"""Drives the demo's page in headless Chromium, to test it and to photograph it.
+"""Drives the demo's page in headless Chromium, to test it and to photograph it."""
 
-`python -m benchmarks.demo_page --out docs/page.jpg` finds the cereal box in a photo of the mini set.
-"""
-
-import argparse
 import io
 import threading
 import time
@@ -17,13 +13,12 @@ from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
-from benchmarks.browser import open_browser
 from picopose.demo.server import make_page
 from picopose.pipeline.estimator import PoseEstimator
-from picopose.utils.errors import exits_cleanly
 from picopose.utils.files import write_atomically
+from tools.pictures.browser import open_browser
 
-MINI = Path(__file__).resolve().parent.parent / "data" / "mini"
+MINI = Path(__file__).resolve().parents[2] / "data" / "mini"
 PHOTO = MINI / "test" / "000001" / "rgb" / "000000.jpg"
 MESH = [MINI / "models" / f"obj_000002.{suffix}" for suffix in ("ply", "png")]
 CAMERA = {"fx": 612.3, "fy": 611.8, "cx": 319.6, "cy": 241.7}
@@ -109,11 +104,8 @@ class PageDriver:
         return Image.open(io.BytesIO(self.browser.get_screenshot_as_png())).convert("RGB")
 
 
-@exits_cleanly
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--out", required=True, type=Path)
-    arguments = parser.parse_args()
+def photograph(out: Path) -> None:
+    """Finds the cereal box in a photo of the mini set."""
     with running_page(PoseEstimator()) as address, open_browser() as browser:
         page = PageDriver(browser, address)
         page.choose_photo(PHOTO)
@@ -123,9 +115,5 @@ def main() -> None:
         page.find()
         picture = page.picture()
     picture.thumbnail((1000, 4000), Image.Resampling.LANCZOS)
-    with write_atomically(arguments.out) as temporary:
+    with write_atomically(out) as temporary:
         picture.save(temporary, quality=82)
-
-
-if __name__ == "__main__":
-    main()
