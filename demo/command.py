@@ -37,7 +37,7 @@ def serve(arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Writes the poses in the photos, and the pictures."""
+    """Estimates the poses in the photos and writes them, with the pictures."""
     make_folder(arguments.out, "--out ")  # now, not after the work is done
     remove_leftovers(arguments.out)
     names, photos = object_names(arguments.mesh), find_photos(arguments.image)
@@ -51,10 +51,11 @@ def run(arguments: argparse.Namespace) -> None:
     for name, mesh, unit, symmetry in zip(names, arguments.mesh, units, symmetries, strict=True):
         unit = unit_of(mesh, name, first) if unit in (None, "auto") else unit
         estimator.add_object(mesh, name=name, unit=unit, symmetry=symmetry, progress=show_progress)
-    last: dict[str, list[ObjectPose]] = {}  # by object: an object may be missing in some photos
+    last: list[ObjectPose] = []  # of each object in the photo that showed it last
     for shot in itertools.chain([first], shots):
-        poses = estimate(estimator, shot, last=list(itertools.chain.from_iterable(last.values())))
-        last |= {name: [pose for pose in poses if pose.name == name] for name in {p.name for p in poses}}
+        poses = estimate(estimator, shot, last)
+        seen = {pose.name for pose in poses}
+        last = [pose for pose in last if pose.name not in seen] + poses
         folder = arguments.out / shot.path.stem if len(photos) > 1 else arguments.out
         write(folder, results_of(estimator, shot, poses))
         for pose in poses:
@@ -66,14 +67,14 @@ def run(arguments: argparse.Namespace) -> None:
 def detections_of(
     arguments: argparse.Namespace, photos: Sequence[Path], names: Sequence[str]
 ) -> dict[Path, list[Marked]] | None:
-    """What the file of detections, if one is given, marks in each photo."""
+    """The detections in each photo; None if no file of them is given."""
     if arguments.detections is None:
         return None
     return find_places(arguments.detections, photos, names, min_score=arguments.min_score)
 
 
 def one_for_each(option: str, values: Sequence[str] | None, meshes: Sequence[Path]) -> list[str | None]:
-    """A value for each mesh; none is None for all, and a single one for several meshes is an `InputError`."""
+    """One value for each mesh: None if there are no values; raises an `InputError` for another number."""
     if values is not None and len(values) != len(meshes):
         raise InputError(
             f"{option} {' '.join(values)}: {len(values)} given for {len(meshes)} meshes; give one for each"
@@ -94,7 +95,7 @@ def make_estimator(arguments: argparse.Namespace) -> PoseEstimator:
 
 
 def object_names(meshes: Sequence[Path]) -> list[str]:
-    """The files' names; with their folders' where they are alike."""
+    """The files' names, with their folders' if two are alike."""
     names = [mesh.stem for mesh in meshes]
     if len(set(names)) < len(names):
         names = [f"{mesh.resolve().parent.name}/{mesh.stem}" for mesh in meshes]
@@ -109,7 +110,7 @@ def show_progress(done: int, total: int) -> None:
 
 
 def estimate(estimator: PoseEstimator, shot: Shot, last: Sequence[ObjectPose]) -> list[ObjectPose]:
-    """The poses at all places; where a place may hold any object, of the one that fits best."""
+    """The pose at each place: of its object, or of the one that fits best where it may be any."""
     given = {"last": last, "cropped": shot.cropped}
     if shot.places is None:
         return estimator.estimate(shot.image, shot.K, **given)
@@ -124,7 +125,7 @@ def estimate(estimator: PoseEstimator, shot: Shot, last: Sequence[ObjectPose]) -
 
 
 def write(folder: Path, results: Results) -> None:
-    """Writes what there is to show of one photo; nothing of an earlier run stays beside it."""
+    """Writes the results of one photo and removes those of an earlier run."""
     for stale in (*folder.glob("matches_*.png"), *(folder / name for name in RESULTS)):
         stale.unlink(missing_ok=True)
     write_picture(folder / "overlay.png", results.overlay)

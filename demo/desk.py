@@ -107,7 +107,7 @@ class Desk:
         """
         with self._changed:
             closed, before = self._closed, len(self._line) + (self._running is not None)
-            job.hear({"doing": f"Waiting for {before} before" if before else "Beginning"})
+            job.hear({"doing": f"Waiting for {before} other requests" if before else "Starting"})
             if not closed:
                 self._line.append(job)
                 self._changed.notify()

@@ -1,4 +1,4 @@
-"""What is made of the poses in a photo: numbers as JSON, pictures of how they fit and why, a scene in 3D.
+"""Results of a photo: poses as JSON, the overlay, pictures of matches and a scene in 3D.
 
 The last step of the demo program and of its page.
 """
@@ -23,9 +23,9 @@ LARGEST_OVERLAY = 25_000_000  # px; a drawing of so many takes half a gigabyte
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """What there is to show of a photo."""
+    """Everything that is shown of a photo."""
 
-    numbers: dict  # as JSON has them
+    numbers: dict  # of pose.json
     overlay: np.ndarray  # (H, W, 3) uint8, the poses drawn onto the photo, or onto a smaller copy
     matches: list[np.ndarray]  # (h, w, 3) uint8, for each pose: the template beside the photo
     scene: bytes  # GLB

@@ -1,6 +1,6 @@
 """The demo as a page on this computer: drop a photo and a mesh, draw a box, see the pose.
 
-`python run_demo.py --serve`; one answer is computed at a time, and told step by step.
+`python run_demo.py --serve`; one request is computed at a time, and its progress is shown.
 """
 
 import base64
@@ -46,10 +46,10 @@ HEADERS = {
 MAX_LENGTH = MAX_BYTES + (1 << 16)  # of a request: the form's other fields
 JPEG_QUALITY = 90
 LINES = "application/x-ndjson"  # a JSON object in each line
-FAILED = "the program failed; what it printed in its terminal tells where"
+FAILED = "the program failed: see its output in the terminal"
 OWN_NAMES = (socket.gethostname().lower(), socket.getfqdn().lower())
 PLACES = 8  # requests under way: sent, waiting and computed
-BUSY = "too many ask at the same time: try again in a minute"
+BUSY = "too many requests at the same time: try again in a minute"
 
 
 def make_page(estimator: PoseEstimator, host: str, port: int) -> BoundedServer:
@@ -80,7 +80,7 @@ def make_app(estimator: PoseEstimator, host: str = "127.0.0.1") -> Flask:
         if not _is_own_name(request.host, host):
             abort(403, "this name is not the page's: open it by the address that the program printed")
         if request.headers.get("Origin", request.host_url[:-1]) != request.host_url[:-1]:
-            abort(403, "asked by another site")
+            abort(403, "requested by another site")
 
     @app.after_request
     def harden(response: Response) -> Response:
@@ -100,7 +100,7 @@ def make_app(estimator: PoseEstimator, host: str = "127.0.0.1") -> Flask:
         except Busy:
             raise ServiceUnavailable(BUSY, retry_after=60) from None
         except OSError as error:  # the disk is full, most likely
-            LOG.error("what was sent cannot be kept: %s", error)
+            LOG.error("the uploaded files cannot be saved: %s", error)
             raise ServiceUnavailable(FAILED) from None
         return Response((_line(message) for message in messages), mimetype=LINES)
 
@@ -118,7 +118,7 @@ def make_app(estimator: PoseEstimator, host: str = "127.0.0.1") -> Flask:
 
 
 def _reason(error: HTTPException) -> str | None:
-    """Why a request is refused, for people."""
+    """Why a request is refused, as the page shows it."""
     if error.code != 413:
         return error.description
     if request.content_length > MAX_LENGTH:
@@ -127,7 +127,7 @@ def _reason(error: HTTPException) -> str | None:
 
 
 def _answer(estimator: PoseEstimator, desk: Desk) -> Iterator[dict]:
-    """What the page is told about its request; raises `Busy` before anything of it is read."""
+    """Messages that answer the request; raises `Busy` before anything of it is read."""
     with ExitStack() as held:
         held.enter_context(desk.place())
         files, form = request.files, request.form  # reads them
@@ -143,7 +143,7 @@ def _answer(estimator: PoseEstimator, desk: Desk) -> Iterator[dict]:
 
 
 def _work(estimator: PoseEstimator, upload: Upload, folder: Path, tell: Tell) -> dict:
-    """The last message: the result, or why there is none."""
+    """The last message: the result or the error."""
     try:
         with _warnings(partial(_warn, estimator, folder, tell)):
             return {"result": find(estimator, upload, tell)}
@@ -157,7 +157,7 @@ def _work(estimator: PoseEstimator, upload: Upload, folder: Path, tell: Tell) ->
 
 
 def method_of(config: Config) -> str:
-    """What finds the poses, for people."""
+    """The method's name, as the page shows it."""
     if config.method == "rendermatch":
         return "render and match, without training"
     return f"PicoPose, weights {Path(config.checkpoint).name if config.checkpoint else 'random: meaningless'}"
@@ -177,7 +177,7 @@ def find(estimator: PoseEstimator, upload: Upload, tell: Tell) -> dict:
     try:
         tell({"doing": "Finding the pose"})
         masks = [place.mask for place in shot.places]
-        poses = estimator.estimate(shot.image, shot.K, masks=masks, objects=[name], cropped=shot.cropped)
+        poses = estimator.estimate(shot.image, shot.K, masks=masks, objects=name, cropped=shot.cropped)
         results = results_of(estimator, shot, poses)
         size = describe(estimator.objects[name].diameter, unit)
     finally:  # a page may run for days
@@ -194,7 +194,7 @@ def find(estimator: PoseEstimator, upload: Upload, tell: Tell) -> dict:
 
 @contextmanager
 def _warnings(heard: Callable[[str], None]) -> Iterator[None]:
-    """Calls `heard` with what the program warns of in this thread meanwhile."""
+    """Calls `heard` with each warning that the program logs in this thread."""
     thread = threading.get_ident()
 
     class Ear(logging.Handler):
@@ -211,14 +211,14 @@ def _warnings(heard: Callable[[str], None]) -> Iterator[None]:
 
 
 def _warn(estimator: PoseEstimator, folder: Path, tell: Tell, warning: str) -> None:
-    """Tells the page what is doubtful about what it sent."""
+    """Sends the page a warning about its files."""
     text = _readable(warning, folder)
     if not _is_private(text, estimator):
         tell({"warning": text})
 
 
 def _explained(error: InputError, folder: Path, estimator: PoseEstimator) -> dict:
-    """An error about what was sent, for people; what is not about that is told in the terminal alone."""
+    """An error as the page shows it; one that names the program's own folders is only logged."""
     text = _readable(str(error), folder)
     if _is_private(text, estimator):
         LOG.error("%s", error)
@@ -227,8 +227,8 @@ def _explained(error: InputError, folder: Path, estimator: PoseEstimator) -> dic
 
 
 def _readable(text: str, folder: Path) -> str:
-    """A message without the names of temporary folders and the dashes of options."""
-    return re.sub(rf"{re.escape(str(folder))}/((photo|mesh)/)?|--(?=\w)", "", text)
+    """A message without the names of temporary folders."""
+    return re.sub(rf"{re.escape(str(folder))}/((photo|mesh)/)?", "", text)
 
 
 def _is_private(text: str, estimator: PoseEstimator) -> bool:

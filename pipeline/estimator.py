@@ -183,7 +183,7 @@ class PoseEstimator:
         tried = pair(self.objects, objects, None if places is None else len(places))
         if places is None:
             LOG.warning("no box and no mask: looking at the whole photo, which the object should fill")
-            places = [box_mask((0, 0, width, height), height, width)] * len(tried)
+            places = [box_mask((0, 0, width, height), height, width)] * (tried[-1][0] + 1)
         if not tried:
             return []
         boxes_px = boxes_of(places).tolist()

@@ -262,6 +262,7 @@ def test_one_name_is_that_of_every_place_and_none_is_of_any(estimator, monkeypat
     assert names([None, None]) == ["cone", "cone"]
     assert told.asked == [[0, 0], [0, 0, 1], [0, 1, 0, 1]]
     assert [pose.name for pose in estimator.estimate(PHOTO, K, objects="cone")] == ["cone"]
+    assert [pose.name for pose in estimator.estimate(PHOTO, K, objects=[None])] == ["cone"]
 
 
 @pytest.mark.parametrize(

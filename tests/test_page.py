@@ -146,7 +146,7 @@ def picture(size, kind: str) -> bytes:
         ({"mesh": "../../../mug.ply"}, "mug.ply cannot be read as a mesh"),
         ({"left": "x"}, "left 'x' is no number: correct it"),
         ({"left": "40"}, "box 40 1 30 30: nothing of 64x48 px"),
-        ({"fov": "200"}, "fov 200: give the photo's horizontal field of view"),
+        ({"fov": "200"}, "field of view 200: give the photo's horizontal one"),
         ({"unit": "mile"}, "unit 'mile': choose one of"),
     ],
 )

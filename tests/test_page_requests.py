@@ -123,7 +123,7 @@ def test_they_come_in_their_order_and_are_told_how_many_are_before(port, work):
                 work.may_end.set()
                 results = [answer(connection)[1] for connection in (first, second, third)]
     assert work.names == ["first", "second", "third"]
-    assert results[2][0] == {"doing": "Waiting for 2 before"}
+    assert results[2][0] == {"doing": "Waiting for 2 other requests"}
     assert [lines[-1] for lines in results] == 3 * [{"result": {}}]
 
 
@@ -364,6 +364,7 @@ def test_folders_of_killed_programs_are_removed_and_no_others(temporary):
 
 PAGE = """
 import time
+import run_demo
 from picopose.demo import command, server
 from tests import shipped
 def find(estimator, upload, tell):
@@ -372,7 +373,7 @@ def find(estimator, upload, tell):
         time.sleep(0.05)
 server.find = find
 command.make_estimator = lambda arguments: shipped.estimator()
-command.main()
+run_demo.main()
 """
 
 
