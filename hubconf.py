@@ -4,11 +4,11 @@ dependencies = ["torch", "timm", "trimesh", "moderngl", "cv2", "omegaconf", "saf
 
 
 def picopose(weights=None, **options):
-    """A `pipeline.estimator.PoseEstimator`.
+    """A `picopose.PoseEstimator`.
 
-    weights: a checkpoint; by default none, for the default method. The options are those of
-    `PoseEstimator`: config, device, log_dir, overrides.
+    weights: a checkpoint; None for the default method. The options are those of `PoseEstimator`: config,
+    device, log_dir, overrides.
     """
-    from picopose.pipeline.estimator import PoseEstimator  # the hub lists entries without their imports
+    from picopose import PoseEstimator  # the hub lists entries without their imports
 
     return PoseEstimator(weights, **options)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from picopose.pipeline.estimator import ObjectPose, PoseEstimator
+from picopose import ObjectPose, PoseEstimator
 
 MINI = Path(__file__).resolve().parent.parent / "data" / "mini"
 K = 612.3, 611.8, 319.6, 241.7  # fx, fy, cx, cy in px

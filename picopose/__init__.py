@@ -1,11 +1,14 @@
 """The import name of the project: `from picopose import PoseEstimator`.
 
-Installed, all rooms (`model`, `datasets`, ...) lie in this folder; in a checkout they lie beside it.
+Installed, all folders (`model`, `datasets`, ...) lie in this one; in a checkout they lie beside it.
 """
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from picopose.pipeline.estimator import ObjectPose, PoseEstimator
 
 __version__ = "0.1.0"
 __all__ = ["ObjectPose", "PoseEstimator"]
