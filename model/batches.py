@@ -1,4 +1,4 @@
-"""How many items go through the network at once: as many as wished, fewer where memory does not suffice."""
+"""Runs the network on batches, and halves them when memory runs out."""
 
 import logging
 import os
@@ -15,20 +15,20 @@ LOG = logging.getLogger(__name__)
 
 
 class Batches:
-    """Runs a function over items part by part; a part that runs out of memory is halved and tried again.
+    """Runs a function on consecutive batches; one that runs out of memory is halved and tried again.
 
     Args:
-        size: items in a part at first; it stays as small as it had to become.
+        size: initial number of items in a batch; it does not grow again.
     """
 
     def __init__(self, size: int):
         self.size = size
 
     def run(self, function: Callable[[slice], T], count: int) -> list[T]:
-        """The results of `function` for consecutive parts of `count` items.
+        """The results of `function` for consecutive batches of `count` items.
 
         Raises:
-            InputError: not even one item fits.
+            InputError: a single item does not fit.
         """
         results, start = [], 0
         while start < count:
@@ -44,7 +44,7 @@ class Batches:
     def _halve(self, error: torch.OutOfMemoryError) -> None:
         if self.size == 1:
             raise InputError(
-                f"runtime.batch=1: the device's memory does not suffice ({str(error).splitlines()[0]}); "
+                f"runtime.batch=1: the device has too little memory ({str(error).splitlines()[0]}); "
                 "lower runtime.template_memory, or compute on the CPU"
             ) from None
         self.size //= 2
@@ -53,9 +53,9 @@ class Batches:
 
 
 def automatic_batch(bytes_per_item: float, device: torch.device) -> int:
-    """Items whose work fits into a quarter of the device's free memory: 1 to 64, on CPUs at most 8.
+    """The batch size that fits into a quarter of the device's free memory: 1 to 64, on CPUs at most 8.
 
-    More gain nothing: a GPU is busy by then, and a CPU's caches hold less.
+    Larger batches gain nothing: they saturate a GPU and exceed a CPU's caches.
     """
     if device.type == "cuda":
         free, most = torch.cuda.mem_get_info(device)[0], 64
@@ -65,7 +65,7 @@ def automatic_batch(bytes_per_item: float, device: torch.device) -> int:
 
 
 def _available_memory() -> int:
-    """Bytes of main memory that can be had, those that only cache files included."""
+    """Bytes of available main memory, including file caches."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))

@@ -1,4 +1,4 @@
-"""Reads weights from files without executing anything in them, and fits them to a network strictly."""
+"""Reads weights without executing code in the files, and loads them strictly."""
 
 import pickle
 import zipfile
@@ -23,17 +23,17 @@ def read_checkpoint(path: Path) -> dict:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        mapped = zipfile.is_zipfile(path)  # not so in files of torch before 1.6
+        mapped = zipfile.is_zipfile(path)  # not in files of torch before 1.6
         if mapped:
             _check_sums(path)
-        # Mapped, the released file, which holds far more than the weights, takes no memory for that.
+        # Memory-mapped: the released file holds far more than the weights.
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except InputError:
         raise
     except pickle.UnpicklingError as error:
         reason = "holds objects other than tensors" if "Unsupported" in str(error) else "is no checkpoint"
         raise InputError(f"{path}: {reason}; pass a file of PyTorch weights") from error
-    except Exception as error:  # damaged bytes make torch's readers fail in any way there is
+    except Exception as error:  # torch's readers raise all kinds of errors on damaged data
         raise InputError(f"{path}: truncated or no checkpoint; copy or download the file again") from error
     if not isinstance(content, dict):
         raise InputError(f"{path}: no checkpoint (holds a {type(content).__name__}); pass a file of weights")
@@ -41,9 +41,9 @@ def read_checkpoint(path: Path) -> dict:
 
 
 def _check_sums(path: Path) -> None:
-    """Compares the file with the check sums in it, which torch does not: a quarter of a second for 1.3 GB.
+    """Verifies the file's check sums, which torch does not: a quarter of a second for 1.3 GB.
 
-    Torch's files are not compressed, so that nothing is read that is not in the file.
+    Compressed entries are refused: torch writes none, and they could expand without limit.
     """
     with zipfile.ZipFile(path) as file:
         members = file.infolist()
@@ -55,7 +55,7 @@ def _check_sums(path: Path) -> None:
 
 
 def weights_of(content: dict, path: Path) -> dict[str, Tensor]:
-    """The tensors by name of a checkpoint that holds them directly or under `state_dict` or `model`."""
+    """The tensors by name in a checkpoint, at its top level or under `state_dict` or `model`."""
     for key in ("state_dict", "model"):
         content = content.get(key, content) if isinstance(content, dict) else None
     found = content.items() if isinstance(content, dict) else ()
@@ -69,7 +69,7 @@ def fit(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
     """Loads weights into a module; a missing, extra or mis-shaped key is an error that names it.
 
     Raises:
-        InputError: the weights are of another architecture, or no plain and finite numbers.
+        InputError: the weights are for another architecture, or not plain finite numbers.
     """
     expected = module.state_dict()
     check_keys({name: tuple(value.shape) for name, value in expected.items()}, weights, source)
@@ -78,7 +78,7 @@ def fit(module: nn.Module, weights: dict[str, Tensor], source: Path) -> None:
 
 
 def take_up(optimizer: Optimizer, state: dict, source: Path) -> None:
-    """Loads what an optimizer has gathered of its parameters, which must be theirs and finite.
+    """Loads an optimizer's state, which must match its parameters and be finite.
 
     Raises:
         InputError: it is of other parameters, or no plain and finite numbers.
@@ -96,7 +96,7 @@ def take_up(optimizer: Optimizer, state: dict, source: Path) -> None:
 
 
 def _check_numbers(expected: dict[str, Tensor], weights: dict[str, Tensor], source: Path) -> None:
-    """Refuses weights of another kind than those expected, and numbers with which nothing can be computed."""
+    """Refuses weights of an unexpected kind and numbers that are NaN or infinite."""
     not_finite = []
     for name, value in weights.items():
         kind = _kind(value)
@@ -112,7 +112,7 @@ def _check_numbers(expected: dict[str, Tensor], weights: dict[str, Tensor], sour
 
 
 def _kind(tensor: Tensor) -> str:
-    """What a tensor's numbers are and how they are kept, in a word or two."""
+    """The kind and layout of a tensor, in a word or two."""
     if tensor.is_meta:
         return "no numbers, only a shape"
     if tensor.layout != torch.strided or tensor.is_nested:
@@ -125,7 +125,7 @@ def _kind(tensor: Tensor) -> str:
 
 
 def check_keys(expected: dict[str, tuple[int, ...]], weights: dict[str, Tensor], source: Path) -> None:
-    """Compares names and shapes; the first that differs of each kind is named in the `InputError`."""
+    """Compares names and shapes; the `InputError` names the first differences."""
     remedy = "pass the config that these weights were made with"
     for kind, names in (
         ("lacks", expected.keys() - weights.keys()),

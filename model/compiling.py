@@ -1,4 +1,4 @@
-"""torch.compile for the parts of the network that a photo goes through, where it works."""
+"""Compiles the network with torch.compile where that works."""
 
 import logging
 
@@ -11,16 +11,16 @@ LOG = logging.getLogger(__name__)
 
 @torch.inference_mode()
 def compile_network(network: PicoPose) -> None:
-    """Compiles backbone, dense head and flow decoder in place; where that fails they stay as they are.
+    """Compiles backbone, dense head and flow decoder in place; if that fails they run uncompiled.
 
-    The compiler works when a part is first used, so all are used once here.
+    Compilation happens at the first call, so every part is called here.
     """
     LOG.info("compiling the network, once for this run")
     for part in (network.backbone, network.dpt, network.flow):
         part.compile(dynamic=True)
     try:
         _use_all(network)
-    except Exception as error:  # whatever a missing C++ compiler, driver or kernel makes of it
+    except Exception as error:  # all kinds, from a missing C++ compiler, driver or kernel
         torch.compiler.set_stance("force_eager")
         _use_all(network)
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]

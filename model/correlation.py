@@ -1,13 +1,13 @@
-"""RAFT's correlation lookup (Teed and Deng, 2020) without the all-pairs volume of large maps.
+"""RAFT's correlation lookup (Teed and Deng, 2020).
 
-There, only the correlations that are read are computed.
+For large maps only the correlations that are read are computed, without the all-pairs volume.
 """
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# Cells of a real map up to which one matrix product of all pairs is cheaper than gathering the pairs read: it
+# Most cells for which one matrix product of all pairs is faster than gathering the pairs that are read: it
 # does 114 times the arithmetic at 64 x 64 cells, but reads each cell once; see docs/performance.md.
 ALL_PAIRS = 4096
 
@@ -18,8 +18,8 @@ def lookup(template: Tensor, real: Tensor, positions: Tensor, *, radius: int, sc
     Args:
         template, real: (B, C, n, n) feature maps.
         positions: (B, 2, n, n) where each template cell lies in the real map: (x, y) in cell indices.
-        radius: of the window, so that it has w = 2 radius + 1 cells a side.
-        scales: number of maps read: the real map and its copies averaged 2x2 again and again.
+        radius: of the window, whose side is w = 2 radius + 1 cells.
+        scales: number of maps read: the real map and its repeatedly 2x2-averaged copies.
 
     Returns:
         (B, scales * w * w, n, n): per scale the window row-major; bilinear, 0 outside the map, divided by
@@ -47,7 +47,7 @@ def _window(features: Tensor, real: Tensor, xy: Tensor, radius: int) -> Tensor:
     dy, dx = torch.meshgrid(reach, reach, indexing="ij")
     x, y = corner[..., :1] + dx.flatten(), corner[..., 1:] + dy.flatten()  # (B, N, (w+1)^2)
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    # Positions that are not numbers give results that are none, but no index outside of the map.
+    # NaN positions give NaN results, but no index outside of the map.
     index = (y.clamp(0, height - 1) * width + x.clamp(0, width - 1)).nan_to_num().long()
     whole = (_correlate(features, real.flatten(2), index) * inside).mT
     side = 2 * radius + 2

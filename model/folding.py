@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolutions before it, for inference: the same outputs for less work."""
+"""Folds batch norms into the convolutions before them, for faster inference with the same outputs."""
 
 from itertools import pairwise
 
@@ -12,9 +12,8 @@ NORMS = nn.BatchNorm2d, BatchNormAct2d  # the second is timm's, with the activat
 def fold_batch_norms(network: nn.Module) -> nn.Module:
     """Folds, in place, each batch norm that directly follows a convolution; returns the network in eval mode.
 
-    Which norm follows which convolution is told by their place among their siblings: in order of registration
-    they are neighbours, as in all networks here and in timm's. The network can no longer be trained, nor
-    filled with weights that were saved before.
+    A norm belongs to the convolution registered just before it, as in all networks here and in timm. The
+    network can then no longer be trained or loaded with earlier weights.
     """
     network.eval()
     for parent in list(network.modules()):

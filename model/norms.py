@@ -1,6 +1,6 @@
-"""Batch norm over the batches of all training processes, so that several train the network that one would.
+"""Batch norm over the batches of all training processes, so that several train as one would.
 
-PyTorch's own `SyncBatchNorm` runs on GPUs only; here is one for the CPU too.
+PyTorch's `SyncBatchNorm` runs on GPUs only; this one also runs on CPUs.
 """
 
 import torch
@@ -11,14 +11,14 @@ from picopose.utils.distributed import summed, world_size
 
 
 def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
-    """The module with every batch norm taking its statistics from the batches of all processes."""
+    """The module with all batch norms synchronised over all processes."""
     if world_size() == 1:
         return module
     return convert_sync_batchnorm(module) if device.type == "cuda" else synced(module)
 
 
 def synced(module: nn.Module) -> nn.Module:
-    """The module with batch norms that work on CPUs; with one process they are PyTorch's but for rounding."""
+    """The module with batch norms that also run on CPUs; for one process they equal PyTorch's but for rounding."""
     if isinstance(module, nn.BatchNorm2d):
         return _SyncedBatchNorm(module)
     for name, child in module.named_children():
@@ -27,9 +27,9 @@ def synced(module: nn.Module) -> nn.Module:
 
 
 class _SyncedBatchNorm(nn.BatchNorm2d):
-    """Batch norm over the batches of all processes, with the parameters and buffers of a given one.
+    """Batch norm over all processes, with the parameters and buffers of a given one.
 
-    timm's batch norms may end with dropout and an activation, which are kept.
+    The dropout and activation of timm's batch norms are kept.
     """
 
     def __init__(self, norm: nn.BatchNorm2d):

@@ -1,6 +1,7 @@
-"""What is prepared of objects, kept on disk: a safetensors file for each, all together up to a limit.
+"""A cache on disk of what is prepared per object: one safetensors file each, up to a total size.
 
-All of it is made again when it is needed.
+`python -m picopose cache` shows its size; `--clear` empties it, `--shrink GB` removes the least recently used
+files. They are made again when needed.
 """
 
 import logging
@@ -27,11 +28,11 @@ Read = TypeVar("Read")
 
 
 class PreparedFiles:
-    """A folder of prepared files by key.
+    """A cache folder of files by key.
 
     Args:
-        folder: is made when the first file is written; it may be deleted at any time between runs.
-        limit: GB that the files may take; what this process uses stays in any case.
+        folder: created with the first file; it may be deleted at any time between runs.
+        limit: of all files, GB; those in use by this process always stay.
     """
 
     def __init__(self, folder: Path, *, limit: float = LIMIT):
@@ -41,17 +42,17 @@ class PreparedFiles:
     def open(
         self, key: str, read: Callable[[Path], Read], make: Callable[[], dict[str, Tensor]], *, what: str
     ) -> Read:
-        """The file of a key as `read` reads it, in use from now on; a missing or damaged one is made first.
+        """What `read` returns for the file of a key, which is made first if missing or damaged.
 
-        `read` raises one of safetensors' errors, a KeyError, TypeError or ValueError of a damaged file.
-        Raises an `InputError` where the folder cannot be used.
+        `read` raises a SafetensorError, KeyError, TypeError or ValueError for a damaged file. The file is in
+        use until `release`. Raises an `InputError` if the folder cannot be used.
         """
         path = self._path(key)
         self._in_use.add(path)
         try:
             found = read(path)
-            with suppress(OSError):  # of a folder that only others may write to
-                os.utime(path)  # used now
+            with suppress(OSError):  # read-only folder
+                os.utime(path)  # mark as used now
             return found
         except (FileNotFoundError, NotADirectoryError):
             LOG.info("preparing %s, once: %s", what, path)
@@ -59,7 +60,7 @@ class PreparedFiles:
             LOG.warning("%s is damaged (%s) and is written again", path, error)
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror}): name another log_dir") from None
-        make_folder(self._folder)  # it is known before the work is done that there can be one
+        make_folder(self._folder)  # fail before the work is done
         tensors = {name: values.contiguous() for name, values in make().items()}
         with write_atomically(path) as temporary:
             save_file(tensors, temporary)
@@ -67,11 +68,11 @@ class PreparedFiles:
         return read(path)
 
     def release(self, key: str) -> None:
-        """This process uses the file no longer."""
+        """Marks the file as no longer in use by this process."""
         self._in_use.discard(self._path(key))
 
     def shrink(self, limit: float) -> list[Path]:
-        """Removes what was used longest ago, but nothing in use, until the rest takes `limit` GB."""
+        """Removes the least recently used files, but none in use, down to `limit` GB; returns them."""
         files = self.files()
         too_much = sum(size for size, _ in files.values()) - limit * GIGABYTE
         removed = []
@@ -83,7 +84,7 @@ class PreparedFiles:
         return removed
 
     def files(self) -> dict[Path, tuple[int, float]]:
-        """Bytes and time of the last use of each file."""
+        """Size in bytes and time of last use of each file."""
         found = {}
         for path in self._folder.glob(f"[!.]*{SUFFIX}"):
             with suppress(FileNotFoundError):  # another process removed it

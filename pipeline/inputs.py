@@ -26,7 +26,7 @@ from picopose.datasets.bop.test_set import BopTestSet
 from picopose.model.confidence import CALIBRATION
 from picopose.model.rendermatch.weights import WEIGHT_FILES
 
-POSES_VERSION = 1  # raised whenever a run's poses come to be something else
+POSES_VERSION = 1  # raise this whenever a change of the code changes poses
 _LIBRARIES = (cv2, moderngl, np, PIL, scipy, timm, torch, trimesh)
 _READERS = 8  # threads: reading photos is mostly waiting
 
@@ -64,7 +64,7 @@ def inputs_of_all(dataset: BopTestSet, given: Given, indices: Sequence[int]) -> 
 
 @functools.cache
 def program_digest() -> str:
-    """Of `POSES_VERSION`, the weights that come with the program, and the libraries it computes with."""
+    """Digest of `POSES_VERSION`, the weights that come with the program, and the libraries' versions."""
     versions = " ".join([str(POSES_VERSION), *(library.__version__ for library in _LIBRARIES)])
     weights = b"".join(path.read_bytes() for path in (*WEIGHT_FILES, CALIBRATION))
     return digest(weights + versions.encode())

@@ -1,6 +1,6 @@
-"""The templates of the objects in use: descriptors of all, and all that the stages read of the chosen ones.
+"""The templates of the objects in use: descriptors of all, and what the network reads of the chosen ones.
 
-Both stay on the device in half precision while there is room, and are read from disk otherwise.
+Both stay on the device in half precision while there is room, and are otherwise read from disk.
 """
 
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from picopose.utils.records import Record
 
 @dataclass(frozen=True)
 class _Object(Record):
-    """An object at hand."""
+    """A loaded object."""
 
     file: PreparedViews
     descriptors: Tensor  # (V, n*n, C) unit length, half precision
 
 
 class TemplateBank:
-    """Templates by object and view, prepared when first asked for; those used longest ago make room.
+    """Templates by object and view, prepared on first use; the least recently used are dropped.
 
     Args:
-        memory: bytes that the templates at hand may take.
+        memory: limit of the templates on the device, bytes.
         dense: whether to prepare what stage 3 reads.
     """
 
@@ -40,7 +40,7 @@ class TemplateBank:
         self._kept = Lru(memory, bytes_of)  # objects by (id,), templates by (id, view)
 
     def descriptors(self, obj_id: int) -> Tensor:
-        """Of all templates of an object: (V, n*n, C) unit length, half precision."""
+        """Descriptors of all templates of an object: (V, n*n, C) unit length, half precision."""
         return self._object(obj_id).descriptors
 
     @torch.inference_mode()
@@ -53,7 +53,7 @@ class TemplateBank:
         return Template.stack(found).map(_single)
 
     def forget(self, obj_id: int) -> None:
-        """Drops all that is at hand of an object, while its source still knows it."""
+        """Drops an object from memory; call it while the source still knows the object."""
         self._kept.forget(lambda key: key[0] == obj_id)
         self._store.release(obj_id)
 
@@ -75,7 +75,7 @@ class TemplateBank:
         rows = descriptors(stacked[-1]).half()
         dense = self._network.template_maps(stacked).map(Tensor.half) if self._dense else None
         return [
-            # Copies, for a part of a larger tensor would keep all of it in memory.
+            # Copies: a slice would keep the whole tensor in memory.
             Template(view, row, dense[i].map(Tensor.clone) if dense else None)
             for i, (view, row) in enumerate(zip(views, rows.unbind(), strict=True))
         ]

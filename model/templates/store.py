@@ -1,6 +1,6 @@
-"""What the backbone makes of an object's templates, computed once and kept on disk in half precision.
+"""The backbone's maps of an object's templates, computed once and cached on disk in half precision.
 
-One safetensors file an object, named by all that it depends on; single views are read without the rest.
+There is one safetensors file per object, named by a digest of all it depends on; views are read singly.
 """
 
 import hashlib
@@ -20,11 +20,11 @@ from picopose.utils.records import Record, View
 
 MAPS = ("map0", "map1", "map2")  # of the backbone, shallow to deep
 VIEW = ("rgb", "mask", "K", "depth", "cam_from_obj")
-VERSION = 1  # raised whenever the same network and views come to be prepared as something else
+VERSION = 1  # raise this whenever the content of prepared files changes
 
 
 class PreparedViews:
-    """The templates of one object in an open file; maps and views are read when asked for."""
+    """The templates of one object in an open file; maps and views are read on demand."""
 
     def __init__(self, path: Path):
         self._file = safe_open(path, framework="pt")
@@ -33,20 +33,20 @@ class PreparedViews:
         self._check()
 
     def _check(self) -> None:
-        """A ValueError where the parts are of other kinds than those that are written."""
+        """Raises a ValueError if types or shapes are not those that are written."""
         kinds = {name: (part.get_dtype(), *part.get_shape()[1:]) for name, part in self._slices.items()}
         _, size, _ = kinds["mask"]
         written = {"rgb": ("U8", 3, size, size), "mask": ("U8", size, size), "K": ("F32", 3, 3)}
         written |= {"depth": ("F32", size, size), "cam_from_obj": ("F32", 4, 4)}
         if any(kinds[name] != written[name] for name in VIEW):
-            raise ValueError("its views are none")
+            raise ValueError("its views have the wrong type or shape")
         if any(len(kinds[name]) != 4 or kinds[name][0] != "F16" for name in MAPS):
-            raise ValueError("its maps are none")
+            raise ValueError("its maps have the wrong type or shape")
         if not all(self._file.get_tensor(name).isfinite().all() for name in ("K", "cam_from_obj")):
             raise ValueError("its cameras or poses are not finite")
 
     def last_maps(self) -> Tensor:
-        """(V, C, n, n) half: the maps that templates are matched by."""
+        """(V, C, n, n) half: the maps by which templates are matched."""
         return self._file.get_tensor(MAPS[-1])
 
     def maps(self, view: int) -> tuple[Tensor, ...]:
@@ -54,16 +54,16 @@ class PreparedViews:
         return tuple(self._slices[name][view] for name in MAPS)
 
     def view(self, view: int) -> View:
-        """One view, unbatched; its colours are rounded to 8 bits."""
+        """One view, unbatched; its colours were rounded to 8 bits."""
         parts = {name: self._slices[name][view] for name in VIEW}
         return View(**parts | {"rgb": parts["rgb"] / 255, "mask": parts["mask"] > 0})
 
 
 class TemplateStore:
-    """Prepared templates on disk; what is missing there, or damaged, is computed and written.
+    """Prepared templates on disk; missing or damaged files are computed and written.
 
     Args:
-        batch: views that go through the backbone at once; bf16: whether it computes in bfloat16.
+        batch: views per forward pass of the backbone; bf16: whether it computes in bfloat16.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class TemplateStore:
         return self._files.open(self._key(obj_id), PreparedViews, make, what=what)
 
     def release(self, obj_id: int) -> None:
-        """The templates of an object are not used any longer."""
+        """Marks an object's templates as no longer in use."""
         self._files.release(self._key(obj_id))
 
     def _key(self, obj_id: int) -> str:
@@ -107,7 +107,7 @@ class TemplateStore:
 
 
 def digest_of(network: PicoPose) -> str:
-    """Of what prepared templates depend on beside the templates: the backbone's weights and `VERSION`."""
+    """Digest of `VERSION` and the backbone's weights, on which prepared templates depend."""
     digest = hashlib.sha256(f"{VERSION} {network.size} {timm.__version__}".encode())
     for name, tensor in network.backbone.state_dict().items():
         digest.update(name.encode())
