@@ -18,7 +18,7 @@ def synchronise_norms(module: nn.Module, device: torch.device) -> nn.Module:
 
 
 def synced(module: nn.Module) -> nn.Module:
-    """The module with batch norms that also run on CPUs; for one process they equal PyTorch's but for rounding."""
+    """The module with batch norms for CPUs too; for one process they equal PyTorch's up to rounding."""
     if isinstance(module, nn.BatchNorm2d):
         return _SyncedBatchNorm(module)
     for name, child in module.named_children():
