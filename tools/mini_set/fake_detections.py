@@ -1,6 +1,6 @@
-"""Detections as a segmenter would give them: true masks made imperfect, some missing, some false.
+"""Imitates a segmenter's detections: imperfect masks, some missing, some false.
 
-They stand in for the CNOS detections of the BOP data sets and have their format.
+They have the format of BOP's CNOS detections.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ MIN_VISIBLE = 0.1  # share of an instance that must be visible for it to be foun
 
 
 def imperfect(rng: np.random.Generator, mask: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """A mask (H, W) bool that deviates from the true one as segmenters' masks do.
+    """A mask (H, W) bool that deviates from the true one like a segmenter's.
 
-    Its outline is moved and uneven; some have holes, lack a piece or hold bits of `others`, the mask of the
-    neighbouring things.
+    Its outline is shifted and uneven; some masks have holes, lack a piece or include bits of `others`, the
+    mask of neighbouring things.
     """
     height, width = mask.shape
     size = np.sqrt(mask.sum())
@@ -39,7 +39,7 @@ def imperfect(rng: np.random.Generator, mask: np.ndarray, others: np.ndarray) ->
 
 
 def _distance(mask: np.ndarray) -> np.ndarray:
-    """Distance (px) of the pixels of a mask to its outside."""
+    """Distance (px) of a mask's pixels to its outside."""
     return cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5)
 
 
@@ -52,7 +52,7 @@ def _disc(rng: np.random.Generator, mask: np.ndarray, radius: float) -> np.ndarr
 
 
 def _half(rng: np.random.Generator, mask: np.ndarray, share: float) -> np.ndarray:
-    """A half plane that leaves out a share of the mask's pixels."""
+    """A half plane that excludes a share of the mask's pixels."""
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.mgrid[: mask.shape[0], : mask.shape[1]]
     along = x * np.cos(angle) + y * np.sin(angle)

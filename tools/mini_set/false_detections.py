@@ -1,4 +1,4 @@
-"""Detections that are wrong on purpose, to see whether their poses can be told from right ones.
+"""Writes detections that are wrong on purpose, to test whether their poses are recognised as wrong.
 
 `python -m tools.mini_set.false_detections --dataset_dir data/mini --kind empty --out data/empty.json` writes
 boxes where no annotated object is; `--kind swapped` writes the places of objects under other objects' ids.
@@ -26,7 +26,7 @@ from picopose.utils.reading import finite_numbers
 from tools.mini_set.bop_files import TARGET_VISIBILITY, segmentation, write_json
 
 SCORE = 0.5  # of every false detection
-TRIES = 200  # places that are tried for a box in one image
+TRIES = 200  # places tried for a box in one image
 REMEDY = "download the annotations of the test images"
 
 Box = tuple[int, int, int, int]  # x, y, width, height in px
@@ -38,14 +38,14 @@ class Instance:
     """One annotated object in one image."""
 
     obj_id: int
-    whole: Box  # with what hides it; parts may lie outside the image
+    whole: Box  # including hidden parts; may reach outside the image
     visible: Box
     visibility: float  # visible share
     mask: Path  # image of the visible part; not every data set has it
 
 
 class Truth:
-    """The instances that can be seen in the target images of a BOP data set, and the ids of its objects.
+    """The visible instances in the target images of a BOP data set, and its object ids.
 
     Raises an `InputError` that names the file where one is missing or malformed.
     """
@@ -63,7 +63,7 @@ class Truth:
             raise InputError(f"{self._split} annotates nothing in the target images: {REMEDY}")
 
     def found(self, image: tuple[int, int]) -> list[Instance]:
-        """Those instances of an image that a detector is expected to find."""
+        """The instances of an image that a detector should find."""
         return [one for one in self.instances[image] if one.visibility >= TARGET_VISIBILITY]
 
     def size(self, image: tuple[int, int]) -> tuple[int, int]:
@@ -73,7 +73,7 @@ class Truth:
 
 
 def _visible(scene: Scene, im_id: int) -> list[Instance]:
-    """The instances of an image that can be seen at all."""
+    """The visible instances of an image."""
     truths = zip(scene.instances(im_id), scene.annotations(im_id), strict=True)
     where = f"{scene.table('gt_info')}: image {im_id}"
     return [
@@ -95,9 +95,9 @@ def _box(value: Any, where: str) -> Box:
 
 
 def empty(truth: Truth, rng: Rng) -> Iterator[dict[str, Any]]:
-    """Boxes of objects' sizes that touch no annotated object's whole box, in one image after the other.
+    """Boxes of objects' sizes that overlap no annotated object's full box, image by image.
 
-    A size that fits nowhere is left out.
+    Sizes that fit nowhere are skipped.
     """
     images = list(truth.instances)
     shapes = {image: truth.size(image) for image in images}
@@ -116,7 +116,7 @@ def empty(truth: Truth, rng: Rng) -> Iterator[dict[str, Any]]:
 
 
 def _free(rng: Rng, size: Sequence[int], instances: Sequence[Instance], image: tuple[int, int]) -> Box | None:
-    """A box of `size` (width, height) in an image (height, width), apart from the instances, if it fits."""
+    """A box of `size` (width, height) in an image (height, width), clear of the instances, or None."""
     if image[1] < size[0] or image[0] < size[1]:
         return None
     taken = np.array([one.whole for one in instances]).reshape(-1, 4)
@@ -128,7 +128,7 @@ def _free(rng: Rng, size: Sequence[int], instances: Sequence[Instance], image: t
 def place_apart(
     rng: Rng, size: Sequence[int], taken: np.ndarray, image: Sequence[int], *, tries: int
 ) -> tuple[int, int] | None:
-    """A random left, top px of a box that touches none of the `taken`; None if none of the tries does.
+    """A random left, top px of a box that overlaps none of `taken`; None if no try succeeds.
 
     size: width and height of the box, at most those of the image (height, width); taken: (N, 4) px, left,
     top, right, bottom.
@@ -142,9 +142,9 @@ def place_apart(
 
 
 def swapped(truth: Truth, rng: Rng) -> Iterator[dict[str, Any]]:
-    """The visible parts of instances, each with other objects' ids; as boxes where there are no masks.
+    """The visible parts of instances with other objects' ids; as boxes where there are no masks.
 
-    Every instance comes once before any comes again, and never twice with the same id.
+    All instances are used once before any is used again, never twice with the same id.
     """
     instances = [(image, one) for image in truth.instances for one in truth.found(image)]
     instances = [instances[k] for k in rng.permutation(len(instances))]
@@ -156,7 +156,7 @@ def swapped(truth: Truth, rng: Rng) -> Iterator[dict[str, Any]]:
 
 
 def _endless(rng: Rng, values: Sequence) -> Iterator:
-    """The values in random order, again and again."""
+    """The values in random order, repeatedly."""
     while True:
         for k in rng.permutation(len(values)):
             yield values[k]
@@ -180,7 +180,7 @@ KINDS = {"empty": empty, "swapped": swapped}
 
 
 def targets(detections: Sequence[dict[str, Any]]) -> list[dict[str, int]]:
-    """The targets that ask for all of these detections, image by image."""
+    """Targets for all of these detections, image by image."""
     counts = Counter((one["scene_id"], one["image_id"], one["category_id"]) for one in detections)
     return [
         {"im_id": im_id, "inst_count": count, "obj_id": obj_id, "scene_id": scene_id}

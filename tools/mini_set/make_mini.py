@@ -1,7 +1,7 @@
 """Makes the project's own small data sets in BOP's layout: `python -m tools.mini_set.make_mini`.
 
 `--objects mini` is the set in `data/mini`; `--objects unseen` shows other objects, which training never sees.
-`--meshes` shows meshes of your own, before photos of your own with `--backgrounds`.
+`--meshes` shows your own meshes, with `--backgrounds` in front of your own photos.
 """
 
 import argparse
@@ -37,7 +37,7 @@ FAILURE_EVERY = 6  # images: a false detection, and a target without any
 
 @dataclass(frozen=True)
 class Content:
-    """What a data set shows."""
+    """The content of a data set."""
 
     name: str  # part of the seed: no two sets share a background, a viewpoint or a light
     things: Sequence[objects.NamedObject]
@@ -46,7 +46,7 @@ class Content:
 
 @dataclass(frozen=True)
 class SceneStyle:
-    """How the files of a scene are stored; the two scenes differ so that readers meet both."""
+    """File formats of a scene; the two scenes differ, so that readers are tested on both."""
 
     scene_id: int
     suffix: str
@@ -58,7 +58,7 @@ STYLES = (SceneStyle(1, ".jpg", 1.0, 0.7), SceneStyle(2, ".png", 0.1, 0.3))
 
 
 class _Writer:
-    """The growing data set: one image at a time, then the files that list them all."""
+    """Writes a data set: image by image, then the files that list them."""
 
     def __init__(self, root: Path, renderer: Renderer, seed: list[int], setting: Setting):
         self.root, self.renderer, self.seed, self.setting = root, renderer, seed, setting
@@ -66,7 +66,7 @@ class _Writer:
         self.tables: dict[int, dict[str, dict]] = {}
 
     def add(self, style: SceneStyle, im_id: int, contents: list[tuple[int, Mesh]], *, mistake: bool) -> None:
-        """Composes, photographs, annotates and writes one image; `mistake`: with a false detection."""
+        """Composes, photographs, annotates and writes one image; `mistake`: adds a false detection."""
         rng = np.random.default_rng([*self.seed, style.scene_id, im_id])
         scene = compose(rng, contents, DISTRACTORS, self.setting)
         photo = photograph(self.renderer, scene, K, WIDTH, HEIGHT, rng)
@@ -121,7 +121,7 @@ class _Writer:
 
 
 def _rounded(pose: np.ndarray) -> np.ndarray:
-    """The pose (m) as it stands in the files (mm)."""
+    """The pose (m) as rounded in the files (mm)."""
     rounded = pose.copy()
     rounded[:3, :3] = pose[:3, :3].round(8)
     rounded[:3, 3] = (pose[:3, 3] * 1000).round(6) / 1000
@@ -134,7 +134,7 @@ def _gt(item: Item, pose: np.ndarray) -> dict:
 
 
 def _schedule(rng: np.random.Generator, n_objects: int, images: int) -> list[list[int]]:
-    """Object ids of every image: all objects equally often, one of them twice in every fourth image."""
+    """Object ids of every image: all equally often, one of them twice in every fourth image."""
     pool: list[int] = []
     chosen = []
     for image in range(images):
@@ -160,13 +160,13 @@ def named(name: str) -> Content:
 
 
 def own(meshes: Sequence[Path], *, unit: str, backgrounds: Path | None) -> Content:
-    """Meshes of the user's, before photos from a folder if there is one; see `own_meshes.read_objects`."""
+    """The user's meshes, in front of the photos in a folder if given; see `own_meshes.read_objects`."""
     photos = find_photos(backgrounds, "--backgrounds ") if backgrounds else ()
     return Content(OWN, read_objects(meshes, unit), Setting(photos, OWN_STRETCH))
 
 
 def make(out: Path, content: Content, *, images: int, seed: int) -> None:
-    """Writes the data set to `out`; files of the set that lie there are replaced, others stay."""
+    """Writes the data set to `out`; existing files of the set are replaced, others stay."""
     out.parent.mkdir(parents=True, exist_ok=True)
     things = content.things
     with (
@@ -193,7 +193,7 @@ def make(out: Path, content: Content, *, images: int, seed: int) -> None:
 
 
 def _publish(made: Path, out: Path) -> None:
-    """Moves what was made into its place."""
+    """Moves the finished files into place."""
     out.mkdir(parents=True, exist_ok=True)
     for entry in made.iterdir():
         target = out / entry.name

@@ -1,4 +1,4 @@
-"""Pieces that several named objects are made of: vessels, handles, caps and printed faces."""
+"""Parts shared by several named objects: vessels, handles, caps and printed faces."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ WHITE, BLACK, STEEL = (242, 240, 235), (28, 28, 30), (150, 153, 158)
 
 @dataclass(frozen=True)
 class Model:
-    """A mesh with the symmetries of form and look about the centre of its bounding box."""
+    """A mesh with its symmetries about the centre of its bounding box."""
 
     mesh: Mesh
     turns: tuple[tuple[float, float, float], ...] = ()  # rotation vectors in degrees
-    axes: tuple[tuple[float, float, float], ...] = ()  # of symmetries by any angle
+    axes: tuple[tuple[float, float, float], ...] = ()  # of continuous symmetries
 
 
 def vessel(outer: Sequence[tuple[float, float]], wall: float, sections: int = solids.SECTIONS) -> Solid:
@@ -32,7 +32,7 @@ def vessel(outer: Sequence[tuple[float, float]], wall: float, sections: int = so
 
 
 def handle(knots: Sequence[Sequence[float]], width: float, thickness: float) -> Solid:
-    """A strap through knots (N, 3), of rounded cross-section."""
+    """A strap of rounded cross-section through knots (N, 3)."""
     return solids.sweep(solids.smooth(np.asarray(knots), 6), solids.superellipse(width, thickness, 3, 16))
 
 
@@ -42,7 +42,7 @@ def rod(radius: float, height: float, sections: int = 32) -> Solid:
 
 
 def turned(profile: Sequence[tuple[float, float]], sections: int = 32) -> Solid:
-    """A solid of revolution from a profile (radius, height) upwards, smoothed."""
+    """A solid of revolution from a smoothed profile (radius, height), upwards."""
     curve = solids.smooth(np.asarray(profile, float), 5)
     curve[:, 0] = curve[:, 0].clip(1e-4)
     return solids.revolve(curve, outline=solids.circle(1.0, sections))

@@ -1,6 +1,6 @@
-"""The named objects of the project's own data sets, hand-made from solids and prints.
+"""The named objects of the project's own data sets, designed by hand.
 
-`MINI` and `UNSEEN` share no kind and no print, and training's random shapes never repeat any of them.
+`MINI` and `UNSEEN` have no kind or print in common with each other or with training's random shapes.
 """
 
 from collections.abc import Callable
@@ -21,12 +21,12 @@ UNSEEN: tuple[Callable[[], Model], ...] = objects_unseen.ALL
 class NamedObject:
     """An object with its name and symmetries; its origin is the centre of its bounding box.
 
-    The mesh has vertex colours or one texture (H, W, 3), uv being (V, 2), as PLY files hold them.
+    The mesh has vertex colours or one texture (H, W, 3) with uv (V, 2), as in PLY files.
     """
 
     name: str
     mesh: Mesh
-    discrete: tuple[np.ndarray, ...]  # (4, 4) m each, object from object, the identity left out
+    discrete: tuple[np.ndarray, ...]  # (4, 4) m each, object from object, without the identity
     continuous: tuple[tuple[float, float, float], ...]  # axes through the origin
 
 

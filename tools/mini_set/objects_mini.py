@@ -64,7 +64,7 @@ def cereal_box() -> Model:
 
 
 def soup_can() -> Model:
-    """A tin with a paper label around it."""
+    """A tin can with a paper label."""
     rng = np.random.default_rng(13)
     label = textures.plain((238, 232, 214), 260, 560)
     textures.rectangle(label, (0, 0, 1, 0.42), (40, 110, 60))
@@ -94,7 +94,7 @@ def soup_can() -> Model:
 
 
 def bowl() -> Model:
-    """Glazed stoneware in rings of colour: it looks the same at any turn about its axis."""
+    """Glazed stoneware in rings of colour: a solid of revolution."""
     radii = np.array([0.03, 0.034, 0.05, 0.062, 0.069, 0.073])
     heights = np.array([0, 0.004, 0.014, 0.03, 0.048, 0.058])
     outer = np.stack([radii, heights], axis=1)
@@ -133,7 +133,7 @@ def shampoo_bottle() -> Model:
 
 
 def building_brick() -> Model:
-    """A 2 x 4 toy brick of one colour: half a turn about the vertical changes nothing."""
+    """A 2 x 4 toy brick of one colour: symmetric by half a turn about the vertical."""
     red = (196, 34, 38)
     parts = [(solids.box((0.096, 0.048, 0.036), 0.0008), [red])]
     stud = solids.revolve(
@@ -221,7 +221,7 @@ def milk_carton() -> Model:
 
 
 def tape_roll() -> Model:
-    """A roll of parcel tape: the same at any turn about its axis and upside down."""
+    """A roll of parcel tape: a solid of revolution, also symmetric upside down."""
     outline, height = solids.circle(1.0, 64), 0.048
     core = solids.frame(0.041 * outline, 0.038 * outline, height).moved((0, 0, -height / 2))
     tape = solids.frame(0.056 * outline, 0.0405 * outline, height - 0.004).moved((0, 0, 0.002 - height / 2))

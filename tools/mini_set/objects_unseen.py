@@ -1,4 +1,4 @@
-"""The ten objects of the second set, never seen in training: other kinds and prints than the mini set's."""
+"""The ten objects of the second set, of other kinds and prints than the mini set's."""
 
 import numpy as np
 
@@ -79,7 +79,7 @@ def book() -> Model:
 
 
 def vase() -> Model:
-    """Glazed in bands: the same at any turn about its axis."""
+    """Glazed in bands: a solid of revolution."""
     outer = solids.smooth(
         np.array([(0.03, 0), (0.045, 0.03), (0.05, 0.065), (0.03, 0.115), (0.02, 0.145), (0.03, 0.17)]), 5
     )
@@ -93,7 +93,7 @@ def vase() -> Model:
 
 
 def hex_nut() -> Model:
-    """A big steel nut: six turns about the axis, each also upside down."""
+    """A big steel nut: six-fold symmetric about its axis, also upside down."""
     angle = np.arange(48) * (2 * np.pi / 48)
     across = np.cos(np.pi / 6) / np.cos(angle % (np.pi / 3) - np.pi / 6)
     outer = 0.042 * solids.circle(1.0, 48) * across[:, None]

@@ -1,6 +1,6 @@
-"""Meshes of several textures, of textures and plain colours, or of tinted textures, with one texture for all.
+"""Bakes several textures, plain colours and tinted textures of a mesh into one texture.
 
-A PLY file names one picture, and no vertex colours beside it.
+A PLY file holds one texture, without vertex colours beside it.
 """
 
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from picopose.rendering.procedural.painting import SWATCH, atlas_uv, pack_atlas
 from picopose.utils.errors import InputError
 
 MAX_SURFACES = 4096
-NEARLY = 1e-4  # of a texture's side: coordinates may leave it by so much without repeating it
+NEARLY = 1e-4  # of a texture's side: how far coordinates may leave it without repeating it
 
 
 def with_one_texture(mesh: Mesh, where: str) -> Mesh:
-    """The mesh with vertex colours, or with a texture (H, W, 3) and uv (V, 2) that hold all its looks.
+    """The mesh with vertex colours only, or with one texture (H, W, 3) and uv (V, 2).
 
-    A texture that is repeated is repeated in the atlas too, unless it is the only one. Faces without texture
-    that are part of a textured mesh take the colour of their first corner.
+    A repeating texture is repeated in the atlas too, unless it is the only one. Untextured faces of a
+    textured mesh take the colour of their first corner.
 
     Raises:
-        InputError: the atlas would be too large; it begins with `where`.
+        InputError: the atlas would be too large; the message begins with `where`.
     """
     if mesh.texture is None:
         return replace(mesh, colors=vertex_colors(mesh))
@@ -51,7 +51,7 @@ def with_one_texture(mesh: Mesh, where: str) -> Mesh:
 
 
 def _split(mesh: Mesh, look: np.ndarray) -> tuple[Mesh, np.ndarray]:
-    """The mesh with vertices (V', ...) of their own for every look, and the look of each vertex (V',).
+    """The mesh with separate vertices (V', ...) for every look, and each vertex's look (V',).
 
     A face has the look of its first corner; look: (V,), an index.
     """
@@ -69,7 +69,7 @@ def _split(mesh: Mesh, look: np.ndarray) -> tuple[Mesh, np.ndarray]:
 
 
 def _extents(uv: np.ndarray, look: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each look, the whole numbers (count, 2) at which its uv (V, 2) begin, and how many they span."""
+    """For each look, the integers (count, 2) at which its uv (V, 2) begin, and how many they span."""
     low, high = np.full((count, 2), np.inf), np.full((count, 2), -np.inf)
     np.minimum.at(low, look, uv)
     np.maximum.at(high, look, uv)
@@ -79,7 +79,7 @@ def _extents(uv: np.ndarray, look: np.ndarray, count: int) -> tuple[np.ndarray, 
 
 
 def _image(layers: np.ndarray, look: np.ndarray, repeats: Sequence[int]) -> np.ndarray:
-    """The picture (H, W, 3) uint8 of a look (layer or -1, RGB), repeated (across, upwards) as asked for."""
+    """The picture (H, W, 3) uint8 of a look (layer or -1, RGB), repeated (across, upwards)."""
     layer, color = look[0], look[1:]
     if layer < 0:
         return np.full((SWATCH, SWATCH, 3), color, np.uint8)

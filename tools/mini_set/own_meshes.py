@@ -1,4 +1,4 @@
-"""Mesh files of the user's as objects of a data set: centred, in metres, with one texture at most."""
+"""Reads the user's meshes as objects of a data set: centred, in metres, with at most one texture."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,14 +15,14 @@ from picopose.utils.symmetry import Symmetry
 from tools.mini_set.objects import NamedObject
 from tools.mini_set.one_texture import with_one_texture
 
-LARGEST = 0.5  # m, of what finds a place on the table
+LARGEST = 0.5  # m, of objects that fit on the table
 
 
 def read_objects(paths: Sequence[Path], unit: str = "auto") -> list[NamedObject]:
-    """The objects of mesh files and of folders that hold some, sorted by name.
+    """The objects in mesh files and folders, sorted by name.
 
-    unit: of `utils.units.UNITS`, or "auto", which guesses it from each mesh's size. Symmetries are those that
-    a `models_info.json` beside a mesh lists.
+    unit: of `rendering.units.UNITS`, or "auto", which guesses it from each mesh's size. Symmetries are read
+    from a `models_info.json` beside a mesh.
 
     Raises:
         InputError: a path without meshes, two meshes of one name, or a mesh that cannot be used.
@@ -73,7 +73,7 @@ def _centre(vertices: np.ndarray, symmetry: Symmetry | None) -> np.ndarray:
 
 
 def _moved(motion: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """A motion (4, 4) of the object, about the new origin `centre` (3,)."""
+    """A motion (4, 4) of the object, relative to the new origin `centre` (3,)."""
     moved = motion.copy()
     moved[:3, 3] += motion[:3, :3] @ centre - centre
     return moved

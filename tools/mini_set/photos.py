@@ -1,6 +1,6 @@
-"""Photographs a composed scene: soft light with shadows from a lamp and the room, lens, sensor, depth camera.
+"""Simulates photos of a composed scene: soft light with shadows, lens, sensor and depth camera.
 
-Colour and normals come from the renderer; light falls in from many directions, each with a shadow map.
+Colours and normals come from the renderer; light comes from many directions, each with a shadow map.
 """
 
 from dataclasses import dataclass, replace
@@ -18,12 +18,12 @@ SHADOW_BIAS = 0.004  # m
 LAMP_SAMPLES, ROOM_SAMPLES = 10, 24
 GAMMA = 2.2
 FAR = 1.25  # m behind which the lens is out of focus
-DEPTH_OF_FIELD = 0.37  # m behind the scene's centre that are sharp in any case
+DEPTH_OF_FIELD = 0.37  # m behind the scene's centre that are always sharp
 
 
 @dataclass(frozen=True)
 class Photo:
-    """What the cameras saw, and what there truly was."""
+    """The cameras' images and the ground truth."""
 
     rgb: np.ndarray  # (H, W, 3) uint8
     depth: np.ndarray  # (H, W) float32 m as measured; 0 = missing
@@ -36,13 +36,13 @@ class _Ray:
 
     towards: np.ndarray  # (3,) unit vector to the light, world
     color: np.ndarray  # (3,)
-    lamp: bool  # makes highlights
+    lamp: bool  # whether it makes highlights
 
 
 def photograph(
     renderer: Renderer, scene: Scene, K: np.ndarray, width: int, height: int, rng: np.random.Generator
 ) -> Photo:
-    """Takes one photo and one depth image with the same camera K (3, 3)."""
+    """Renders one photo and one depth image with the same camera K (3, 3)."""
     fine = _oversampled(K)
     w, h = OVERSAMPLING * width, OVERSAMPLING * height
     items = [*scene.items, *scene.surroundings]
@@ -104,7 +104,7 @@ def _world_points(
 
 
 def _lights(rng: np.random.Generator) -> list[_Ray]:
-    """A lamp with some extent, and the bright parts of the room all around."""
+    """An area lamp and the bright parts of the room."""
     lamp = _direction(rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(35, 75)))
     warm = np.array([1, rng.uniform(0.85, 1), rng.uniform(0.7, 1)])
     power, soft = rng.uniform(0.6, 1.8), rng.uniform(0.03, 0.15)
@@ -173,7 +173,7 @@ def _visible(renderer: Renderer, casters: list[Item], towards: np.ndarray, point
 
 
 def _lens(rng: np.random.Generator, linear: np.ndarray, depth: np.ndarray, sharp_until: float) -> np.ndarray:
-    """Background out of focus (behind `sharp_until`, m), a blur, dark corners, the sensor's pixels."""
+    """Applies defocus (behind `sharp_until`, m), blur, vignetting and the sensor's resolution."""
     far = ((depth > sharp_until) | (depth == 0)).astype(np.float32)
     sigma = rng.uniform(3, 7)
     spread = cv2.GaussianBlur(linear * far[..., None], (0, 0), sigma)
@@ -189,7 +189,7 @@ def _lens(rng: np.random.Generator, linear: np.ndarray, depth: np.ndarray, sharp
 
 
 def _develop(rng: np.random.Generator, linear: np.ndarray) -> np.ndarray:
-    """Exposure, white balance, noise and gamma: linear light (H, W, 3) to uint8."""
+    """Applies exposure, white balance, noise and gamma: linear light (H, W, 3) to uint8."""
     exposure = rng.uniform(0.32, 0.44) / max(np.percentile(linear, 70), 0.75 * np.percentile(linear, 90))
     balance = 1 + rng.normal(0, 0.025, 3)
     signal = (linear * exposure * balance).clip(0)

@@ -1,4 +1,4 @@
-"""Composes table-top scenes: objects at rest without touching each other, a room around them and a camera.
+"""Composes table-top scenes: objects that do not touch each other, a room and a camera.
 
 Lengths are metres; the table's top is the plane z = 0 of the world.
 """
@@ -19,16 +19,16 @@ from picopose.rendering.procedural.painting import paint
 from picopose.rendering.procedural.prints import random_texture
 from picopose.rendering.procedural.shapes import random_shape
 
-GAP = 0.003  # m, kept free between objects
-CELL = 0.002  # m, of the map in which footprints are compared
+GAP = 0.003  # m, gap between objects
+CELL = 0.002  # m, cell of the map in which footprints are compared
 REACH = 0.36  # m, half the side of that map
 CLEARANCE = 0.5  # m, from the camera to the things in the background
-BEHIND, ON_TABLE = 0.8, 0.5  # shares of the scenes that show photos on the walls and on the table's top
+BEHIND, ON_TABLE = 0.8, 0.5  # shares of scenes with photos on the walls and on the table top
 
 
 @dataclass(frozen=True)
 class Item:
-    """A mesh somewhere in the world."""
+    """A mesh placed in the world."""
 
     mesh: Mesh
     world_from_obj: np.ndarray  # (4, 4) m
@@ -38,11 +38,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """All that a photo shows, and the camera."""
+    """The content of a photo, and the camera."""
 
     items: list[Item]
     cam_from_world: np.ndarray  # (4, 4) m
-    surroundings: list[Item]  # table and room; they stay where they are
+    surroundings: list[Item]  # table and room
 
     @property
     def annotated(self) -> list[Item]:
@@ -56,7 +56,7 @@ class Scene:
 
 @dataclass(frozen=True)
 class Setting:
-    """What the scenes of a set have in common."""
+    """Settings common to the scenes of a set."""
 
     photos: Sequence[Path] = ()  # shown on walls and table tops
     stretch: tuple[float, float] | None = None  # range of a factor on the camera's distance
@@ -90,7 +90,7 @@ def _sometimes(rng: np.random.Generator, photos: Sequence[Path], share: float) -
 
 
 def _photo(rng: np.random.Generator, photos: Sequence[Path], height: int, width: int) -> np.ndarray:
-    """A part (height, width, 3) uint8, as large as possible, of one of the photos."""
+    """The largest possible crop, resized to (height, width, 3) uint8, of one of the photos."""
     image = read_image(photos[rng.integers(len(photos))]).permute(1, 2, 0).numpy()
     scale = min(image.shape[0] / height, image.shape[1] / width)
     part = max(int(height * scale), 1), max(int(width * scale), 1)
@@ -122,7 +122,7 @@ def _footprint(points: np.ndarray) -> np.ndarray:
 
 
 def _arrange(rng: np.random.Generator, wanted: list[tuple[int, Mesh]]) -> list[Item]:
-    """Puts the objects onto the table, close together but apart; the area grows until each finds a place."""
+    """Places the objects on the table, close together but apart; the area grows until all fit."""
     taken = np.zeros((int(2 * REACH / CELL),) * 2, np.uint8)
     gap = np.ones((2 * int(np.ceil(GAP / CELL)) + 1,) * 2, np.uint8)
     items = []
@@ -186,7 +186,7 @@ def _wall(rng: np.random.Generator, photos: Sequence[Path]) -> np.ndarray:
 
 
 def _room(rng: np.random.Generator, photos: Sequence[Path]) -> list[Item]:
-    """Floor, walls and some large things that stand about, all far behind the table."""
+    """Floor, walls and some large things, all far behind the table."""
     walls = [_wall(rng, photos) for _ in range(5)]
     size = np.array([rng.uniform(3.5, 5), rng.uniform(3.5, 5), 2.6])
     shell = solids.box(size)
@@ -207,7 +207,7 @@ def _room(rng: np.random.Generator, photos: Sequence[Path]) -> list[Item]:
 
 
 def _muted(rng: np.random.Generator, image: np.ndarray, keep: float) -> np.ndarray:
-    """Surroundings are less colourful and darker than goods: part of the saturation is taken out."""
+    """Desaturates a picture: surroundings are less colourful and darker than goods."""
     grey = image.mean(axis=2, keepdims=True)
     return (
         ((grey + keep * rng.uniform(0.3, 1) * (image - grey)) * rng.uniform(0.7, 0.95))
