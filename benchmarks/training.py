@@ -15,6 +15,7 @@ from dataclasses import replace
 from itertools import islice
 from multiprocessing import active_children
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import torch
@@ -107,33 +108,18 @@ def _by_phase(studio: TimedStudio, total: float, pairs: int) -> dict[str, float]
 
 def time_colours(pairs: list[Pair], share: float) -> float:
     """CPU ms per pair."""
-    source = Augmented(_Made(pairs), seed=0, share=share)
+    source = Augmented(SimpleNamespace(sample=pairs.__getitem__), seed=0, share=share)
     start = time.process_time()
     for index in range(len(pairs)):
         source.sample(index)
     return 1000 * (time.process_time() - start) / len(pairs)
 
 
-class _Made:
-    """Pairs that are there already, as a source."""
-
-    def __init__(self, pairs: list[Pair]):
-        self._pairs = pairs
-
-    def sample(self, index: int) -> Pair:
-        return self._pairs[index]
-
-    def name(self, index: int) -> str:
-        return f"pair {index}"
-
-
 def time_loader(source: PairSource, config: Config, steps: int) -> float:
     """Pairs per second of the loader with nothing else to do, after its first steps."""
     share, warm_up = Share(config.train.batch_size), 2 * max(config.train.workers, 1)
-    loader = sample_loader(
-        source, share, first_step=0, steps=warm_up + 3 * steps, workers=config.train.workers
-    )
-    batches = iter(loader)
+    end, workers = warm_up + 3 * steps, config.train.workers
+    batches = iter(sample_loader(source, share, first_step=0, steps=end, workers=workers))
     for _ in islice(batches, warm_up):
         pass
     start = time.perf_counter()

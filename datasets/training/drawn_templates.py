@@ -13,14 +13,15 @@ from picopose.utils.lru import Lru
 from picopose.utils.records import View
 
 NEAREST = 5  # the template is one of so many nearest ones
+KEPT = 512
 
 
 class DrawnTemplates:
-    """The templates of objects at crops of `size` px; a process keeps `cache` of them."""
+    """The templates of objects at crops of `size` px; a process keeps `KEPT` of them."""
 
-    def __init__(self, studio: Studio, *, size: int, cache: int = 512):
+    def __init__(self, studio: Studio, *, size: int):
         self._studio, self._size = studio, size
-        self._drawn = Lru(cache)
+        self._drawn = Lru(KEPT)
 
     def near(self, rng: np.random.Generator, target: TrainingObject, cam_from_obj: np.ndarray) -> View | None:
         """A template that sees an object from nearly the same side as a camera at cam_from_obj (4, 4).

@@ -8,12 +8,13 @@ import numpy as np
 import torch
 
 from picopose.datasets.training.augment import SHARE, augment
+from picopose.datasets.training.loader import Source
 from picopose.datasets.training.streams import stream
 from picopose.utils.records import Pair
 
 
-class PairSource(Protocol):
-    """An endless sequence of training pairs.
+class PairSource(Source, Protocol):
+    """A `loader.Source` of training pairs.
 
     In `sample(index).real`, `mask` is what a detector would have given and may be wrong at places, while
     `depth` shows the object's visible surface alone: it is 0 on all that is not the object.
@@ -21,9 +22,6 @@ class PairSource(Protocol):
 
     def sample(self, index: int) -> Pair:
         """The unbatched pair of an index (>= 0), a pure function of it."""
-
-    def name(self, index: int) -> str:
-        """What the pair shows, for messages."""
 
 
 class Mixture:

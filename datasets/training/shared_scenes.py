@@ -5,18 +5,15 @@ The pairs of a scene are a pure function of (seed, number of the scene).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from picopose.datasets.training.backdrops import Backdrops, on_backdrop
-from picopose.datasets.training.drawn_templates import DrawnTemplates
-from picopose.datasets.training.imperfect import detected_view
-from picopose.datasets.training.object_pool import ObjectPool, Studio, TrainingObject
-from picopose.datasets.training.scenes import moved, random_scene, window
+from picopose.datasets.training.backdrops import on_backdrop
+from picopose.datasets.training.object_pool import TrainingObject
+from picopose.datasets.training.scenes import moved, window
 from picopose.datasets.training.streams import stream
-from picopose.datasets.training.synthetic import MIN_AREA, MIN_VISIBLE, with_exact_depth
+from picopose.datasets.training.synthetic import MIN_AREA, MIN_VISIBLE, ScenePairs
 from picopose.utils.records import Pair
 
 MARGIN = 2.6  # side of the photo over that of the first object's box: its neighbours are in it
@@ -24,42 +21,18 @@ NEIGHBOURS = (5, 11)  # from, to (exclusive)
 COARSE_PX = 64  # of an object's box, where its hidden part is counted
 
 
-class SharedScenes:
-    """Scenes of the objects of a pool; see `synthetic.SyntheticPairs` for the arguments.
-
-    The neighbours have any size and rotation, and stand at any place of the photo.
-    """
-
-    def __init__(
-        self,
-        studio: Studio,
-        pool: ObjectPool,
-        *,
-        size: int,
-        seed: int,
-        resting: float = 0.0,
-        backgrounds: Sequence[Path] = (),
-    ):
-        self._studio, self._pool, self._size, self._seed = studio, pool, size, seed
-        self._resting = resting
-        self._backdrops = Backdrops(studio, backgrounds, seed)
-        self._templates = DrawnTemplates(studio, size=size)
+class SharedScenes(ScenePairs):
+    """Scenes whose neighbours have any size and rotation, and stand at any place of the photo."""
 
     def pairs(self, number: int) -> list[Pair]:
         """A pair for each object of a scene of which enough is seen; perhaps none."""
         rng = stream("scene", self._seed, number)
-        target, *neighbours = (
-            self._pool.pick(rng, number) for _ in range(1 + int(rng.integers(*NEIGHBOURS)))
-        )
-        table, backdrop = (self._backdrops.pick(rng, number) for _ in range(2))
-        scene = random_scene(
-            rng, target, neighbours, table.board, self._size, resting=self._resting, margin=MARGIN
-        )
-        K, side, light = scene.camera.K, scene.camera.size, scene.lighting
-        photo = self._studio.photo(scene.instances, K, side, side, ambient=light.ambient, suns=light.suns)
-        rgb = on_backdrop(rng, photo.rgb, photo.mask, backdrop.image)
+        things = [self._pool.pick(rng, number) for _ in range(1 + int(rng.integers(*NEIGHBOURS)))]
+        scene, backdrop = self._scene(rng, number, things, MARGIN)
+        photo = self._photo(scene)
+        rgb = on_backdrop(rng, photo.rgb, photo.mask, backdrop)
         made = (
-            self._pair(rng, rgb, photo.depth, photo.ids, K, index, *thing)
+            self._pair(rng, rgb, photo, scene.camera.K, index, *thing)
             for index, thing in enumerate(scene.things)
         )
         return [pair for pair in made if pair is not None]
@@ -68,8 +41,7 @@ class SharedScenes:
         self,
         rng: np.random.Generator,
         rgb: np.ndarray,
-        depth: np.ndarray,
-        ids: np.ndarray,
+        photo: Any,
         K: np.ndarray,
         index: int,
         thing: TrainingObject,
@@ -80,20 +52,16 @@ class SharedScenes:
         It may stand in the scene at another size than its own. What a camera sees does not tell the size, so
         the pair has the object as it is and the camera as much nearer or farther.
         """
-        visible = ids == index
+        visible = photo.ids == index
         area = np.count_nonzero(visible)
         if area < MIN_AREA * self._size**2 or area < MIN_VISIBLE * self._whole_area(thing, place, K):
             return None
         scale = np.cbrt(np.linalg.det(place[:3, :3]))
         pose = place.copy()
         pose[:3] /= scale
-        view = detected_view(
-            rng, rgb, depth / scale, visible, K, pose, size=self._size, rest=(ids >= 0) & ~visible
-        )
-        if view is None:
-            return None
-        real = with_exact_depth(self._studio, thing, pose, view)
-        template = self._templates.near(rng, thing, pose)
+        rest = (photo.ids >= 0) & ~visible
+        real = self._crop(rng, thing, pose, rgb, photo.depth / scale, visible, K, rest=rest)
+        template = None if real is None else self._templates.near(rng, thing, pose)
         return Pair(real=real, template=template) if template is not None else None
 
     def _whole_area(self, thing: TrainingObject, place: np.ndarray, K: np.ndarray) -> float:

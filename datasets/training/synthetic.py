@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from picopose.datasets.training.backdrops import Backdrops, on_backdrop
 from picopose.datasets.training.drawn_templates import DrawnTemplates
 from picopose.datasets.training.imperfect import detected_view
 from picopose.datasets.training.object_pool import ObjectPool, Studio, TrainingObject
-from picopose.datasets.training.scenes import MAX_NEIGHBOURS, Scene, random_scene
+from picopose.datasets.training.scenes import MARGIN, MAX_NEIGHBOURS, Scene, random_scene
 from picopose.datasets.training.streams import stream
 from picopose.utils.crop import crop_from_image
 from picopose.utils.errors import InputError
@@ -31,16 +32,15 @@ Rng = np.random.Generator
 log = logging.getLogger(__name__)
 
 
-class SyntheticPairs:
-    """An endless source of training pairs of the objects of a pool.
+class ScenePairs:
+    """Pairs of the objects of a pool, made from scenes; what sources of them share.
 
-    In the real view `mask` is a detector's, imperfect; `depth` is that of the object's visible surface alone.
+    In a real view `mask` is a detector's, imperfect; `depth` is that of the object's visible surface alone.
 
     Args:
         size: side of the crops, px.
         resting: see `scenes.random_scene`.
         backgrounds: image files to show behind some of the scenes, beside procedural images.
-        template_cache: number of templates that a process keeps.
     """
 
     def __init__(
@@ -52,13 +52,43 @@ class SyntheticPairs:
         seed: int,
         resting: float = 0.0,
         backgrounds: Sequence[Path] = (),
-        template_cache: int = 512,
     ):
         self._studio, self._pool, self._size, self._seed = studio, pool, size, seed
         self._resting = resting
         self._backdrops = Backdrops(studio, backgrounds, seed)
-        self._templates = DrawnTemplates(studio, size=size, cache=template_cache)
+        self._templates = DrawnTemplates(studio, size=size)
         self._reported: set[str] = set()
+
+    def _scene(
+        self, rng: Rng, index: int, things: Sequence[TrainingObject], margin: float = MARGIN
+    ) -> tuple[Scene, np.ndarray]:
+        """A scene about the first of some objects, and the image behind it."""
+        table, backdrop = (self._backdrops.pick(rng, index) for _ in range(2))
+        options = {"resting": self._resting, "margin": margin}
+        return random_scene(rng, things[0], things[1:], table.board, self._size, **options), backdrop.image
+
+    def _photo(self, scene: Scene) -> Any:
+        camera, light = scene.camera, scene.lighting
+        size = camera.size, camera.size
+        return self._studio.photo(scene.instances, camera.K, *size, ambient=light.ambient, suns=light.suns)
+
+    def _crop(
+        self, rng: Rng, thing: TrainingObject, pose: np.ndarray, *photo: np.ndarray, rest: np.ndarray
+    ) -> View | None:
+        """`imperfect.detected_view` of an object at a pose (4, 4); photo: its `rgb`, `depth`, `visible`, `K`.
+
+        Its depth is drawn anew, at the crop's own pixels, and so is exact on steep surfaces too.
+        """
+        size = self._size
+        view = detected_view(rng, *photo, pose, size=size, rest=rest)
+        if view is None:
+            return None
+        depth = self._studio.depth(thing.mesh, pose, view.K.double().numpy(), size, size)
+        return replace(view, depth=torch.from_numpy(depth) * (view.depth > 0))
+
+
+class SyntheticPairs(ScenePairs):
+    """An endless source of training pairs, each of a scene of its own."""
 
     def sample(self, index: int) -> Pair:
         """The pair of an index: unbatched views of `size` px."""
@@ -82,9 +112,8 @@ class SyntheticPairs:
             # A small or hidden object is tried again; at last alone, which shows most of all there is to see.
             count = int(rng.integers(MAX_NEIGHBOURS + 1)) if attempt < MAX_ATTEMPTS // 2 else 0
             neighbours = [self._pool.pick(rng, index) for _ in range(count)]
-            table, backdrop = (self._backdrops.pick(rng, index) for _ in range(2))
-            scene = random_scene(rng, target, neighbours, table.board, self._size, resting=self._resting)
-            real = self._real_view(rng, target, scene, backdrop.image)
+            scene, backdrop = self._scene(rng, index, [target, *neighbours])
+            real = self._real_view(rng, target, scene, backdrop)
             if real is None:
                 continue
             template = self._templates.near(rng, target, scene.cam_from_obj)
@@ -99,26 +128,16 @@ class SyntheticPairs:
 
     def _real_view(self, rng: Rng, target: TrainingObject, scene: Scene, backdrop: np.ndarray) -> View | None:
         """The crop of a scene's photo about the object, or None if too little of it is seen."""
-        photo = self._studio.photo(
-            scene.instances,
-            scene.camera.K,
-            scene.camera.size,
-            scene.camera.size,
-            ambient=scene.lighting.ambient,
-            suns=scene.lighting.suns,
-        )
+        photo = self._photo(scene)
         visible = photo.ids == 0
         if (
             visible.sum() < MIN_AREA * self._size**2
             or self._visible_share(target, scene, visible) < MIN_VISIBLE
         ):
             return None
-        rgb, pose = on_backdrop(rng, photo.rgb, photo.mask, backdrop), scene.cam_from_obj
-        rest = photo.ids > 0
-        view = detected_view(rng, rgb, photo.depth, visible, scene.camera.K, pose, size=self._size, rest=rest)
-        if view is None:
-            return None
-        return with_exact_depth(self._studio, target, pose, view)
+        rgb = on_backdrop(rng, photo.rgb, photo.mask, backdrop)
+        seen = rgb, photo.depth, visible, scene.camera.K
+        return self._crop(rng, target, scene.cam_from_obj, *seen, rest=photo.ids > 0)
 
     def _visible_share(self, target: TrainingObject, scene: Scene, visible: np.ndarray) -> float:
         """The share of the object's pixels that are neither hidden nor cut off, to about a percent."""
@@ -128,13 +147,3 @@ class SyntheticPairs:
         shrink = crop_from_image(torch.tensor([[0, 0, scene.whole.size, scene.whole.size]]), size)[0].numpy()
         alone = self._studio.depth(target.mesh, scene.cam_from_obj, shrink @ scene.whole.K, size, size)
         return visible.sum() * (size / scene.whole.size) ** 2 / max(np.count_nonzero(alone), 1)
-
-
-def with_exact_depth(studio: Studio, target: TrainingObject, pose: np.ndarray, view: View) -> View:
-    """A view of an object at a pose (4, 4) with its depth drawn anew where the view has any.
-
-    Drawn at the crop's own pixels it is exact on steep surfaces too.
-    """
-    size = view.depth.shape[-1]
-    depth = studio.depth(target.mesh, pose, view.K.double().numpy(), size, size)
-    return replace(view, depth=torch.from_numpy(depth) * (view.depth > 0))

@@ -1,10 +1,10 @@
 """PicoPose (the paper's Fig. 2): a crop and the templates of its object -> dense correspondences.
 
-    maps = network.features(crop)                             # the backbone
-    _, chosen = network.match(descriptors(maps[-1]), mask, all_templates, k=1)  # stage 1
-    similarity, flows = network(network.real(maps), template)  # stages 2 and 3, for each template chosen
+    maps = network.features(crop)  # the backbone's, of templates too
+    scores, chosen = network.match(descriptors(maps[-1]), mask, templates, k)  # stage 1
+    answer = network(network.real(maps), template)  # stages 2 and 3, with a template that was chosen
 
-What stage 3 says is solved for a pose by PnP in `stage`; templates are prepared once for all photos.
+PnP makes a pose of the last flow in `stage`, where templates are read that were prepared once for all photos.
 """
 
 from collections.abc import Sequence

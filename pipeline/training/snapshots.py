@@ -23,14 +23,14 @@ class Snapshots:
     def __init__(self, folder: Path, *, keep: int):
         self.folder, self._keep = folder, keep
 
-    def save(self, content: dict[str, Any]) -> Path:
+    def save(self, content: dict[str, Any]) -> None:
         """Writes the checkpoint of `content["step"]` and removes the oldest ones."""
-        path = self.folder / f"step_{content['step']:08d}.pt"
-        with write_atomically(path) as temporary:
-            torch.save(content, temporary)
+        self._write(f"step_{content['step']:08d}.pt", content)
         for old in self._by_age()[: -self._keep]:
             old.unlink()
-        return path
+
+    def save_best(self, content: dict[str, Any]) -> None:
+        self._write("best.pt", content)
 
     def refuse_to_begin(self) -> None:
         """Raises an `InputError` where another run's checkpoints lie, which a new one would mix with."""
@@ -47,12 +47,6 @@ class Snapshots:
                 (self.folder / "old").mkdir(exist_ok=True)
                 path.replace(self.folder / "old" / path.name)
 
-    def save_best(self, content: dict[str, Any]) -> Path:
-        path = self.folder / "best.pt"
-        with write_atomically(path) as temporary:
-            torch.save(content, temporary)
-        return path
-
     def find(self, name: str) -> Path:
         """The file of `last`, the newest checkpoint here, or of a path.
 
@@ -64,6 +58,10 @@ class Snapshots:
         if not (files := self._by_age()):
             raise InputError(f"no checkpoint in {self.folder}, so there is no last one: begin anew")
         return files[-1]
+
+    def _write(self, name: str, content: dict[str, Any]) -> None:
+        with write_atomically(self.folder / name) as temporary:
+            torch.save(content, temporary)
 
     def _by_age(self) -> list[Path]:
         return sorted(path for path in self.folder.glob("step_*.pt") if _NAME.fullmatch(path.name))
