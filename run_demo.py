@@ -15,7 +15,7 @@ from picopose.utils.loading import loading
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Finds objects of your own in photos of your own.")
     parser.add_argument("--mesh", type=Path, nargs="+", help="PLY, OBJ, glTF, STL or OFF files")
-    parser.add_argument("--image", type=Path, nargs="+", help="photos, or folders of them, in this order")
+    parser.add_argument("--image", type=Path, nargs="+", help="photos, folders of them, or videos")
     camera = parser.add_mutually_exclusive_group()
     camera.add_argument("--camera", help="fx,fy,cx,cy in px, or a file: JSON, YAML or text")
     camera.add_argument("--K", nargs=4, metavar=("FX", "FY", "CX", "CY"), help="px")

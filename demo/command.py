@@ -12,8 +12,9 @@ import cv2
 import numpy as np
 
 from picopose.datasets.places import Marked, find_places
+from picopose.datasets.videos import is_video
 from picopose.demo.results import Results, results_of
-from picopose.demo.shots import CameraHint, PlaceHint, Shot, find_photos, read_shot, unit_of
+from picopose.demo.shots import CameraHint, PlaceHint, Shot, find_photos, read_shots, unit_of
 from picopose.model.prepared_files import features_dir
 from picopose.pipeline.estimator import ObjectPose, PoseEstimator
 from picopose.utils.device import choose_device
@@ -43,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     names, photos = object_names(arguments.mesh), find_photos(arguments.image)
     camera = CameraHint(arguments.camera, arguments.K, arguments.fov)
     where = PlaceHint(arguments.places or (), detections_of(arguments, photos, names))
-    shots = (read_shot(path, camera, where, names) for path in photos)
+    shots = (shot for path in photos for shot in read_shots(path, camera, where, names))
     first = next(shots)
     estimator = make_estimator(arguments)
     units = one_for_each("--unit", arguments.unit, arguments.mesh)
@@ -51,15 +52,16 @@ def run(arguments: argparse.Namespace) -> None:
     for name, mesh, unit, symmetry in zip(names, arguments.mesh, units, symmetries, strict=True):
         unit = unit_of(mesh, name, first) if unit in (None, "auto") else unit
         estimator.add_object(mesh, name=name, unit=unit, symmetry=symmetry, progress=show_progress)
+    alone = len(photos) == 1 and not is_video(photos[0])
     last: list[ObjectPose] = []  # of each object in the photo that showed it last
     for shot in itertools.chain([first], shots):
         poses = estimate(estimator, shot, last)
         seen = {pose.name for pose in poses}
         last = [pose for pose in last if pose.name not in seen] + poses
-        folder = arguments.out / shot.path.stem if len(photos) > 1 else arguments.out
+        folder = arguments.out if alone else arguments.out / Path(shot.name).stem
         write(folder, results_of(estimator, shot, poses))
         for pose in poses:
-            LOG.info("%s: %s", shot.path.name, pose)
+            LOG.info("%s: %s", shot.name, pose)
     if arguments.profile:
         LOG.info("%s", estimator.stopwatch.table())
 
@@ -114,14 +116,8 @@ def estimate(estimator: PoseEstimator, shot: Shot, last: Sequence[ObjectPose]) -
     given = {"last": last, "cropped": shot.cropped}
     if shot.places is None:
         return estimator.estimate(shot.image, shot.K, **given)
-    names = [place.name for place in shot.places]
-    poses = {}
-    for name in dict.fromkeys(names):  # at most two calls with one mesh; one for every object otherwise
-        chosen = [i for i, other in enumerate(names) if other == name]
-        masks = [shot.places[i].mask for i in chosen]
-        found = estimator.estimate(shot.image, shot.K, masks=masks, objects=[name] * len(chosen), **given)
-        poses |= dict(zip(chosen, found, strict=True))
-    return [poses[i] for i in range(len(names))]
+    masks, names = [place.mask for place in shot.places], [place.name for place in shot.places]
+    return estimator.estimate(shot.image, shot.K, masks=masks, objects=names, **given)
 
 
 def write(folder: Path, results: Results) -> None:

@@ -35,7 +35,7 @@ def results_of(estimator: PoseEstimator, shot: Shot, poses: Sequence[ObjectPose]
     photo, K = _shown(shot)
     return Results(
         numbers={
-            "image": shot.path.name,
+            "image": shot.name,
             "unit": "m",
             "K": shot.K.tolist(),
             "poses": [pose.to_dict() for pose in poses],

@@ -4,7 +4,7 @@ The first step of the demo program and of its page.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from picopose.datasets.cameras.tables import Camera
 from picopose.datasets.images import read_image
 from picopose.datasets.masks.regions import box_mask, read_mask
 from picopose.datasets.places import Marked, Place
+from picopose.datasets.videos import is_video, read_video
 from picopose.rendering.mesh import diameter, read_mesh
 from picopose.rendering.units import apparent_distance, guess_unit
 from picopose.utils.errors import InputError
@@ -62,7 +63,7 @@ class PlaceHint:
 class Shot:
     """A photo and what is known of it."""
 
-    path: Path
+    name: str  # of the file, photo.jpg, or of the frame of a video, clip_000012
     image: np.ndarray  # (H, W, 3) uint8
     K: np.ndarray  # (3, 3)
     places: list[Place] | None  # None: nothing is known
@@ -86,10 +87,26 @@ def find_photos(given: Sequence[Path]) -> list[Path]:
     return photos
 
 
+def read_shots(path: Path, camera: CameraHint, where: PlaceHint, names: Sequence[str]) -> Iterator[Shot]:
+    """A photo, or each frame of a video with the same places in all; the objects have these names."""
+    if is_video(path):
+        for number, image in enumerate(read_video(path)):
+            yield make_shot(f"{path.stem}_{number:06d}", path, image, camera, where, names)
+    else:
+        yield read_shot(path, camera, where, names)
+
+
 def read_shot(path: Path, camera: CameraHint, where: PlaceHint, names: Sequence[str]) -> Shot:
-    """A photo in which objects of these names are looked for, undistorted if its camera file says how."""
-    image = read_image(path, upright=True)
-    height, width = image.shape[1:]
+    """A photo in which objects of these names are looked for."""
+    image = read_image(path, upright=True).permute(1, 2, 0).numpy()
+    return make_shot(path.name, path, image, camera, where, names)
+
+
+def make_shot(
+    name: str, path: Path, image: np.ndarray, camera: CameraHint, where: PlaceHint, names: Sequence[str]
+) -> Shot:
+    """The shot of an image (H, W, 3) uint8 of a file, undistorted if the camera file says how."""
+    height, width = image.shape[:2]
     # As many boxes as meshes belong together in their order.
     paired = (
         names if len(where.given) == len(names) and where.detections is None else [None] * len(where.given)
@@ -102,7 +119,7 @@ def read_shot(path: Path, camera: CameraHint, where: PlaceHint, names: Sequence[
         places += [marked.place((height, width)) for marked in where.detections[path]]
     known = where.given or where.detections is not None
     found = camera_of(path, camera, width, height)
-    pixels, K = image.permute(1, 2, 0).numpy(), found.K.double().numpy()
+    pixels, K = image, found.K.double().numpy()
     if found.lens is not None:
         LOG.warning(
             "%s is undistorted by the lens %s of %s, boxes and masks with it: poses and pictures are of that",
@@ -110,7 +127,7 @@ def read_shot(path: Path, camera: CameraHint, where: PlaceHint, names: Sequence[
         )
         places = [replace(place, mask=straight_mask(place.mask, found.lens, K, pixels)) for place in places]
         pixels = found.lens.straighten(np.ascontiguousarray(pixels), K)
-    return Shot(path, pixels, K, places if known else None, cropped=found.states_size)
+    return Shot(name, pixels, K, places if known else None, cropped=found.states_size)
 
 
 def straight_mask(mask: Mask, lens: Lens, K: np.ndarray, photo: np.ndarray) -> Mask:

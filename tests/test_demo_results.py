@@ -1,7 +1,6 @@
 """What is shown of poses in a photo: each says in word, number and colour how sure it is."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -58,7 +57,7 @@ def test_a_pose_is_outlined_and_told_as_it_is_judged(estimator, monkeypatch, con
         cv2, "putText", lambda image, text, *rest: written.append(text) or put(image, text, *rest)
     )
     image, mask = mesh_variants.photo(True)
-    shot = Shot(Path("photo.png"), image, K, None)
+    shot = Shot("photo.png", image, K, None)
     found = results.results_of(estimator, shot, [true_pose(confidence=confidence)])
     assert set(written) == {label}
     (told,) = found.numbers["poses"]
@@ -76,7 +75,7 @@ def test_poses_are_drawn_onto_a_smaller_copy_of_a_very_large_photo(estimator, mo
     image, mask = mesh_variants.photo(True)
     height, width = mask.shape
     monkeypatch.setattr(results, "LARGEST_OVERLAY", height * width // 4)
-    shot = Shot(Path("photo.png"), image, K, None)
+    shot = Shot("photo.png", image, K, None)
     found = results.results_of(estimator, shot, [true_pose(confidence=0.9)])
     assert found.overlay.shape == (height // 2, width // 2, 3)
     mask = cv2.resize(mask.astype(np.uint8), (width // 2, height // 2), interpolation=cv2.INTER_NEAREST)

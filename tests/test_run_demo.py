@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 import run_demo
 from picopose.datasets.masks.regions import read_mask
 from picopose.demo import command
-from picopose.demo.shots import CameraHint, PlaceHint, read_shot, unit_of
+from picopose.demo.shots import CameraHint, PlaceHint, read_shot, read_shots, unit_of
 from tests.masks import whole
 from tests.small_bop import dump, load
 
@@ -300,3 +300,30 @@ def test_a_photo_that_is_cut_out_of_a_larger_one(monkeypatch, inputs, capsys):
     dump(inputs / "camera.json", camera | {"width": 160, "height": 120})
     (pose,) = run(monkeypatch, inputs, "--camera", path, "--box", "60", "30", "110", "90")
     assert np.isfinite(pose["cam_from_obj"]).all()
+
+
+def write_video(path: Path, frames: int, size: tuple[int, int] = (160, 120)) -> Path:
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 10, size)
+    for i in range(frames):
+        video.write(np.full((size[1], size[0], 3), (10, 200, 30 + 40 * i), np.uint8))  # BGR
+    video.release()
+    return path
+
+
+def test_the_frames_of_a_video_are_photos(monkeypatch, inputs):
+    clip = write_video(inputs / "clip.avi", 3)
+    shots = list(read_shots(clip, CameraHint(fov=60), PlaceHint(), ["box"]))
+    assert [shot.name for shot in shots] == ["clip_000000", "clip_000001", "clip_000002"]
+    for i, shot in enumerate(shots):
+        assert abs(shot.image.mean(axis=(0, 1)) - [30 + 40 * i, 200, 10]).max() < 4  # RGB; JPEG is lossy
+    given = ["--mesh", inputs / "box.ply", "--image", clip, "--out", inputs / "out", "--fov", "60"]
+    launch(monkeypatch, inputs, [*given, "--box", "30", "20", "90", "80"])
+    for shot in shots:
+        found = load(inputs / "out" / shot.name / "pose.json")
+        assert found["image"] == shot.name and len(found["poses"]) == 1
+
+
+def test_what_is_no_video_is_told(monkeypatch, capsys, inputs):
+    (inputs / "clip.mp4").write_bytes(b"no video")
+    line = failure(monkeypatch, capsys, inputs, *CAMERA, image="clip.mp4")
+    assert "clip.mp4 cannot be read as a video" in line
