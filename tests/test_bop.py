@@ -199,7 +199,8 @@ DAMAGES = {
 def test_damaged_sets_are_refused_in_one_line(tmp_path, problem, harm):
     harm(write_set(tmp_path))
     with pytest.raises(InputError) as caught:
-        BopTestSet(tmp_path, "toy")[0]
+        dataset = BopTestSet(tmp_path, "toy")
+        dataset.start(dataset[0])
     assert re.search(problem, str(caught.value)), caught.value
     assert "\n" not in str(caught.value)
 

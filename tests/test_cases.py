@@ -113,6 +113,17 @@ def test_the_report_speaks_of_confidence_where_there_is_any(tmp_path, confidence
         assert len(page.all(tag, **name)) == (1 if confidence else 0)
 
 
+@pytest.mark.parametrize("ratio", [0.25, 0.0])
+def test_the_report_tells_which_poses_no_correspondences_were_solved_for(tmp_path, ratio):
+    tested = toy_set(tmp_path)
+    write_side_file(tested, inlier_ratio=ratio)
+    score_run([tested], tmp_path, config="", template_size=56, required=True)
+    told = (
+        (tmp_path / "report.html").read_text(encoding="utf-8").count("<dt>inliers</dt><dd>0 %, coarse</dd>")
+    )
+    assert (told > 0) == (ratio == 0)
+
+
 def case(number: int, mssd: float | None, mspd: float = 1.0) -> Case:
     image = ImageTruth(Path(), 1, number, K, 1.0, np.array([1]), np.eye(4)[None, :3], np.ones(1))
     estimate = None if mssd is None else ScoredPose(np.eye(4)[:3], 0.5, mssd, mspd, None, False, None)
