@@ -187,7 +187,7 @@ def _attempts(jobs: Sequence[Job], processes: int) -> Iterator[InputError | None
             yield future.result()
     except BrokenProcessPool:
         raise InputError(
-            "a process was ended from outside, perhaps for memory: pass fewer --processes"
+            "a process was ended from outside, perhaps for memory: use fewer processes"
         ) from None
     finally:  # after Ctrl-C no further object is begun
         pool.shutdown(cancel_futures=True)

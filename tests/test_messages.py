@@ -10,7 +10,7 @@ from tests.shared import ROOT
 
 LIBRARY = ["utils", "datasets", "rendering", "model", "evaluation", "pipeline"]
 OPTION = re.compile(r"(?<![\w-])--[a-zA-Z]")
-COMMAND = re.compile(r"python -m .*", re.DOTALL)  # a remedy may name one, with its options
+COMMAND = re.compile(r"(python -m |picopose [a-z]).*", re.DOTALL)  # a remedy may name one, with its options
 
 
 def options_in(source: str) -> list[str]:
