@@ -13,8 +13,8 @@ from picopose.utils.records import Record
 class Learner(Protocol):
     """A network, the samples that it learns from, and how its answers to them are judged.
 
-    Batches are samples of its own source, stacked, on the network's device. A module that is named by
-    `--model` makes it: `make_learner(config, *, resumes)`, where `resumes` says that a checkpoint's weights
+    Batches are samples of its own source, stacked, on the network's device. The module of its method
+    makes it: `make_learner(config, *, resumes)`, where `resumes` says that a checkpoint's weights
     will replace those that training begins with.
     """
 

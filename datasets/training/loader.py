@@ -111,8 +111,8 @@ def noticing_dead_workers() -> Iterator[None]:
         reason = str(error).split("\n")[0].split(". ")[0]
         raise InputError(
             f"a process that makes training samples has ended ({reason}): memory, or a container's shared "
-            "memory, has run out most likely; lower train.workers or train.batch_size, and go on with "
-            "--ckpt_path last"
+            "memory, has run out most likely; lower train.workers or train.batch_size, and go on "
+            "from the last checkpoint"
         ) from error
 
 
