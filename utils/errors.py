@@ -10,8 +10,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from picopose.utils import interrupts
-
 # What Python raises when it converts malformed data from outside.
 MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
 _LONGEST = 600  # characters of a message
@@ -78,7 +76,6 @@ def _fixable(error: Exception) -> str | None:
 @contextmanager
 def _terminated() -> Iterator[None]:
     """Turns SIGTERM into `Terminated`, except under torchrun, where other processes may be waiting."""
-    interrupts.may_raise()
     alone = os.environ.get("WORLD_SIZE", "1") == "1"
     if not alone or threading.current_thread() is not threading.main_thread():
         yield

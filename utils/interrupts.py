@@ -1,30 +1,8 @@
-"""Ctrl-C and SIGTERM: while libraries are being loaded, while processes are started, and during training.
+"""Ctrl-C and SIGTERM while processes are started and during training."""
 
-Loading takes seconds, and some libraries swallow the exception that Python raises at Ctrl-C. A program
-therefore imports this module first and calls `leave_at_once`; nothing has to be cleaned up by then.
-"""
-
-import os
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-
-def leave_at_once() -> None:
-    """Until `may_raise` is called, Ctrl-C ends the process with one line."""
-    signal.signal(signal.SIGINT, _leave)
-
-
-def may_raise() -> None:
-    """From here on Ctrl-C raises `KeyboardInterrupt` again."""
-    if signal.getsignal(signal.SIGINT) is _leave:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _leave(_number: int, _frame: object) -> None:
-    print("\nstopped", file=sys.stderr, flush=True)
-    os._exit(128 + signal.SIGINT)
 
 
 @contextmanager
