@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="run_train.py", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model", help="method to train (default: the config's)")
     parser.add_argument("--config", default="config/base.yaml", help="YAML file")
     parser.add_argument(

@@ -36,7 +36,7 @@ def helped(*command: str, folder=ROOT) -> tuple[str, set[str]]:
     return told.stdout, set(told.stderr.split())
 
 
-@pytest.mark.parametrize("script", ["run_test.py", "run_demo.py"])
+@pytest.mark.parametrize("script", ["run_test.py", "run_train.py", "run_demo.py"])
 def test_scripts_help_without_loading_libraries(script):
     text, modules = helped(script)
     assert text.startswith(f"usage: {script}") and not modules & HEAVY
@@ -50,7 +50,7 @@ def test_all_commands_are_listed():
         assert line.split(maxsplit=1)[1] == what
 
 
-@pytest.mark.parametrize("name", COMMANDS.keys() - {"train"})
+@pytest.mark.parametrize("name", COMMANDS)
 def test_commands_help_without_loading_libraries(name, tmp_path):
     text, modules = helped("picopose", name, folder=tmp_path)
     assert text.startswith(f"usage: picopose {name}") and not modules & HEAVY
