@@ -11,7 +11,7 @@ ADD, for symmetric objects ADD-S, lies below a tenth of the diameter.
 
 import argparse
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -62,7 +62,10 @@ class Cases:
 
 
 def read_cases(paths: Sequence[Path]) -> Cases:
-    tables = [np.load(path, allow_pickle=False) for path in paths]
+    return _joined([np.load(path, allow_pickle=False) for path in paths])
+
+
+def _joined(tables: Sequence[Mapping[str, np.ndarray]]) -> Cases:
     return Cases(**{name: np.concatenate([t[name] for t in tables]) for name in Cases.__annotations__})
 
 
@@ -95,9 +98,8 @@ def collect(data_set: Path, detections: Path | None, *, seed: int, stride: int, 
             evidence, is_box = judge.evidence(frame, found)
             error = np.full(len(found), np.inf) if "empty" in kind else _errors(found, truth, models)
             kinds = np.full(len(error), kind, dtype="U16")
-            parts.append(Cases(evidence.table().numpy(), is_box.numpy(), kinds, error))
-    fields = Cases.__annotations__
-    return Cases(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in fields})
+            parts.append(vars(Cases(evidence.table().numpy(), is_box.numpy(), kinds, error)))
+    return _joined(parts)
 
 
 def _augmented(frame: Frame, rng: np.random.Generator, share: float) -> Frame:

@@ -18,16 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from benchmarks import page_load
+from benchmarks.page_load import MINI, ROOT
 from picopose.model.checkpoint import read_checkpoint
 
-ROOT = Path(__file__).resolve().parent.parent
-MINI = ROOT / "data" / "mini"
 SHARED_MEMORY = Path("/dev/shm")
 PATIENCE = 10.0  # s that processes may take to notice that they are alone
 LONGEST = 600.0  # s that an undisturbed run may take
@@ -154,29 +152,15 @@ PROGRAMS: dict[str, type[Program]] = {"test": Test, "render": Render, "train": T
 
 
 def ask(port: int, out: Path) -> None:
-    """Sends the page a photo and a mesh and writes the pose that it finds."""
-    fields = {"left": 333, "top": 232, "right": 485, "bottom": 386, "unit": "mm", "camera": "K"}
-    fields |= {"fx": 612.3, "fy": 611.8, "cx": 319.6, "cy": 241.7}
-    files = [("photo", MINI / "test/000001/rgb/000000.jpg")]
-    files += [("mesh", MINI / "models" / f"obj_000002.{suffix}") for suffix in ("ply", "png")]
-    mark, body = uuid.uuid4().hex, b""
-    head = f'--{mark}\r\nContent-Disposition: form-data; name="'
-    for name, value in fields.items():
-        body += f'{head}{name}"\r\n\r\n{value}\r\n'.encode()
-    for name, path in files:
-        body += f'{head}{name}"; filename="{path.name}"\r\n\r\n'.encode() + path.read_bytes() + b"\r\n"
-    body += f"--{mark}--\r\n".encode()
-    kind = {"Content-Type": f"multipart/form-data; boundary={mark}"}
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/pose", data=body, headers=kind)
+    """Asks the page for a pose as soon as it is there, and writes what it finds."""
     end = time.monotonic() + 120
     while time.monotonic() < end:
         try:
-            with urllib.request.urlopen(request) as answer:
-                *_, last = (json.loads(line) for line in answer)
-        except urllib.error.URLError:  # not there yet
+            told = page_load.ask(port, "same")
+        except ConnectionRefusedError:  # not there yet
             time.sleep(0.2)
             continue
-        out.write_text(json.dumps(last["result"]["numbers"]))
+        out.write_text(json.dumps(told["result"]["numbers"]))
         return
 
 

@@ -1,24 +1,23 @@
 """What a pose costs, phase by phase: `python -m benchmarks.latency --backbone vitl14 --hypotheses 5`.
 
 Cost is told in seconds and in *backbone passes*: the time that the same machine takes, in the same run, for
-the backbone on one crop. Several values make a table of all combinations; --json keeps it. The weights are
-random, so no pose is found and RANSAC never ends early: its cost is an upper bound.
+the backbone on one crop. Several values make a table of all combinations. The weights are random, so no
+pose is found and RANSAC never ends early: its cost is an upper bound.
 """
 
 import argparse
-import json
 import logging
 import resource
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from benchmarks.levels import markdown
 from picopose.model.picopose.build import prepare_network
 from picopose.model.picopose.network import PicoPose
 from picopose.model.picopose.stage import PicoPoseStage, stage_of
@@ -30,7 +29,6 @@ from picopose.rendering.renderer import Renderer
 from picopose.utils.config import Config, load_config
 from picopose.utils.device import choose_device
 from picopose.utils.errors import exits_cleanly
-from picopose.utils.files import write_atomically
 from picopose.utils.masks import cut_out
 from picopose.utils.records import Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
@@ -50,7 +48,6 @@ class Cost:
 
     backbone: str
     device: str
-    threads: int
     hypotheses: int
     detections: int
     backbone_seconds: float  # of one crop
@@ -58,14 +55,6 @@ class Cost:
     seconds: float  # the chosen templates in memory
     phases: dict[str, float]  # seconds, of the latter
     peak_gigabytes: float  # of the process on CPUs, of PyTorch on GPUs
-
-    @property
-    def backbone_passes_per_detection(self) -> float:
-        return self.seconds / self.backbone_seconds / self.detections
-
-    @property
-    def first_passes_per_detection(self) -> float:
-        return self.seconds_first_photo / self.backbone_seconds / self.detections
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -77,7 +66,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--views", type=int, default=162)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--features_dir", help="keeps prepared templates (default: a temporary folder)")
-    parser.add_argument("--json", type=Path, metavar="FILE")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="entries of the config")
     return parser.parse_intermixed_args()
 
@@ -102,10 +90,7 @@ def main() -> None:
                     stage.prepare(Things({0: Thing(0, "shape", diameter(mesh.vertices))}, templates=source))
                     costs.append(cost_of(backbone, stage, seen, arguments.repeats))
                     print_phases(costs[-1])
-    print_table(costs)
-    if arguments.json:
-        with write_atomically(arguments.json) as temporary:
-            temporary.write_text(json.dumps([as_json(cost) for cost in costs], indent=1), encoding="utf-8")
+    print(table(costs))
 
 
 def config_of(backbone: str, arguments: argparse.Namespace, features: str) -> Config:
@@ -148,7 +133,6 @@ def cost_of(backbone: str, stage: PicoPoseStage, seen: tuple[Frame, Estimates], 
     return Cost(
         backbone=backbone,
         device=str(stage.device),
-        threads=torch.get_num_threads(),
         hypotheses=stage.options.hypotheses,
         detections=len(seen[1]),
         backbone_seconds=statistics.median(passes),
@@ -190,24 +174,21 @@ def print_phases(cost: Cost) -> None:
         print(f"  {name:<24}{1000 * seconds:10.1f} ms{seconds / cost.backbone_seconds:8.2f} passes")
 
 
-def print_table(costs: list[Cost]) -> None:
-    print(
-        "| network | device | hypotheses | detections | backbone pass | photo | passes per detection | "
-        "of a first photo | peak memory |"
-    )
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
-    for cost in costs:
-        print(
-            f"| {cost.backbone} | {cost.device} | {cost.hypotheses} | {cost.detections} | "
-            f"{1000 * cost.backbone_seconds:.1f} ms | {1000 * cost.seconds:.0f} ms | "
-            f"{cost.backbone_passes_per_detection:.2f} | {cost.first_passes_per_detection:.2f} | "
-            f"{cost.peak_gigabytes:.2f} GB |"
-        )
-
-
-def as_json(cost: Cost) -> dict:
-    ratios = ("backbone_passes_per_detection", "first_passes_per_detection")
-    return asdict(cost) | {name: getattr(cost, name) for name in ratios}
+def table(costs: list[Cost]) -> str:
+    heads = ("network", "device", "hypotheses", "detections", "backbone pass", "photo")
+    heads += ("passes per detection", "of a first photo", "peak memory")
+    rows = [
+        [
+            *(cost.backbone, cost.device, str(cost.hypotheses), str(cost.detections)),
+            f"{1000 * cost.backbone_seconds:.1f} ms",
+            f"{1000 * cost.seconds:.0f} ms",
+            f"{cost.seconds / cost.backbone_seconds / cost.detections:.2f}",
+            f"{cost.seconds_first_photo / cost.backbone_seconds / cost.detections:.2f}",
+            f"{cost.peak_gigabytes:.2f} GB",
+        ]
+        for cost in costs
+    ]
+    return markdown(heads, rows)
 
 
 if __name__ == "__main__":

@@ -24,21 +24,26 @@ ERRORS = ("vsd", "mssd", "mspd")
 HEADS = ("AR", *(f"AR_{error.upper()}" for error in ERRORS))
 
 
+def run_test(title: str, arguments: Iterable[str]) -> None:
+    """Runs run_test.py without its output; where that fails, the benchmark ends too."""
+    print(title, file=sys.stderr)
+    ended = subprocess.run([sys.executable, str(RUN_TEST), *arguments], stdout=subprocess.DEVNULL)
+    if ended.returncode:
+        sys.exit(ended.returncode)  # it has said why
+
+
 def run_level(level: str, name: str, config: Config, options: argparse.Namespace) -> Scores:
     """The scores of one data set after one level, whose poses are estimated now and not taken from before."""
     log_dir, number = Path(config.log_dir) / name, LEVELS.index(level) + 1
     run_dir = log_dir / f"picopose_{Path(options.config).stem}_id{number}"
     for journal in run_dir.glob("*_journal"):
         shutil.rmtree(journal)  # perhaps of other weights
-    command = [sys.executable, str(RUN_TEST), "--config", options.config, "--dataset", name, "--score"]
+    command = ["--config", options.config, "--dataset", name, "--score"]
     command += ["--level", level, "--version_id", str(number)]
     for flag in ("checkpoint_path", "hypotheses", "gpus"):
         if (value := getattr(options, flag)) is not None:
             command += [f"--{flag}", str(value)]
-    print(f"{name}, level {level}", file=sys.stderr)
-    ended = subprocess.run([*command, *options.overrides, f"log_dir={log_dir}"], stdout=subprocess.DEVNULL)
-    if ended.returncode:
-        sys.exit(ended.returncode)  # it has said why
+    run_test(f"{name}, level {level}", [*command, *options.overrides, f"log_dir={log_dir}"])
     tested = tested_set(name, config, run_dir)
     where = {"targets": tested.targets, "camera": tested.camera}
     return score_csv(tested.csv, tested.dataset_dir, **where, measures=True)
@@ -50,19 +55,24 @@ def level_table(by_dataset: Iterable[Sequence[Scores]]) -> str:
     rows = []
     for of_dataset in by_dataset:
         for level, scores in zip(LEVELS, of_dataset, strict=True):
-            recalls = [scores.summary.get(f"bop19_average_recall_{error}") for error in ERRORS]
             overall, _ = scores.measures
             rows.append(
                 [
                     *(scores.dataset, level),
-                    *(_number(value, ".3f") for value in (scores.mean, *recalls)),
+                    *recalls(scores),
                     _number(overall.median_translation_mm, ".1f", " mm"),
                     _number(overall.median_rotation_deg, ".1f", " deg"),
                     _number(100 * overall.translation_5cm, ".0f", " %"),
                     _number(scores.summary["bop19_average_time_per_image"], ".2f"),
                 ]
             )
-    return _markdown(heads, rows)
+    return markdown(heads, rows)
+
+
+def recalls(scores: Scores) -> list[str]:
+    """The cells below `HEADS`."""
+    of_errors = (scores.summary.get(f"bop19_average_recall_{error}") for error in ERRORS)
+    return [_number(value, ".3f") for value in (scores.mean, *of_errors)]
 
 
 def object_table(scores: Scores) -> str:
@@ -71,7 +81,7 @@ def object_table(scores: Scores) -> str:
         [str(obj_id), str(found["targets"]), *(_number(found.get(e), ".3f") for e in ("mean", *ERRORS))]
         for obj_id, found in scores.objects.items()
     ]
-    return _markdown((f"object of {scores.dataset}", "targets", *HEADS), rows)
+    return markdown((f"object of {scores.dataset}", "targets", *HEADS), rows)
 
 
 def _number(value: float | None, form: str, unit: str = "") -> str:
@@ -79,7 +89,7 @@ def _number(value: float | None, form: str, unit: str = "") -> str:
     return "-" if value is None or not math.isfinite(value) else format(value, form) + unit
 
 
-def _markdown(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+def markdown(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     heads = list(heads)
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

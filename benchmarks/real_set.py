@@ -8,8 +8,6 @@ that only the masks tell something. Without depth images AR is the mean of AR_MS
 
 import argparse
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +18,7 @@ import numpy as np
 import trimesh
 from pycocotools import mask as coco
 
-from benchmarks.levels import object_table
+from benchmarks.levels import HEADS, markdown, object_table, recalls, run_test
 from picopose.datasets import layouts
 from picopose.evaluation.scoring import Scores, score_csv
 from picopose.rendering.mesh import GREY, read_triangles
@@ -28,7 +26,6 @@ from picopose.utils.errors import exits_cleanly
 from picopose.utils.reading import read_json
 from tools.mini_set.bop_files import segmentation, write_image, write_json
 
-RUN_TEST = Path(__file__).resolve().parent.parent / "run_test.py"
 REMEDY = "download the data set again"
 
 Detections = list[dict[str, Any]]
@@ -151,12 +148,9 @@ def run(variant: Variant, index: int, log_dir: Path, overrides: list[str]) -> tu
         f"test_dataset.detections={variant.detections}",
         f"log_dir={log_dir}",
     ]
-    command = [sys.executable, str(RUN_TEST), "--config", "config/default.yaml", "--no-score"]
+    command = ["--config", "config/default.yaml", "--no-score"]
     command += ["--dataset", variant.data_set.name, "--version_id", str(index), *overrides, *options]
-    print(variant.name, file=sys.stderr)
-    ended = subprocess.run(command, stdout=subprocess.DEVNULL, cwd=RUN_TEST.parent)
-    if ended.returncode:
-        sys.exit(ended.returncode)  # it has said why
+    run_test(variant.name, command)
     (csv,) = run_dir.glob("*.csv")
     targets = variant.data_set / "test_targets_bop19.json"
     details = read_json(csv.with_suffix(".json"), remedy="run it again")
@@ -177,13 +171,11 @@ def main() -> None:
     log_dir = options.log_dir.resolve()
     made = variants(options.data_set.resolve(), options.oracle, options.detections, log_dir)
     results = [run(variant, index, log_dir, options.overrides) for index, variant in enumerate(made)]
-    print(
-        "| regions | AR | AR_VSD | AR_MSSD | AR_MSPD | s/detection |\n| --- | --- | --- | --- | --- | --- |"
-    )
-    for variant, (scores, seconds) in zip(made, results, strict=True):
-        recalls = [scores.summary.get(f"bop19_average_recall_{error}") for error in ("vsd", "mssd", "mspd")]
-        cells = ["-" if value is None else f"{value:.3f}" for value in (scores.mean, *recalls)]
-        print(f"| {variant.name} | {' | '.join(cells)} | {seconds:.2f} |")
+    rows = [
+        [variant.name, *recalls(scores), f"{seconds:.2f}"]
+        for variant, (scores, seconds) in zip(made, results, strict=True)
+    ]
+    print(markdown(("regions", *HEADS, "s/detection"), rows))
     for variant, (scores, _) in zip(made, results, strict=True):
         print(f"\n{variant.name}:\n\n{object_table(scores)}")
 
