@@ -173,7 +173,7 @@ def test_stage_2_pose(run: Run, hypothesis: int):
     ids=["templates in half precision", "bfloat16 too"],
 )
 def test_lower_precision_moves_little(tmp_path, name, bf16, degrees, share, flow_px):
-    """What a test run does beside the above: poses after stage 2, and the finest flow on average."""
+    """What a test run does beside the above: poses after affine, and the finest flow on average."""
     network = as_used(released_network(name, tmp_path / "released.ckpt"))
     inputs, golden = arrays("golden_inputs"), arrays(f"golden_{name}")
     exact = compute(network, inputs, golden)

@@ -272,7 +272,7 @@ def test_noise_and_outliers_are_survived(scenes: Scenes):
 
 
 def test_the_true_2d_transform_places_the_object(scenes: Scenes):
-    """Stage 2 with the true shift, size and turn: off only by what no 2D transform can say."""
+    """The affine transform with the true shift, size and turn: off only by what no 2D transform can say."""
     angle, scale = true_turn_and_scale(scenes)
     origin = project_origin(scenes.real.K, scenes.cam_from_obj.float())
     shift = origin - project_origin(scenes.template.K, scenes.template.cam_from_obj)

@@ -1,4 +1,4 @@
-"""The three stages' own functions against slow loops, and the pose that a 2D transform implies."""
+"""The three levels' own functions against slow loops, and the pose that a 2D transform implies."""
 
 import math
 from dataclasses import replace

@@ -74,7 +74,7 @@ def scalars(folder: Path) -> dict[int, dict[str, float]]:
 
 
 def test_four_pairs_are_learnt_by_heart(monkeypatch: pytest.MonkeyPatch):
-    """Flow error under half a pixel at 224, from the start that stage 2 regresses."""
+    """Flow error under half a pixel at 224, from the start that affine regresses."""
     no_noise, steps = StartNoise(torch.zeros(4), torch.zeros(4), torch.zeros(4, 2)), 240
     monkeypatch.setattr(picopose_learner, "draw_noise", lambda *_, **__: no_noise)
     model = ModelConfig("test_convnext", "scratch", size=224, dpt_channels=[32] * 3, features=32, width=32)

@@ -121,7 +121,7 @@ class TrainConfig:
     eps: float = 1e-6
     weight_decay: float = 5e-4
     clip: float = 10.0  # largest norm of the gradients
-    scale_weight: float = 1.0  # of stage 2's scale in the loss
+    scale_weight: float = 1.0  # of the affine level's scale in the loss
     bf16: bool = False  # for backbone, dense head and decoder, where the hardware supports it
     frozen: bool = False  # whether to freeze a convolutional backbone's layers before its first map
     workers: int = 8  # processes per training process that make pairs

@@ -1,4 +1,4 @@
-"""Stage 2: one 2D similarity transform from the template crop to the real crop, and the pose it implies."""
+"""Affine: one 2D similarity transform from the template crop to the real crop, and the pose it implies."""
 
 from dataclasses import dataclass
 

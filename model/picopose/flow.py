@@ -1,4 +1,4 @@
-"""Stage 3: three offset blocks that refine, coarse to fine, where template cells lie in the real crop."""
+"""Flow: three offset blocks that refine, coarse to fine, where template cells lie in the real crop."""
 
 import math
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Flow(Record):
 
 @dataclass(frozen=True)
 class TemplateMaps(Record):
-    """What stage 3 reads of a template, which no photo changes; one entry per level, coarse to fine."""
+    """What flow reads of a template, which no photo changes; one entry per level, coarse to fine."""
 
     features: tuple[Tensor, ...]  # (B, features, s, s)
     context: tuple[Tensor, ...]  # (B, 4 * width, s, s), see `OffsetBlock.context`

@@ -1,4 +1,4 @@
-"""How PicoPose learns: from pairs of a photo's crop and a template, in all three stages at once.
+"""How PicoPose learns: from pairs of a photo's crop and a template, of all three levels at once.
 
 Backbone, dense head and decoder may run in bf16; what is compared with the truth is float32.
 """
@@ -60,7 +60,7 @@ class PicoPoseLearner:
         return pair_source(self._config, held_out=held_out)
 
     def losses(self, batch: Pair, step: int) -> dict[str, Tensor]:
-        """The paper's losses (Sec. 3.5); stage 3 starts from the truth, disturbed."""
+        """The paper's losses (Sec. 3.5); flow starts from the truth, disturbed."""
         options, truth = self._config.train, self._truth(batch)
         start = disturb(truth.similarity, self._noise(batch, step)).matrix(batch.template)
         with torch.autocast(start.device.type, torch.bfloat16, enabled=options.bf16):
@@ -79,7 +79,7 @@ class PicoPoseLearner:
         }
 
     def measures(self, batch: Pair) -> dict[str, Tensor]:
-        """See `measures.measure`; stage 3 starts from what stage 2 regressed, as it does at test time."""
+        """See `measures.measure`; flow starts from what affine regressed, as it does at test time."""
         return measures.measure(self.network, batch, *self._answer(batch))
 
     def pictures(self, batch: Pair) -> list[Tensor]:

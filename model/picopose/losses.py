@@ -1,4 +1,4 @@
-"""The training losses of the three stages (paper, Sec. 3.5), averaged over the batches of all processes.
+"""The training losses of the three levels (paper, Sec. 3.5), averaged over the batches of all processes.
 
 Every mean divides by the count of the whole batch, so that a number of processes train as one would.
 """

@@ -1,4 +1,4 @@
-"""Stage 1: which templates look like the crop, judged by the similarity of their patches."""
+"""Match: which templates look like the crop, judged by the similarity of their patches."""
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +39,7 @@ def _score(patches: Tensor, template: Tensor) -> Tensor:
 
 
 def similarity_volume(real: Tensor, template: Tensor, template_mask: Tensor) -> Tensor:
-    """Similarity of every template patch to every real patch, the input of stage 2.
+    """Similarity of every template patch to every real patch, the input of the affine level.
 
     Args:
         real, template: (B, N, C) descriptors on an n x n grid; template_mask: (B, N) bool.

@@ -27,7 +27,7 @@ def measure(
         "translation_px": (similarity.translation - truth.similarity.translation).norm(dim=-1),
         "scale_log": (similarity.scale.clamp(min=1e-3).log() - truth.similarity.scale.log()).abs(),
         "angle_deg": signed_angle(similarity, truth.similarity).abs().rad2deg(),
-        # Errors of the positions that stage 2 implies, and of the finest flow.
+        # Errors of the positions that affine implies, and of the finest flow.
         "start_px": (start - coarse.xy).norm(dim=-1)[coarse.visible],
         "flow_px": flow_error(flow, fine, size=size).norm(dim=-1)[fine.visible],
         # Share of cells.

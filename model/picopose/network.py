@@ -1,8 +1,8 @@
 """PicoPose (the paper's Fig. 2): a crop and the templates of its object -> dense correspondences.
 
     maps = network.features(crop)  # the backbone's, of templates too
-    scores, chosen = network.match(descriptors(maps[-1]), mask, templates, k)  # stage 1
-    answer = network(network.real(maps), template)  # stages 2 and 3, with a template that was chosen
+    scores, chosen = network.match(descriptors(maps[-1]), mask, templates, k)  # match
+    answer = network(network.real(maps), template)  # affine and flow, with a template that was chosen
 
 PnP makes a pose of the last flow in `stage`, where templates are read that were prepared once for all photos.
 """
@@ -22,27 +22,27 @@ from picopose.utils.records import Record, View
 
 @dataclass(frozen=True)
 class RealCrop(Record):
-    """What stages 2 and 3 read of B crops of photos."""
+    """What affine and flow read of B crops of photos."""
 
     descriptors: Tensor  # (B, n*n, C) unit length
-    maps: tuple[Tensor, ...]  # (B, features, s, s) at three sides s, coarse to fine; empty without stage 3
+    maps: tuple[Tensor, ...]  # (B, features, s, s) at three sides s, coarse to fine; empty without flow
 
 
 @dataclass(frozen=True)
 class Template(Record):
-    """What stages 2 and 3 read of B templates."""
+    """What affine and flow read of B templates."""
 
     view: View
     descriptors: Tensor  # (B, n*n, C) unit length
-    maps: TemplateMaps | None  # None without stage 3
+    maps: TemplateMaps | None  # None without flow
 
 
 @dataclass(frozen=True)
 class Answer(Record):
     """How the object moves from a template to the real crop."""
 
-    similarity: Similarity  # of stage 2
-    flows: tuple[Flow, ...]  # after each level of stage 3, coarse to fine; empty without it
+    similarity: Similarity  # of the affine level
+    flows: tuple[Flow, ...]  # after each level of flow, coarse to fine; empty without it
 
 
 class PicoPose(nn.Module):
@@ -89,7 +89,7 @@ class PicoPose(nn.Module):
         return [m.to(rgb.dtype) for m in maps]
 
     def match(self, real: Tensor, mask: Tensor, templates: Tensor, k: int) -> tuple[Tensor, Tensor]:
-        """Stage 1: scores and indices (B, k) of the templates that each crop is most like, best first.
+        """Match: scores and indices (B, k) of the templates that each crop is most like, best first.
 
         Args:
             real: (B, n*n, C) descriptors of crops; mask: (B, S, S) bool, their object.
@@ -100,10 +100,10 @@ class PicoPose(nn.Module):
         return matching.rank(real, foreground, templates, k)
 
     def forward(self, real: RealCrop, template: Template, start: Tensor | None = None) -> Answer:
-        """Stages 2 and 3: B crops, each with a template -> the 2D transform and the flow that refines it.
+        """Affine and flow: B crops, each with a template -> the 2D transform and the flow that refines it.
 
-        start: (B, 3, 3) pixels of the template -> pixels of the real crop, where stage 3 starts; None: from
-            the transform of stage 2.
+        start: (B, 3, 3) pixels of the template -> pixels of the real crop, where flow starts; None: from
+            the transform of the affine level.
         """
         with torch.autocast(real.descriptors.device.type, enabled=False):  # positions need all their digits
             similarity = self.regress(real, template)
@@ -111,7 +111,7 @@ class PicoPose(nn.Module):
         return Answer(similarity, self.flow(real.maps, template.maps, template.view.mask, start))
 
     def regress(self, real: RealCrop, template: Template) -> Similarity:
-        """Stage 2: the 2D transform from each template to its real crop."""
+        """Affine: the 2D transform from each template to its real crop."""
         foreground = self.mask_patches(template.view.mask)
         return self.affine(matching.similarity_volume(real.descriptors, template.descriptors, foreground))
 
@@ -124,11 +124,11 @@ class PicoPose(nn.Module):
         return Template(view, matching.descriptors(maps[-1]), self.template_maps(maps))
 
     def dense(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """What stage 3 reads of a real crop, from its feature maps."""
+        """What flow reads of a real crop, from its feature maps."""
         return self.flow.project(self.dpt(maps))
 
     def template_maps(self, maps: Sequence[Tensor]) -> TemplateMaps:
-        """What stage 3 reads of a template, from its feature maps."""
+        """What flow reads of a template, from its feature maps."""
         return self.flow.template_maps(self.dpt(maps))
 
     def mask_patches(self, mask: Tensor) -> Tensor:

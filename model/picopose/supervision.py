@@ -1,6 +1,6 @@
 """What the network should have answered, computed from a training pair alone.
 
-Dense positions for matching and flow, the 2D similarity for stage 2, and disturbed starts for stage 3.
+Dense positions for matching and flow, the 2D similarity for affine, and disturbed starts for flow.
 """
 
 from dataclasses import dataclass
@@ -160,7 +160,7 @@ def _axis_to_ray(view: View) -> Tensor:
 
 @dataclass(frozen=True)
 class StartNoise(Record):
-    """How far from the truth stage 3 starts in training, for every sample of a batch."""
+    """How far from the truth flow starts in training, for every sample of a batch."""
 
     log_scale: Tensor  # (B,)
     angle: Tensor  # (B,) rad

@@ -1,4 +1,4 @@
-"""Stage 3: pixels of a crop matched to points of the surface, by XFeat's descriptors of both."""
+"""Flow: pixels of a crop matched to points of the surface, by XFeat's descriptors of both."""
 
 import torch
 import torch.nn.functional as F

@@ -1,4 +1,4 @@
-"""Stage 1: which view of an object a crop shows, and how far it is turned in the image.
+"""Match: which view of an object a crop shows, and how far it is turned in the image.
 
 Views and crops are compared by ImageNet features of their cells, which hardly mind light and background. What
 is kept of an object are the descriptors of the cells that show it, in half precision.
@@ -193,7 +193,7 @@ def covered_cells(cover: Tensor, n: int) -> Tensor:
 def poses_of_views(
     view_pose: Tensor, circle: Tensor, angle: Tensor, centre: Tensor, diameter: Tensor
 ) -> Tensor:
-    """Stage 2: cam_from_obj (H, 4, 4) float64 of objects that look like a view, turned and resized.
+    """Affine: cam_from_obj (H, 4, 4) float64 of objects that look like a view, turned and resized.
 
     The view's circle comes to lie on the region's: its middle, its size and its turn make a 2D similarity
     transform, and the turn is one about the viewing ray.

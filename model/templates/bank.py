@@ -29,7 +29,7 @@ class TemplateBank:
 
     Args:
         memory: limit of the templates on the device, bytes.
-        dense: whether to prepare what stage 3 reads.
+        dense: whether to prepare what flow reads.
     """
 
     def __init__(

@@ -20,12 +20,12 @@ PARTS = ("total", "matching", "translation", "scale", "angle", "flow", "certaint
 # Title, unit on the axis, factor to that unit, the lines' names in the log and in the legend.
 PANELS = (
     ("Patches matched to within one cell", "% of visible patches", 100, {"patches_matched": None}),
-    ("In-plane angle of stage 2", "mean error, degrees", 1, {"angle_deg": None}),
+    ("In-plane angle of the affine level", "mean error, degrees", 1, {"angle_deg": None}),
     (
         "Positions in the crop",
         "mean error, px",
         1,
-        {"start_px": "after stage 2", "flow_px": "after stage 3"},
+        {"start_px": "after affine", "flow_px": "after flow"},
     ),
 )
 
