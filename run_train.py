@@ -88,7 +88,7 @@ def train(run: Run) -> None:
     from picopose.datasets.training.loader import noticing_dead_workers
     from picopose.pipeline.training.health import agree, restore
     from picopose.pipeline.training.schedule import rate_at, set_rate
-    from picopose.utils.interrupts import StopRequest
+    from picopose.pipeline.training.stop import StopRequest
 
     network, optimizer, options, losses_of = run.network, run.optimizer, run.options, run.losses()
     with run.open_log() as log, StopRequest() as stop, noticing_dead_workers():

@@ -27,9 +27,8 @@ from picopose.rendering.viewpoints import object_poses
 from picopose.utils import template_files
 from picopose.utils.errors import InputError
 from picopose.utils.files import locked, make_folder, remove_leftovers, write_atomically, write_error
-from picopose.utils.interrupts import without_interrupts
 from picopose.utils.mesh_file import MeshFile
-from picopose.utils.processes import end_with_parent, stay_on_one_core
+from picopose.utils.processes import end_with_parent, stay_on_one_core, without_interrupts
 from picopose.utils.reading import read_array
 
 LOG = logging.getLogger(__name__)

@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import cv2
 
@@ -15,6 +17,16 @@ def stay_on_one_core() -> None:
     """Stops Mesa and OpenCV from using threads, which would compete with the other processes."""
     os.environ.setdefault("LP_NUM_THREADS", "0")
     cv2.setNumThreads(0)
+
+
+@contextmanager
+def without_interrupts() -> Iterator[None]:
+    """Blocks SIGINT; processes started in the block never receive it, only the one that started them."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def end_with_parent() -> None:

@@ -1,18 +1,6 @@
-"""Ctrl-C and SIGTERM while processes are started and during training."""
+"""Ends training at SIGTERM or Ctrl-C when it is ready to: after the step under way."""
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-
-@contextmanager
-def without_interrupts() -> Iterator[None]:
-    """Blocks SIGINT; processes started in the block never receive it, only the one that started them."""
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 class StopRequest:
