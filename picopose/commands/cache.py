@@ -9,19 +9,15 @@ from picopose.utils.home import cache_dir
 from picopose.utils.loading import loading
 
 
-def parse_arguments() -> argparse.Namespace:
+@exits_cleanly
+def main() -> None:
     folder = cache_dir() / "log" / "features"
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, default=folder, help=f"by default {folder}")
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--clear", action="store_const", const=0.0, dest="shrink", help="remove all")
     size.add_argument("--shrink", type=float, metavar="GB", help="remove what was used longest ago")
-    return parser.parse_args()
-
-
-@exits_cleanly
-def main() -> None:
-    arguments = parse_arguments()
+    arguments = parser.parse_args()
     if not arguments.folder.is_dir():
         raise InputError(f"--folder {arguments.folder}: no such folder; name one, such as log/features")
     with loading():

@@ -7,16 +7,12 @@ from picopose.utils.errors import exits_cleanly
 from picopose.utils.loading import loading
 
 
-def parse_arguments() -> argparse.Namespace:
+@exits_cleanly
+def main() -> None:
     parser = argparse.ArgumentParser(description="Writes a checkpoint's weights alone, in half precision.")
     parser.add_argument("checkpoint", type=Path, help="file that run_train.py wrote")
     parser.add_argument("out", type=Path, metavar="OUT.pt")
-    return parser.parse_args()
-
-
-@exits_cleanly
-def main() -> None:
-    options = parse_arguments()
+    options = parser.parse_args()
     with loading():
         from picopose.model.picopose.export import export
     weights = export(options.checkpoint, options.out)

@@ -11,7 +11,8 @@ from picopose.utils.errors import InputError, exits_cleanly
 from picopose.utils.loading import loading
 
 
-def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
+@exits_cleanly(stopped="stopped: the same command goes on from here")
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Renders the templates of a data set's objects.")
     parser.add_argument(
         "--dataset",
@@ -24,12 +25,7 @@ def parse_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--unit", choices=("cm", "m", "mm"), help="of the meshes (default: BOP mm, plain folders m)"
     )
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
-    return parser.parse_args(arguments)
-
-
-@exits_cleanly(stopped="stopped: the same command goes on from here")
-def main(arguments: Sequence[str] | None = None) -> None:
-    options = parse_arguments(arguments)
+    options = parser.parse_args(arguments)
     with loading():
         from picopose.datasets import layouts
         from picopose.rendering.mesh import UNITS
