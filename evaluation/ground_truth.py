@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from picopose.datasets.bop.scenes import Scene, open_scenes
+from picopose.datasets.bop.scenes import Scene, open_scenes, tell_cameras
 from picopose.datasets.bop.targets import read_targets
 from picopose.datasets.images import image_size, read_depth
 from picopose.utils.errors import InputError
@@ -85,6 +85,8 @@ def load_ground_truth(
             f"{targets_file} names no objects, which localization needs: score the task detection"
         )
     scenes = open_scenes(split_dir, (scene_id for scene_id, _ in listed.images), camera)
+    if camera is None:
+        tell_cameras(scenes.values())
     images = [_image(scenes[scene_id], im_id) for scene_id, im_id in listed.images]
     targets = list(listed.images.values()) if per_object else [{} for _ in images]
     return GroundTruth(images, targets)

@@ -15,7 +15,6 @@ import numpy as np
 
 from picopose.datasets.bop import MM
 from picopose.datasets.bop.results import Results, doubts, read_results
-from picopose.datasets.bop.scenes import open_scenes, tell_cameras
 from picopose.datasets.bop.targets import TARGETS
 from picopose.datasets.layouts import bop_test_split
 from picopose.evaluation.detection import object_average_precisions
@@ -98,38 +97,36 @@ def score_csv(
     Raises `InputError` for files that are missing, damaged or against the rules.
     """
     csv, dataset_dir = Path(csv), Path(dataset_dir)
-    if vsd_delta is not None and not 0 < vsd_delta < math.inf:
+    dataset = dataset_dir.resolve().name
+    delta = MM * (_VSD_DELTA_MM.get(dataset, 15.0) if vsd_delta is None else vsd_delta)
+    if not 0 < delta < math.inf:
         raise InputError(f"vsd_delta {vsd_delta:g}: give a positive number of mm")
     results = read_results(csv)
-    split_dir = dataset_dir / _split(csv, dataset_dir)
-    targets_file = Path(targets) if targets else _targets(dataset_dir, task)
-    truth = load_ground_truth(split_dir, targets_file, per_object=task == "localization", camera=camera)
-    if camera is None:
-        tell_cameras(open_scenes(split_dir, (image.scene_id for image in truth.images)).values())
+    targets = Path(targets) if targets else _targets(dataset_dir, task)
+    split_dir, per_object = dataset_dir / _split(csv, dataset_dir), task == "localization"
+    truth = load_ground_truth(split_dir, targets, per_object=per_object, camera=camera)
     errors = _chosen_errors(errors, task, truth)
-    dataset = dataset_dir.resolve().name
-    groups = groups_of(task, results, truth, dataset)
     for doubt in (*doubts(results), *_foreign(results, truth, task)):
         _LOG.warning("%s: %s", csv, doubt)
+    groups = groups_of(task, results, truth, dataset)
     if not groups:
-        raise InputError(f"{targets_file}: nothing is annotated in its images: pass another list")
+        raise InputError(f"{targets}: nothing is annotated in its images: pass another list")
     models = load_models(dataset_dir, sorted({group.obj_id for group in groups}))
-    delta = _VSD_DELTA_MM.get(dataset, 15.0) if vsd_delta is None else vsd_delta
-    pairs = pair_errors(groups, results, models, errors, vsd_delta=MM * delta)
+    pairs = pair_errors(groups, results, models, errors, vsd_delta=delta)
     by_group = {name: _normalized(pairs, name, groups, models, truth.image_width) for name in errors}
-    if task == "localization":
-        scored = _localization(groups, by_group)
-    else:
-        scored = _detection(groups, by_group, results.score, pairs)
+    scored = _localization(groups, by_group) if per_object else _detection(groups, by_group, results, pairs)
     scored["summary"][f"{PROTOCOLS[task]}_average_time_per_image"] = results.time_per_image
+    measured = pose_measures(groups, results, models) if measures else None
     return Scores(
-        *(dataset, task, errors),
+        dataset,
+        task,
+        errors,
         **scored,
         results=results,
         groups=groups,
         models=models,
         pairs=pairs,
-        measures=pose_measures(groups, results, models) if measures else None,
+        measures=measured,
     )
 
 
@@ -223,12 +220,12 @@ def _localization(groups: list[Group], errors: Mapping[str, list[np.ndarray]]) -
 
 
 def _detection(
-    groups: list[Group], errors: Mapping[str, list[np.ndarray]], scores: np.ndarray, pairs: PairErrors
+    groups: list[Group], errors: Mapping[str, list[np.ndarray]], results: Results, pairs: PairErrors
 ) -> dict[str, dict]:
-    """The fields of `Scores` that differ between the tasks; scores (N,) of the result file's lines."""
+    """The fields of `Scores` that differ between the tasks."""
 
     def precisions(values: list[np.ndarray], thresholds: np.ndarray) -> dict[int, float]:
-        found = object_average_precisions(groups, match_groups(groups, values, thresholds), scores)
+        found = object_average_precisions(groups, match_groups(groups, values, thresholds), results.score)
         return {obj_id: float(values.mean()) for obj_id, values in found.items()}
 
     by_error = {name: precisions(values, THRESHOLDS[name]) for name, values in errors.items()}

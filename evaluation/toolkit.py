@@ -8,9 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from picopose.evaluation.scoring import PROTOCOLS
 from picopose.utils.errors import InputError
-
-_PROTOCOLS = {"localization": "bop19", "detection": "bop24"}
 
 
 def toolkit_dir() -> Path | None:
@@ -30,7 +29,7 @@ def run_toolkit(
     knows, with depth images. targets: a target list in `dataset_dir`. Raises `InputError` where the toolkit
     is not installed or fails, with its last line.
     """
-    root, protocol = toolkit_dir(), _PROTOCOLS[task]
+    root, protocol = toolkit_dir(), PROTOCOLS[task]
     if root is None:
         raise InputError("no checkout of bop_toolkit is installed: clone it and `pip install -e` it")
     csv, dataset_dir = csv.resolve(), dataset_dir.resolve()
