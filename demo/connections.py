@@ -1,4 +1,4 @@
-"""A server for few people: connections are bounded, and nobody holds one by sending or reading slowly."""
+"""A server with a bounded number of connections, which slow clients cannot occupy."""
 
 import io
 import select
@@ -12,11 +12,11 @@ from flask import Flask
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 CONNECTIONS = 64  # at a time
-# Seconds that a client may take until its first bytes, and for `SLOWEST` bytes each second more.
+# Seconds until a client must have sent its first bytes; each `SLOWEST` bytes extend them by a second.
 PATIENCE = 20.0
 SLOWEST = 64 << 10  # bytes per second
-READING = 60.0  # seconds that a client may take to read a part of an answer
-PARTING = 2.0  # seconds for the last words of connections when the server ends
+READING = 60.0  # seconds for a client to read a part of a response
+PARTING = 2.0  # seconds to wait for open connections when the server ends
 FULL = b"""{"error": "too many connections at once: try again in a minute"}\n"""
 REFUSAL = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 60\r\nConnection: close\r\n"
 REFUSAL += b"Content-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n" % len(FULL) + FULL
@@ -26,8 +26,8 @@ class BoundedServer(ThreadedWSGIServer):
     """Serves an app.
 
     Args:
-        most: bytes that are read of a connection.
-        ending: is called once when the server is closed.
+        most: bytes read from a connection at most.
+        ending: called once, when the server is closed.
     """
 
     def __init__(self, host: str, port: int, app: Flask, *, most: int, ending: Callable[[], None]):
@@ -67,7 +67,7 @@ class BoundedServer(ThreadedWSGIServer):
 
 
 def has_hung_up(connection: socket.socket) -> bool:
-    """Whether the other side has closed a connection, or it is closed here."""
+    """Whether a connection is closed, by either side."""
     if connection.fileno() < 0:
         return True
     poll = select.poll()
@@ -86,7 +86,7 @@ class _Handler(WSGIRequestHandler):
 
 
 class _Incoming(io.RawIOBase):
-    """What a client sends. It ends where the client ends, is too slow or has sent `most` bytes."""
+    """The bytes from a client. They end when it ends, is too slow or has sent `most` bytes."""
 
     def __init__(self, connection: socket.socket, most: int):
         self._connection, self._left = connection, most
@@ -106,6 +106,6 @@ class _Incoming(io.RawIOBase):
         except OSError:  # too slow, or gone
             return 0
         self._left -= count
-        # Who was quick at first may not be slower for it later.
+        # A client that was fast at first gains no time to be slow later.
         self._deadline = min(self._deadline + count / SLOWEST, time.monotonic() + PATIENCE)
         return count

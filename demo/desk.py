@@ -1,7 +1,7 @@
-"""One job at a time, in the order in which they come, all of them in one thread.
+"""A queue of jobs that run one at a time, in one thread.
 
-OpenGL's contexts belong to a thread, and PyTorch and malloc keep memory for each that ever computed: with one
-thread a page stays as large as it was.
+OpenGL contexts belong to a thread, and PyTorch and malloc keep memory for every thread that ever computed:
+with a single one the process does not grow.
 """
 
 import threading
@@ -10,28 +10,28 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from queue import Empty, SimpleQueue
 
-LOOK_EVERY = 0.5  # seconds between looks at whether somebody still waits
+LOOK_EVERY = 0.5  # seconds between checks whether the client is still connected
 ENDED = {"error": "the program was ended: start it again"}
 
-Tell = Callable[[dict], None]  # sends a message to whoever waits
+Tell = Callable[[dict], None]  # sends a message to the client
 
 
 class Busy(Exception):
-    """All places are taken, or the program ends."""
+    """The queue is full, or the program ends."""
 
 
 class Dropped(Exception):
-    """Nobody waits for the job any longer, or the program ends."""
+    """The client has gone, or the program ends."""
 
 
 class Job:
-    """Work for which somebody waits.
+    """Work that a client waits for.
 
     Args:
-        work: is given a function that tells how far it is, and returns the last message. That function raises
-            `Dropped` where there is nobody to tell.
-        gone: whether whoever asked has hung up.
-        end: is called once, when the job is done or dropped.
+        work: gets a function to send messages about its progress with, and returns the last message. The
+            function raises `Dropped` if the client has gone.
+        gone: whether the client has closed its connection.
+        end: called once, when the job is done or dropped.
     """
 
     def __init__(self, work: Callable[[Tell], dict], gone: Callable[[], bool], end: Callable[[], None]):
@@ -54,7 +54,7 @@ class Job:
         self.close(last)
 
     def drop(self) -> None:
-        """Ends it at the next thing that it tells."""
+        """Ends the job when it sends its next message."""
         self._dropped = True
 
     def close(self, last: dict) -> None:
@@ -63,11 +63,11 @@ class Job:
         self._told.put(None)
 
     def hear(self, message: dict) -> None:
-        """Keeps a message for whoever listens."""
+        """Queues a message for the client."""
         self._told.put(message)
 
     def messages(self) -> Iterator[dict]:
-        """What it tells, to its end or until nobody waits."""
+        """The job's messages, until it ends or the client has gone."""
         while not self._gone():
             try:
                 message = self._told.get(timeout=LOOK_EVERY)
@@ -79,7 +79,7 @@ class Job:
 
 
 class Desk:
-    """Where jobs are done. `places` bounds those under way, from before they are handed in to their end."""
+    """Runs jobs. `places` bounds their number, from before they are received to their end."""
 
     def __init__(self, places: int):
         self._places = threading.BoundedSemaphore(places)
@@ -92,7 +92,7 @@ class Desk:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Holds a place; raises `Busy` where there is none."""
+        """Holds a place; raises `Busy` if none is free."""
         if self._closed or not self._places.acquire(blocking=False):
             raise Busy
         try:
@@ -101,10 +101,7 @@ class Desk:
             self._places.release()
 
     def take(self, job: Job) -> Iterator[dict]:
-        """Takes a job, which comes after those that are there; what it tells.
-
-        It is dropped when nobody asks for the next message any more.
-        """
+        """Queues a job and returns its messages; it is dropped when nobody iterates over them any more."""
         with self._changed:
             closed, before = self._closed, len(self._line) + (self._running is not None)
             job.hear({"doing": f"Waiting for {before} other requests" if before else "Starting"})
@@ -122,7 +119,7 @@ class Desk:
             self._leave(job)
 
     def close(self) -> None:
-        """Drops what waits, and returns when the running job has ended at the next thing that it tells."""
+        """Drops all waiting jobs and returns when the running one has sent its next message and ended."""
         with self._changed:
             self._closed = True
             for job in (*self._line, self._running):

@@ -76,9 +76,9 @@ def make_app(estimator: PoseEstimator, host: str = "127.0.0.1") -> Flask:
 
     @app.before_request
     def refuse_strangers() -> None:
-        """Other sites that a browser has open may not use the page, under whatever name they reach it."""
+        """Refuses requests from other sites that a browser has open, under any host name."""
         if not _is_own_name(request.host, host):
-            abort(403, "this name is not the page's: open it by the address that the program printed")
+            abort(403, "unknown host name: open the page at the address that the program printed")
         if request.headers.get("Origin", request.host_url[:-1]) != request.host_url[:-1]:
             abort(403, "requested by another site")
 
@@ -239,7 +239,7 @@ def _is_private(text: str, estimator: PoseEstimator) -> bool:
 
 
 def _is_own_name(asked: str, host: str) -> bool:
-    """Whether a request's Host cannot be another site's: an address, this computer, or the given name."""
+    """Whether a request's Host is an address, this computer or the given name, and so no other site."""
     name = re.sub(r":\d+$", "", asked).strip("[]")
     try:
         ipaddress.ip_address(name)

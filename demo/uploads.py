@@ -1,6 +1,6 @@
-"""Takes in what the page sends: files are checked by content before anything reads them, and never run.
+"""Receives uploads of the page: files are checked by content before they are read, and never executed.
 
-Everything lands in one temporary folder of its own, under the names that a mesh calls its textures by.
+They are saved in a temporary folder, under the names by which a mesh refers to its textures.
 """
 
 import math
@@ -27,7 +27,7 @@ SIDES = ("left", "top", "right", "bottom")
 
 @dataclass(frozen=True)
 class Upload:
-    """What the page asks for."""
+    """A request of the page."""
 
     photo: Path
     mesh: Path
@@ -38,7 +38,7 @@ class Upload:
 
 
 def harden_pictures() -> None:
-    """Makes Pillow, in this process, refuse huge pictures and start no other program.
+    """Makes Pillow refuse huge pictures and start no other program, in this process.
 
     It would hand EPS pictures, also those within meshes, to Ghostscript.
     """
@@ -75,7 +75,7 @@ def receive(
 
 
 def _save(file: FileStorage, folder: Path) -> Path:
-    """The file in a folder, by the last part of its name."""
+    """Saves a file in a folder under the last part of its name."""
     name = Path(file.filename.replace("\\", "/")).name
     if not name.isprintable() or name.startswith(".") or not 0 < len(name.encode()) <= LONGEST_NAME:
         raise InputError(f"{name[:40]!a} is no name for a file: rename it")
@@ -85,7 +85,7 @@ def _save(file: FileStorage, folder: Path) -> Path:
 
 
 def _check_picture(path: Path) -> None:
-    """Refuses what is no picture, by its content, or too large a one, before its pixels are read."""
+    """Refuses files that are no pictures, and too large ones, before their pixels are read."""
     try:
         with Image.open(path, formats=FORMATS) as image:
             count = image.width * image.height

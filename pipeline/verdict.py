@@ -1,4 +1,4 @@
-"""The word that goes with a confidence, wherever a pose is shown."""
+"""Confidence in a word, wherever a pose is shown."""
 
 GOOD, WRONG = 0.6, 0.25  # from here on, and below
 

@@ -85,7 +85,7 @@ def test_wrong_files_get_readable_messages(browser, address, tmp_path):
     mesh.write_text("not a mesh")
     page.choose_mesh(mesh)
     page.find()
-    assert page.error == "Draw a box about the object on the photo"
+    assert page.error == "Draw a box around the object on the photo"
     page.draw(BOX)
     page.find()
     assert page.error.startswith("000000.jpg states no focal length (EXIF)")
@@ -98,7 +98,7 @@ def test_wrong_files_get_readable_messages(browser, address, tmp_path):
         file.truncate(uploads.MAX_BYTES)
     page.choose_mesh(large)
     page.find()
-    assert page.error == "The files have 64 MB together: choose smaller ones, 64 MB at the most"
+    assert page.error == "The files have 64 MB together: choose smaller ones, at most 64 MB"
 
 
 def test_it_fits_a_phone(browser, address):

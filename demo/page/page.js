@@ -136,7 +136,7 @@ form.addEventListener("submit", async (event) => {
   try {
     await ask(new FormData(form));
   } catch {
-    fail("The program does not answer: see whether it still runs in its terminal");
+    fail("The program does not answer: check in its terminal that it is still running");
   }
   show($("progress"), false);
   $("find").disabled = false;
@@ -147,8 +147,8 @@ function whatIsMissing() {
   if (!form.mesh.files.length) return "Choose a mesh of the object first";
   const bytes = [...form.photo.files, ...form.mesh.files].reduce((sum, file) => sum + file.size, 0);
   const mega = (count) => `${(count / 2 ** 20).toFixed(count < 2 ** 20 ? 2 : 0)} MB`;
-  if (bytes > maxBytes) return `The files have ${mega(bytes)} together: choose smaller ones, ${mega(maxBytes)} at the most`;
-  return sides.some((side) => !form[side].value.trim()) ? "Draw a box about the object on the photo" : "";
+  if (bytes > maxBytes) return `The files have ${mega(bytes)} together: choose smaller ones, at most ${mega(maxBytes)}`;
+  return sides.some((side) => !form[side].value.trim()) ? "Draw a box around the object on the photo" : "";
 }
 
 // The answer is a line of JSON for each step, the last of them the result or an error.
