@@ -37,7 +37,6 @@ from picopose.utils.files import write_atomically
 from picopose.utils.masks import boxes_of
 from picopose.utils.records import Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
-from tools.mini_set.false_detections import place_apart
 
 RIDGE = 1e-4  # holds weights of features down that say the same
 ATTEMPTS = 100  # at placing an empty box
@@ -155,9 +154,25 @@ def _empty_boxes(
     found = []
     for left, top, right, bottom in boxes:
         width, height = right - left, bottom - top
-        place = place_apart(rng, (width, height), taken, size, tries=ATTEMPTS)
+        place = _place_apart(rng, (width, height), taken, size)
         found.append(None if place is None else [*place, place[0] + width, place[1] + height])
     return found
+
+
+def _place_apart(
+    rng: np.random.Generator, size: tuple[int, int], taken: np.ndarray, image: tuple[int, int]
+) -> tuple[int, int] | None:
+    """A random left, top px of a box that overlaps none of `taken`; None if no try succeeds.
+
+    size: width and height of the box, at most those of the image (height, width); taken: (N, 4) px, left,
+    top, right, bottom.
+    """
+    room = np.array(image[::-1]) - size
+    places = rng.integers(0, room + 1, (ATTEMPTS, 2))
+    behind = places[:, None] >= taken[:, 2:]  # (ATTEMPTS, N, 2)
+    before = places[:, None] + size <= taken[:, :2]
+    apart = (behind | before).any(axis=2).all(axis=1)
+    return tuple(map(int, places[apart.argmax()])) if apart.any() else None
 
 
 def _projected_box(model: EvalModel, pose: np.ndarray, K: np.ndarray) -> np.ndarray:

@@ -40,10 +40,6 @@ class Scene:
         """The file of `camera`, `gt` or `gt_info` by image."""
         return self.folder / f"scene_{name}{self._suffix}.json"
 
-    def visible_mask(self, im_id: int, gt_id: int) -> Path:
-        """Where the mask of the visible part of an annotated object is, if the set has masks."""
-        return self.folder / f"mask_visib{self._suffix}" / f"{im_id:06d}_{gt_id:06d}.png"
-
     def photo(self, im_id: int) -> Path | None:
         return self._photos.get(im_id)
 
