@@ -1,6 +1,6 @@
 """From a BOP result file to its scores, on the screen and in scores.json.
 
-python -m picopose.evaluation.bop_scores --csv METHOD_lmo-test.csv --dataset_dir data/lmo --out scores.json
+python -m picopose score --csv METHOD_lmo-test.csv --dataset_dir data/lmo --out scores.json
 """
 
 import json
