@@ -97,9 +97,8 @@ class CasePainter:
     """
 
     def __init__(self, tested: TestedSet, models: dict[int, EvalModel], *, template_size: int):
-        self._tested, self._size = tested, template_size
+        self._tested, self._models, self._size = tested, models, template_size
         self._renderer = Renderer()
-        self._meshes = {obj_id: model.mesh for obj_id, model in models.items()}
         self._templates: dict[int, Templates] = {}
         self._fine_meshes = _fine_meshes(tested)
 
@@ -111,7 +110,7 @@ class CasePainter:
 
     def draw(self, case: Case) -> CasePictures:
         rgb = read_image(case.image.photo_path()).permute(1, 2, 0).numpy()
-        mesh, estimate = self._meshes[case.obj_id], case.estimate
+        mesh, estimate = self._models[case.obj_id].mesh, case.estimate
         poses = [case.truth] + ([estimate.cam_from_obj] if estimate else [])
         window = _window(mesh, poses, case.image.K, rgb.shape[:2])
         frame = _Frame(window, SIDE / max(window[2] - window[0], window[3] - window[1]), case.image.K)
@@ -167,7 +166,7 @@ class CasePainter:
         try:
             return self._fine_meshes[obj_id]
         except (KeyError, InputError):
-            return self._meshes[obj_id]
+            return self._models[obj_id].mesh
 
     def _template(self, obj_id: int, view: int) -> View | None:
         """The template (1, ...); None where it is not there any more."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from picopose.evaluation.groups import Group
+from picopose.evaluation.groups import Group, places_by_key
 
 MIN_VISIBILITY = 0.1  # instances less visible than that count neither as found nor as missed
 RECALL_LEVELS = np.arange(101) * 0.01
@@ -27,11 +27,8 @@ def object_average_precisions(
 
     matches: per group the instance (E, T) or -1 of each estimate; scores (N,) of the result file's lines.
     """
-    by_object: dict[int, list[int]] = {}
-    for index, group in enumerate(groups):
-        by_object.setdefault(group.obj_id, []).append(index)
     precisions = {}
-    for obj_id, members in sorted(by_object.items()):
+    for obj_id, members in places_by_key(group.obj_id for group in groups).items():
         visible = [groups[i].image.visibility[groups[i].gt_ids] >= MIN_VISIBILITY for i in members]
         n_truths = sum(int(v.sum()) for v in visible)
         if n_truths == 0:

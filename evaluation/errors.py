@@ -90,9 +90,8 @@ def _pruned(distances: _Distances, pairs: np.ndarray, vertices: np.ndarray, n_sy
             break
         found = _maximum(distances, pairs[active], order[active, rank], vertices)
         best[active] = np.fmin(best[active], found)
-    best[np.isnan(bounds[:, 0])] = (
-        np.nan
-    )  # Python's min, by which the challenge takes it, keeps a leading NaN
+    # Python's min, by which the challenge takes it, keeps a leading NaN.
+    best[np.isnan(bounds[:, 0])] = np.nan
     return best
 
 

@@ -6,6 +6,7 @@ Everything comes from a data set's `models_eval`, also where other folders hold 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +33,14 @@ class EvalModel:
     diameter: float  # m, as listed
     symmetries: np.ndarray  # (S, 3, 4) float64, m; the first is the identity
 
-    @property
+    @cached_property
     def box_corners(self) -> np.ndarray:
         """(8, 3) corners of the axis-aligned box about the vertices, m."""
         low, high = self.vertices.min(axis=0), self.vertices.max(axis=0)
         picks = np.stack(np.meshgrid(*[[False, True]] * 3, indexing="ij"), axis=-1).reshape(8, 3)
         return np.where(picks, high, low)
 
-    @property
+    @cached_property
     def mesh(self) -> Mesh:
         """Its form, to be rendered."""
         vertices = np.float32(self.vertices)

@@ -78,6 +78,14 @@ def detection_groups(results: Results, truth: GroundTruth, *, limit: int) -> lis
     return groups
 
 
+def places_by_key(keys: Iterable[int]) -> dict[int, list[int]]:
+    """The indices of each key among `keys`; keys sorted."""
+    places = defaultdict(list)
+    for index, key in enumerate(keys):
+        places[key].append(index)
+    return dict(sorted(places.items()))
+
+
 def _best(items: Iterable[int], scores: Iterable[float]) -> list[int]:
     """Items by falling score, equal ones in order."""
     return [

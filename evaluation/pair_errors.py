@@ -90,7 +90,7 @@ def _ids(group: Group) -> np.ndarray:
 
 def _vsd(groups: list[Group], results: Results, models: Mapping[int, EvalModel], delta: float) -> np.ndarray:
     parts, shown, depth = [np.empty((0, 10))], None, None
-    with VsdScorer(models.values(), delta=delta) as scorer:
+    with VsdScorer(delta=delta) as scorer:
         for group in groups:
             if len(group.rows) == 0 or len(group.gt_ids) == 0:
                 continue

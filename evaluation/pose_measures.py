@@ -11,7 +11,7 @@ import numpy as np
 from picopose.datasets.bop.results import Results
 from picopose.evaluation.errors import add, adds, projection_error, rotation_error, translation_error
 from picopose.evaluation.eval_models import EvalModel
-from picopose.evaluation.groups import Group
+from picopose.evaluation.groups import Group, places_by_key
 from picopose.evaluation.recall import match_nearest
 
 LINEMOD_SHARE = 0.1  # of the diameter, for ADD(-S)
@@ -88,13 +88,11 @@ def pose_measures(
 
     Where an image has several instances, estimates take the nearest free one, best score first.
     """
-    by_object: dict[int, list[Group]] = {}
-    for group in groups:
-        by_object.setdefault(group.obj_id, []).append(group)
     errors = {}
-    for obj_id, members in sorted(by_object.items()):
-        if sum(group.n_valid for group in members):
-            errors[obj_id] = _object_errors(members, results, models[obj_id])
+    for obj_id, members in places_by_key(group.obj_id for group in groups).items():
+        own = [groups[i] for i in members]
+        if any(group.n_valid for group in own):
+            errors[obj_id] = _object_errors(own, results, models[obj_id])
     pooled = [np.concatenate([getattr(e, name) for e in errors.values()]) for name in _Errors.__annotations__]
     return _Errors(*pooled).measures, {obj_id: e.measures for obj_id, e in errors.items()}
 

@@ -91,12 +91,11 @@ def write_report(
     *,
     config: str,
     template_size: int,
-    title: str | None = None,
 ) -> None:
     """Writes the report on scored data sets.
 
     config: the run's configuration, to be shown. template_size: px of the crops that the matches of the side
-    files refer to, where it had templates. title: by default the name of the folder.
+    files refer to, where it had templates.
     """
     path = Path(path)
     sets, cases, total = [], [], 0
@@ -111,7 +110,7 @@ def write_report(
         loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     html = environment.get_template("page.html").render(
-        title=title or path.resolve().parent.name,
+        title=path.resolve().parent.name,
         sets=sets,
         charts=_charts(scored),
         set_index={tested.name: index for index, (tested, _) in enumerate(scored)},

@@ -20,7 +20,7 @@ from picopose.datasets.layouts import bop_test_split
 from picopose.evaluation.detection import object_average_precisions
 from picopose.evaluation.eval_models import EvalModel, load_models
 from picopose.evaluation.ground_truth import GroundTruth, load_ground_truth
-from picopose.evaluation.groups import Group, groups_of
+from picopose.evaluation.groups import Group, groups_of, places_by_key
 from picopose.evaluation.pair_errors import PairErrors, pair_errors, split_by_group
 from picopose.evaluation.pose_measures import PoseMeasures, pose_measures
 from picopose.evaluation.recall import THRESHOLDS, match_groups, recalls
@@ -210,7 +210,8 @@ def _localization(groups: list[Group], errors: Mapping[str, list[np.ndarray]]) -
     # The mean of fewer errors is not the challenge's AR and does not bear its name.
     combined = "bop19_average_recall" if len(errors) == 3 else f"average_recall_{'_'.join(errors)}"
     found = {name: recalls(groups, matches[name]) for name in errors}
-    objects, scenes = (_members([key(g) for g in groups]) for key in (_object_of, _scene_of))
+    objects = places_by_key(group.obj_id for group in groups)
+    scenes = places_by_key(group.image.scene_id for group in groups)
     return {
         "summary": {**summary, combined: overall["mean"]},
         "recalls": {name: r.reshape(10, 10) if name == "vsd" else r for name, r in found.items()},
@@ -235,28 +236,12 @@ def _detection(
     if "mssd" in errors:
         in_mm = _mean(precisions(split_by_group(pairs.mssd, groups), MM * _MM_THRESHOLDS).values())
         summary |= {"bop24_mAP_mssd_mm": in_mm, "bop25_mAP_mm": in_mm, "bop25_mAP": summary["bop24_mAP_mssd"]}
-    members, objects = _members([_object_of(g) for g in groups]), {}
+    members, objects = places_by_key(group.obj_id for group in groups), {}
     for obj_id in next(iter(by_error.values())):
         values = {name: found[obj_id] for name, found in by_error.items()}
         targets = sum(groups[i].n_valid for i in members[obj_id])
         objects[obj_id] = {"targets": targets, **values, "mean": _mean(values.values())}
     return {"summary": summary, "recalls": {}, "objects": objects, "scenes": {}}
-
-
-def _object_of(group: Group) -> int:
-    return group.obj_id
-
-
-def _scene_of(group: Group) -> int:
-    return group.image.scene_id
-
-
-def _members(keys: list[int]) -> dict[int, list[int]]:
-    """The indices of each key, keys sorted."""
-    members: dict[int, list[int]] = {}
-    for index, key in enumerate(keys):
-        members.setdefault(key, []).append(index)
-    return dict(sorted(members.items()))
 
 
 def _mean(values: Iterable[float]) -> float:

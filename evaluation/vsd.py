@@ -6,7 +6,6 @@ after that happens in the window that holds both surfaces: outside, nothing coun
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,18 +61,13 @@ class _Surface:
 
 
 class VsdScorer:
-    """Renders models and compares them with the measured depth; holds the models on the renderer.
+    """Renders models and compares them with the measured depth; keeps those drawn last on the renderer.
 
     delta: tolerance of the visibility test, m (0.015, ITODD: 0.005).
     """
 
-    def __init__(self, models: Iterable[EvalModel], *, delta: float):
-        self._renderer = Renderer()
-        self._delta = delta
-        self._meshes, self._corners = {}, {}
-        for model in models:
-            self._meshes[model.obj_id] = model.mesh
-            self._corners[model.obj_id] = model.box_corners
+    def __init__(self, *, delta: float):
+        self._renderer, self._delta = Renderer(), delta
 
     def __enter__(self) -> VsdScorer:
         return self
@@ -110,7 +104,7 @@ class VsdScorer:
 
     def _surface(self, model: EvalModel, pose: np.ndarray, K: np.ndarray, size: tuple) -> _Surface | None:
         """The model rendered at a pose in an image of size (H, W); None where nothing can be seen of it."""
-        window = visible_window(self._corners[model.obj_id], pose, K, size)
+        window = visible_window(model.box_corners, pose, K, size)
         if window is None:
             return None
         # The challenge's renderer samples the surface half a pixel right of and below where BOP's K says, but
@@ -123,11 +117,8 @@ class VsdScorer:
             ]
         )
         height, width = window.shape
-        mesh = self._meshes[model.obj_id]
-        pose = homogeneous(pose)
-        return _Surface(
-            window, self._renderer.render_depth(mesh, pose, camera, width, height, front_only=True)
-        )
+        drawn = (model.mesh, homogeneous(pose), camera, width, height)
+        return _Surface(window, self._renderer.render_depth(*drawn, front_only=True))
 
 
 def spheres_overlap(estimates: np.ndarray, truths: np.ndarray, radius: float) -> np.ndarray:

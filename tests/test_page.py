@@ -18,7 +18,7 @@ from picopose.utils.errors import InputError
 from tests import shipped
 from tests.contrast import colours, contrast, luminance
 from tests.shared import ROOT
-from tools.pictures.demo_page import BOX, CAMERA, MESH, MINI, PHOTO, PageDriver, running_page
+from tools.pictures.page import BOX, CAMERA, MESH, MINI, PHOTO, PageDriver, running_page
 
 POSITION = 90.4, 78.4, 667.7  # mm, of the cereal box, as scene_gt.json has it
 

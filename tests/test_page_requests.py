@@ -23,7 +23,7 @@ from picopose.utils import scratch
 from picopose.utils.errors import InputError
 from tests import shipped
 from tests.shared import ROOT
-from tools.pictures.demo_page import running_page
+from tools.pictures.page import running_page
 
 FIELDS = dict.fromkeys(uploads.SIDES, "9") | {"camera": "fov", "fov": "60"}
 

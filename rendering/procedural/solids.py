@@ -154,7 +154,6 @@ def revolve(
     *,
     outline: np.ndarray | None = None,
     surfaces: Sequence[int] | None = None,
-    closed: bool = False,
 ) -> Solid:
     """A profile (N, 2) of (radius, height) swept about z; outside parts run upwards, inside ones downwards.
 
@@ -163,8 +162,8 @@ def revolve(
     profile = np.asarray(profile, float)
     outline = circle(1.0) if outline is None else outline
     rings = _at_heights(outline[None] * profile[:, 0, None, None], profile[:, 1])
-    solid = loft(rings, surfaces=surfaces, closed=closed, caps=False)
-    if closed or (profile[[0, -1], 0] < 1e-9).all():
+    solid = loft(rings, surfaces=surfaces, caps=False)
+    if (profile[[0, -1], 0] < 1e-9).all():
         return solid
     parts = [(solid.corners, solid.uv, solid.surface)]
     for ring in (rings[0, ::-1], rings[-1]):
@@ -266,14 +265,6 @@ def _box_lines(half: float, radius: float, bends: np.ndarray) -> np.ndarray:
         return np.array([-half, half])
     positive = half - radius + bends
     return np.concatenate([-positive[::-1], positive])
-
-
-def arc(
-    start: float, stop: float, radius: float, steps: int = 8, centre: Sequence[float] = (0, 0)
-) -> np.ndarray:
-    """(steps, 2) points on a circle's arc between two angles (degrees)."""
-    angle = np.radians(np.linspace(start, stop, steps))
-    return np.asarray(centre, float) + radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def smooth(points: np.ndarray, steps: int = 8) -> np.ndarray:

@@ -45,10 +45,6 @@ class Scene:
     surroundings: list[Item]  # table and room
 
     @property
-    def annotated(self) -> list[Item]:
-        return [item for item in self.items if item.obj_id]
-
-    @property
     def centre(self) -> np.ndarray:
         """(3,) m, world."""
         return _centre(self.items)

@@ -8,6 +8,7 @@ python -m tools.pictures learning_curve SCALARS.jsonl [SCALARS.jsonl ...] --out 
 
 import argparse
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from picopose.utils.errors import exits_cleanly
@@ -35,23 +36,8 @@ def _parser() -> argparse.ArgumentParser:
 
 @exits_cleanly
 def main(arguments: Sequence[str] | None = None) -> None:
-    options = _parser().parse_args(arguments)
-    if options.picture == "page":
-        from tools.pictures.demo_page import photograph
-
-        photograph(options.out)
-    elif options.picture == "report":
-        from tools.pictures.report import photograph
-
-        photograph(options.report, options.out)
-    elif options.picture == "confidence":
-        from tools.pictures.confidence import draw
-
-        draw(options.cases, options.out)
-    else:
-        from tools.pictures.learning_curve import draw
-
-        draw(options.scalars, options.batch, options.out)
+    options = vars(_parser().parse_args(arguments))
+    import_module(f"tools.pictures.{options.pop('picture')}").draw(**options)
 
 
 if __name__ == "__main__":

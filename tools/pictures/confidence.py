@@ -13,10 +13,10 @@ from picopose.utils.files import write_atomically
 BINS = 10
 
 
-def draw(paths: Sequence[Path], out: Path) -> None:
-    cases = read_cases(paths)
+def draw(cases: Sequence[Path], out: Path) -> None:
+    read = read_cases(cases)
     with write_atomically(out) as temporary:
-        reliability(cases, confidence_of(cases, read_calibration())).savefig(temporary, dpi=120)
+        reliability(read, confidence_of(read, read_calibration())).savefig(temporary, dpi=120)
 
 
 def reliability(cases: Cases, confidence: np.ndarray) -> Figure:

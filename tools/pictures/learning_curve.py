@@ -84,12 +84,12 @@ def smoothed(values: np.ndarray, window: int) -> np.ndarray:
     return np.convolve(values, kernel, "same") / np.convolve(np.ones_like(values), kernel, "same")
 
 
-def draw(paths: Sequence[Path], batch: int, out: Path) -> None:
-    curves = read_legs(paths, batch)
+def draw(scalars: Sequence[Path], batch: int, out: Path) -> None:
+    curves = read_legs(scalars, batch)
     with write_atomically(out) as temporary:
         _figure(curves).savefig(temporary, dpi=110)
     seen = max(pairs[-1] for pairs, _ in curves.points.values())
-    print(f"{out}: {seen} pairs in {len(paths)} leg(s)")
+    print(f"{out}: {seen} pairs in {len(scalars)} leg(s)")
 
 
 def _figure(curves: Curves) -> Figure:

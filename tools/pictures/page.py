@@ -104,7 +104,7 @@ class PageDriver:
         return Image.open(io.BytesIO(self.browser.get_screenshot_as_png())).convert("RGB")
 
 
-def photograph(out: Path) -> None:
+def draw(out: Path) -> None:
     """Finds the cereal box in a photo of the mini set."""
     with running_page(PoseEstimator()) as address, open_browser() as browser:
         page = PageDriver(browser, address)
