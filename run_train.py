@@ -44,7 +44,7 @@ def main() -> None:
     arguments = parse_arguments()
     with loading():
         from picopose.evaluation.in_training import BopValidation
-        from picopose.model.methods import make_learner
+        from picopose.model.methods import learner_of
         from picopose.pipeline.training.run import Run
         from picopose.utils.config import load_config
         from picopose.utils.device import choose_device
@@ -56,9 +56,9 @@ def main() -> None:
         config = overfitting(config, arguments.overfit)
     world = join()
     device, name = choose_device(arguments.gpus, world.local_rank), arguments.model or config.method
-    learner = make_learner(name, config, resumes=bool(arguments.ckpt_path))
+    learner = learner_of(name, config, resumes=bool(arguments.ckpt_path))
     folder = Path(config.log_dir) / f"{name}_{Path(arguments.config).stem}_id{arguments.version_id}"
-    recall = BopValidation(config, folder / "validation", world) if config.train.validate_on else None
+    recall = BopValidation(learner, config, folder / "validation", world)
     run = Run(learner, config, folder, world, device, overfit=arguments.overfit, evaluate=recall)
     if arguments.ckpt_path:
         run.resume(run.snapshots.find(arguments.ckpt_path))

@@ -24,13 +24,13 @@ from picopose.datasets.training.loader import Share, sample_loader
 from picopose.datasets.training.pairs import Augmented, PairSource
 from picopose.datasets.training.sources import make_scenes
 from picopose.model.learner import Learner
+from picopose.model.methods import learner_of
 from picopose.model.picopose.learner import pair_source
 from picopose.rendering.studio import Studio
 from picopose.utils.config import Config, load_config
 from picopose.utils.device import choose_device
 from picopose.utils.errors import exits_cleanly
 from picopose.utils.records import Pair
-from run_train import make_learner
 
 PHASES = ("load and make objects", "render photo", "render template", "render depth")
 PHASES += ("read, crop, masks, scene",)
@@ -177,7 +177,7 @@ def _cpu_seconds() -> float:
 
 
 def _learner(config: Config, device: torch.device) -> Learner:
-    learner = make_learner("picopose", config, resumes=True)
+    learner = learner_of("picopose", config, resumes=True)
     learner.network.train().to(device)
     return learner
 

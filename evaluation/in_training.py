@@ -6,12 +6,12 @@ from pathlib import Path
 
 from picopose.evaluation.after_run import check_truth, score_set
 from picopose.model.best import Best
-from picopose.model.picopose.network import PicoPose
-from picopose.model.picopose.stage import stage_of
+from picopose.model.learner import Learner
 from picopose.model.stage import Setup
 from picopose.pipeline.bop_run import open_dataset, run_dataset, tested_set, things_of
 from picopose.utils.config import Config
 from picopose.utils.distributed import World
+from picopose.utils.errors import InputError
 from picopose.utils.stopwatch import Stopwatch
 
 
@@ -19,33 +19,37 @@ class BopValidation:
     """Measures a network on BOP data sets, by all processes together.
 
     Args:
+        learner: has the network, and `stage(config)`, which poses are estimated by.
         config: `train.validate_on` names the data sets; `test_dataset` and `test` say where they are and how
             they are run.
         folder: for the files of a run, which do not outlive it.
 
     Raises:
-        InputError: a data set lacks something, which is better told before training than after hours of it.
+        InputError: the method estimates no poses, or a data set lacks something, which is better told before
+            training than after hours of it.
     """
 
-    def __init__(self, config: Config, folder: Path, world: World):
+    def __init__(self, learner: Learner, config: Config, folder: Path, world: World):
+        names = config.train.validate_on
+        if names and not hasattr(learner, "stage"):
+            raise InputError("option train.validate_on: this method estimates no poses; leave it out")
+        self._learner = learner
         runtime = replace(config.runtime, features_dir=str(folder / "features"))
         self._config, self._folder, self._world = replace(config, runtime=runtime), folder, world
-        names = config.train.validate_on
         self._sets = [tested_set(name, config, folder) for name in names]
         for tested in self._sets:
             check_truth(tested)
         self._datasets = [open_dataset(tested, config) for tested in self._sets]
         self._things = [things_of(config, dataset, world) for dataset in self._datasets]
 
-    def __call__(self, network: PicoPose) -> dict[str, float]:
+    def __call__(self) -> dict[str, float]:
         """AR by data set, empty in all processes but the first; the network is left in training mode."""
         self._clear()
-        recalls = {}
+        recalls, network = {}, self._learner.network
         for tested, dataset, things in zip(self._sets, self._datasets, self._things, strict=True):
             setup = Setup(self._config, next(network.parameters()).device, Stopwatch(running=False))
-            run_dataset(
-                tested, dataset, things, [stage_of(network, self._config), Best()], setup, world=self._world
-            )
+            stages = [self._learner.stage(self._config), Best()]
+            run_dataset(tested, dataset, things, stages, setup, world=self._world)
             if self._world.rank == 0:
                 recalls[f"AR_{tested.name}"] = score_set(tested).mean
         network.train()

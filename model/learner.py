@@ -13,9 +13,10 @@ from picopose.utils.records import Record
 class Learner(Protocol):
     """A network, the samples that it learns from, and how its answers to them are judged.
 
-    Batches are samples of its own source, stacked, on the network's device. The module of its method
-    makes it: `make_learner(config, *, resumes)`, where `resumes` says that a checkpoint's weights
-    will replace those that training begins with.
+    Batches are samples of its own source, stacked, on the network's device. The module of its method makes
+    it: `make_learner(config, *, resumes)`, where `resumes` says that a checkpoint's weights will replace
+    those that training begins with. Where the method estimates poses it may also offer `stage(config)`, its
+    network as a `Stage`, by which training measures it on BOP data sets.
     """
 
     network: nn.Module  # what is trained, and what checkpoints hold

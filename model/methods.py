@@ -66,7 +66,7 @@ def make_stages(names: Sequence[str], setup: Setup) -> list[Stage]:
     return [find(name).make_stage(setup) for name in names]
 
 
-def make_learner(name: str, config: Config, *, resumes: bool = False) -> Learner:
+def learner_of(name: str, config: Config, *, resumes: bool = False) -> Learner:
     """What is trained of a method; `resumes`: a checkpoint's weights will replace those it begins with."""
     method = find(name, "make_learner")
     if config.train.threads:

@@ -1,7 +1,7 @@
 """Recall on a BOP data set while training: that of a test run, and nothing of it is left behind."""
 
 import sys
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,14 +9,15 @@ import torch
 
 import run_test
 from picopose.evaluation.in_training import BopValidation
-from picopose.model.picopose.build import build_network, load_network
-from picopose.model.picopose.network import PicoPose
+from picopose.model.methods import learner_of
+from picopose.model.picopose.learner import PicoPoseLearner
 from picopose.utils.config import Config, load_config
 from picopose.utils.distributed import World
 from picopose.utils.errors import InputError
 from tests.shared import ROOT
 from tests.shipped import SMALL_WEIGHTS
 from tests.small_bop import dump, load, write_set
+from tests.toys.learner import LineLearner
 
 
 def few_images(folder: Path) -> Path:
@@ -30,21 +31,22 @@ def config_of(log_dir: Path, *options: str) -> Config:
     return load_config(ROOT / "config/small.yaml", options)
 
 
-def small_network(config: Config) -> PicoPose:
-    network = build_network(**asdict(config.model))
-    load_network(network, SMALL_WEIGHTS)
-    return network.train()
+def small_learner(config: Config) -> PicoPoseLearner:
+    learner = learner_of("picopose", replace(config, checkpoint=str(SMALL_WEIGHTS)))
+    learner.network.train()
+    return learner
 
 
 def test_recall_is_that_of_a_test_run(monkeypatch, tmp_path):
     options = [f"test_dataset.data_dir={ROOT / 'data'}", f"test_dataset.targets={few_images(tmp_path)}"]
     config = config_of(tmp_path, "train.validate_on=[mini]", *options)
-    network, folder = small_network(config), tmp_path / "validation"
+    learner, folder = small_learner(config), tmp_path / "validation"
+    network = learner.network
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    validation = BopValidation(config, folder, World())
+    validation = BopValidation(learner, config, folder, World())
     dump(folder / "mini_journal" / "rank0.jsonl", {})  # left by a run that was killed
-    recalls = validation(network)
-    assert validation(network) == recalls
+    recalls = validation()
+    assert validation() == recalls
     assert network.training and not folder.exists()
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
@@ -63,4 +65,10 @@ def test_what_a_data_set_lacks_is_told_before_training(tmp_path):
     write_set(tmp_path)
     config = config_of(tmp_path, "train.validate_on=[toy]", f"test_dataset.data_dir={tmp_path}")
     with pytest.raises(InputError, match=r"scene_gt_info\.json"):
-        BopValidation(config, tmp_path / "validation", World())
+        BopValidation(small_learner(config), config, tmp_path / "validation", World())
+
+
+def test_a_method_that_estimates_no_poses_is_refused(tmp_path):
+    config = config_of(tmp_path, "train.validate_on=[mini]", f"test_dataset.data_dir={ROOT / 'data'}")
+    with pytest.raises(InputError, match=r"train\.validate_on: this method estimates no poses"):
+        BopValidation(LineLearner(), config, tmp_path / "validation", World())

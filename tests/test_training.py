@@ -22,7 +22,7 @@ import run_train
 from picopose.datasets.training.megapose import MegaPosePairs
 from picopose.model import norms
 from picopose.model.checkpoint import read_checkpoint
-from picopose.model.methods import make_learner
+from picopose.model.methods import learner_of
 from picopose.model.picopose import learner as picopose_learner
 from picopose.model.picopose.supervision import StartNoise
 from picopose.pipeline.training import run as training_run
@@ -63,7 +63,7 @@ def config_of(**options) -> Config:
 
 
 def make_run(config: Config, folder: Path, source=None, world: World = World()) -> Run:  # noqa: B008
-    learner = make_learner("picopose", config)
+    learner = learner_of("picopose", config)
     learner.source = lambda *, held_out: source or rendered.RenderedPairs(size=TINY.size)
     return Run(learner, config, folder, world, CPU)
 
@@ -78,7 +78,7 @@ def test_four_pairs_are_learnt_by_heart(monkeypatch: pytest.MonkeyPatch):
     no_noise, steps = StartNoise(torch.zeros(4), torch.zeros(4), torch.zeros(4, 2)), 240
     monkeypatch.setattr(picopose_learner, "draw_noise", lambda *_, **__: no_noise)
     model = ModelConfig("test_convnext", "scratch", size=224, dpt_channels=[32] * 3, features=32, width=32)
-    learner = make_learner("picopose", Config(model=model))
+    learner = learner_of("picopose", Config(model=model))
     network, pair = learner.network.train(), rendered.batch(4, size=224)
     optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.98), weight_decay=0)
     for step in range(steps):
@@ -355,7 +355,7 @@ def test_weights_that_are_named_or_not_wanted_are_trained(monkeypatch, options):
     config = load_config(ROOT / arguments.config, arguments.overrides)
     for name in ("build_network", "load_network"):
         monkeypatch.setattr(picopose_learner, name, MagicMock())
-    make_learner("picopose", config, resumes=bool(arguments.ckpt_path))
+    learner_of("picopose", config, resumes=bool(arguments.ckpt_path))
     picopose_learner.build_network.assert_called_once()
 
 

@@ -16,7 +16,9 @@ from picopose.datasets.training.sources import description, idle_options, make_s
 from picopose.model.picopose import losses, measures, pictures
 from picopose.model.picopose.build import SCRATCH, build_network, load_network
 from picopose.model.picopose.network import Answer, PicoPose, RealCrop, Template
+from picopose.model.picopose.stage import stage_of
 from picopose.model.picopose.supervision import StartNoise, Truth, disturb, draw_noise, patch_of, truth_of
+from picopose.model.stage import Stage
 from picopose.rendering.studio import Studio
 from picopose.utils.config import Config, TrainDatasetConfig
 from picopose.utils.distributed import rank, world_size
@@ -84,6 +86,9 @@ class PicoPoseLearner:
 
     def pictures(self, batch: Pair) -> list[Tensor]:
         return pictures.draw(self.network, batch, *self._answer(batch))
+
+    def stage(self, config: Config) -> Stage:
+        return stage_of(self.network, config)
 
     def _answer(self, pair: Pair) -> tuple[Answer, Tensor, Truth]:
         """The network's answer, the real patch (B, n*n, 2) px most like each template patch, the truth."""

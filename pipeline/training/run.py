@@ -34,7 +34,7 @@ class Run:
     Args:
         folder: for log and checkpoints.
         overfit: train and validate on the first samples alone, on as many; None: on all.
-        evaluate: gives further measures of the network, logged beside the learner's.
+        evaluate: gives further measures, logged beside the learner's.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Run:
         device: torch.device,
         *,
         overfit: int | None = None,
-        evaluate: Callable[[nn.Module], dict[str, float]] | None = None,
+        evaluate: Callable[[], dict[str, float]] = dict,
     ):
         self.learner, self.config, self.options = learner, config, config.train
         self.folder, self.world, self.device, self._evaluate = folder, world, device, evaluate
@@ -142,9 +142,7 @@ class Run:
 
     def validate(self, log: TrainingLog) -> None:
         """Logs how well the network does on held-out samples; keeps the checkpoint if it is the best."""
-        measures = measure(self.learner, self._validation_batches, self.device)
-        if self._evaluate:
-            measures |= self._evaluate(self.network)
+        measures = measure(self.learner, self._validation_batches, self.device) | self._evaluate()
         log.scalars(self.step, {f"validation/{name}": value for name, value in measures.items()})
         log.say(f"step {self.step}: " + ", ".join(f"{name} {value:.3f}" for name, value in measures.items()))
         if measures.get(self.learner.best_by, math.inf) < self.best:

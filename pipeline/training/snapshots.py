@@ -3,6 +3,7 @@
 A checkpoint holds the weights under `model`, and what a run needs to go on as if it had not ended.
 """
 
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def read_snapshot(path: Path) -> dict[str, Any]:
         raise InputError(
             f"{path}: holds no {missing[0]} to go on from; pass checkpoint={path} to start from it"
         )
-    if content["step"] < 0 or not content["best"] >= 0:
+    if content["step"] < 0 or math.isnan(content["best"]):
         numbers = f"step {content['step']} and best {content['best']}"
         raise InputError(f"{path}: has {numbers}, which cannot be; pass another checkpoint")
     return content
