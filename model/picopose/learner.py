@@ -13,7 +13,7 @@ from torch import Tensor
 
 from picopose.datasets.training.pairs import PairSource
 from picopose.datasets.training.sources import description, idle_options, make_source, mesh_files
-from picopose.model.picopose import losses, measures, pictures
+from picopose.model.picopose import losses, pictures
 from picopose.model.picopose.build import SCRATCH, build_network, load_network
 from picopose.model.picopose.network import Answer, PicoPose, RealCrop, Template
 from picopose.model.picopose.stage import stage_of
@@ -23,7 +23,7 @@ from picopose.rendering.studio import Studio
 from picopose.utils.config import Config, TrainDatasetConfig
 from picopose.utils.distributed import rank, world_size
 from picopose.utils.errors import InputError
-from picopose.utils.geometry import cell_centres
+from picopose.utils.geometry import cell_centres, transform
 from picopose.utils.records import Pair
 
 LOG = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class PicoPoseLearner:
         with torch.autocast(start.device.type, torch.bfloat16, enabled=options.bf16):
             real, template = self._read(batch)
             answer = self.network(real, template, start)
-        cells, size, similarity = self.network.backbone.cells, self.network.size, answer.similarity
+        size, cells, similarity = self.network.size, self.network.backbone.cells, answer.similarity
         coarse = truth.positions[0]
         patch = patch_of(coarse.xy, cells=cells, size=size)
         return {
@@ -81,8 +81,26 @@ class PicoPoseLearner:
         }
 
     def measures(self, batch: Pair) -> dict[str, Tensor]:
-        """See `measures.measure`; flow starts from what affine regressed, as it does at test time."""
-        return measures.measure(self.network, batch, *self._answer(batch))
+        """In pixels, degrees and shares; the flow starts from the regressed transform, as at test time."""
+        answer, best_patch, truth = self._answer(batch)
+        size, cells = self.network.size, self.network.backbone.cells
+        similarity, flow = answer.similarity, answer.flows[-1]
+        coarse, fine = truth.positions[0], truth.positions[-1]
+        start = transform(similarity.matrix(batch.template), cell_centres(cells, size, coarse.xy.device))
+        off = (best_patch - coarse.xy).abs().amax(dim=-1)
+        certain = flow.certainty.flatten(1) > 0
+        return {
+            # Share of visible template cells whose most similar real patch is right to a cell.
+            "patches_matched": (off <= size / cells)[coarse.visible].to(off.dtype),
+            "translation_px": (similarity.translation - truth.similarity.translation).norm(dim=-1),
+            "scale_log": (similarity.scale.clamp(min=1e-3).log() - truth.similarity.scale.log()).abs(),
+            "angle_deg": losses.signed_angle(similarity, truth.similarity).abs().rad2deg(),
+            # Errors of the positions that the transform implies, and of the finest flow.
+            "start_px": (start - coarse.xy).norm(dim=-1)[coarse.visible],
+            "flow_px": losses.flow_error(flow, fine, size=size).norm(dim=-1)[fine.visible],
+            # Share of cells.
+            "certainty_right": (certain == fine.visible)[fine.known].to(off.dtype),
+        }
 
     def pictures(self, batch: Pair) -> list[Tensor]:
         return pictures.draw(self.network, batch, *self._answer(batch))

@@ -1,8 +1,11 @@
-"""Draws what the network answers to a pair beside what is true."""
+"""Pictures of the network's answers beside the truth, for TensorBoard."""
 
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from picopose.model.picopose import panels
 from picopose.model.picopose.network import Answer, PicoPose
 from picopose.model.picopose.supervision import Truth
 from picopose.utils.geometry import cell_centres
@@ -10,6 +13,7 @@ from picopose.utils.records import Pair
 
 LINES = 40  # matches drawn
 LIMIT = 8  # samples
+GREEN, RED = (0.2, 0.9, 0.3), (0.95, 0.25, 0.2)
 
 
 def draw(network: PicoPose, pair: Pair, answer: Answer, best_patch: Tensor, truth: Truth) -> list[Tensor]:
@@ -32,11 +36,48 @@ def _panel(network: PicoPose, pair: Pair, answer: Answer, best_patch: Tensor, tr
     side = flow.offset.shape[-1]
     true_offset = (fine.xy - cell_centres(side, size, found.device)).mT.unflatten(-1, (side, side))
     seen = fine.visible.view(side, side)
-    return panels.panel(
+    return _stacked(
         [
-            panels.match_picture(pair.real.rgb, pair.template.rgb, found, centres, right),
-            panels.flow_picture(flow.offset, true_offset, seen),
-            panels.certainty_picture(flow.certainty[0].sigmoid(), seen),
+            _matches(pair.real.rgb, pair.template.rgb, found, centres, right),
+            _flow(flow.offset, true_offset, seen),
+            _certainty(flow.certainty[0].sigmoid(), seen),
         ],
         size,
     )
+
+
+def _matches(real: Tensor, template: Tensor, real_xy: Tensor, template_xy: Tensor, right: Tensor) -> Tensor:
+    """The template beside the photo (both (3, S, S)), matched pixels (N, 2) joined, right ones green."""
+    canvas = torch.cat([template, real], dim=-1).permute(1, 2, 0).cpu().numpy().copy()
+    shift = template.shape[-1]
+    for start, end, good in zip(template_xy.tolist(), real_xy.tolist(), right.tolist(), strict=True):
+        ends = [(round(x + dx), round(y)) for (x, y), dx in ((start, 0), (end, shift))]
+        cv2.line(canvas, *ends, GREEN if good else RED, 1, cv2.LINE_AA)
+    return torch.from_numpy(canvas).permute(2, 0, 1)
+
+
+def _flow(offset: Tensor, true_offset: Tensor, valid: Tensor) -> Tensor:
+    """Flow beside the true flow (both (2, s, s) px): hue is the direction, saturation the length.
+
+    Cells of which no truth is known (valid (s, s) bool) are dark in the true one.
+    """
+    longest = true_offset.norm(dim=0)[valid].max().clamp(min=1).item() if valid.any() else 1.0
+    return torch.cat([_wheel(offset, longest), _wheel(true_offset, longest) * valid.cpu()], dim=-1)
+
+
+def _certainty(certainty: Tensor, visible: Tensor) -> Tensor:
+    """Certainty (s, s) in [0, 1] beside the true visibility (s, s) bool."""
+    return torch.cat([certainty.float(), visible.float()], dim=-1).cpu().expand(3, -1, -1)
+
+
+def _stacked(pictures: list[Tensor], height: int) -> Tensor:
+    """Pictures one above the other, each as wide as two squares of `height` px."""
+    return torch.cat([F.interpolate(p[None].float(), size=(height, 2 * height))[0] for p in pictures], dim=-2)
+
+
+def _wheel(offset: Tensor, longest: float) -> Tensor:
+    x, y = offset.float().cpu().numpy()
+    hue = (np.degrees(np.arctan2(y, x)) % 360).astype(np.float32)
+    saturation = np.clip(np.hypot(x, y) / longest, 0, 1).astype(np.float32)
+    hsv = np.stack([hue, saturation, np.ones_like(hue)], axis=-1)
+    return torch.from_numpy(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)).permute(2, 0, 1)

@@ -1,9 +1,9 @@
 """The state of a training run, and all that its loop in run_train.py asks for: batches, log, checkpoints."""
 
-import functools
 import logging
 import math
 from collections.abc import Callable, Iterable
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from picopose.datasets.training.loader import Repeated, Share, Source, sample_loader
+from picopose.datasets.training.loader import Repeated, Share, sample_loader
 from picopose.model.checkpoint import fit, take_up
 from picopose.model.learner import Learner
 from picopose.model.norms import synchronise_norms
@@ -19,7 +19,7 @@ from picopose.pipeline.training.health import Health
 from picopose.pipeline.training.log import TrainingLog
 from picopose.pipeline.training.schedule import rate_at
 from picopose.pipeline.training.snapshots import Snapshots, read_snapshot
-from picopose.utils.config import Config, TrainConfig, changed_options, to_yaml
+from picopose.utils.config import Config, changed_options, to_yaml
 from picopose.utils.distributed import World, summed
 from picopose.utils.errors import InputError
 from picopose.utils.files import write_atomically
@@ -50,7 +50,14 @@ class Run:
     ):
         self.learner, self.config, self.options = learner, config, config.train
         self.folder, self.world, self.device, self._evaluate = folder, world, device, evaluate
-        self._share = share_of(config.train, world)
+        if config.train.batch_size % world.size:
+            raise InputError(
+                f"option train.batch_size={config.train.batch_size}: must be a multiple of the {world.size} "
+                "processes"
+            )
+        self._share = Share(config.train.batch_size // world.size, world.rank, world.size)
+        workers, pin_memory = config.train.workers, device.type == "cuda"
+        self._load = partial(sample_loader, share=self._share, workers=workers, pin_memory=pin_memory)
         self._source, self._held_out = (learner.source(held_out=held_out) for held_out in (False, True))
         if overfit:
             self._source = self._held_out = Repeated(self._source, overfit)
@@ -92,7 +99,7 @@ class Run:
 
     def batches(self) -> Iterable[Record]:
         """Those of all steps that are left."""
-        return self._batches(self._source, self.step, self.options.steps)
+        return self._load(self._source, first_step=self.step, steps=self.options.steps)
 
     def skip(self, batch: Record) -> str:
         """Notes that the step under way is skipped, and says so; too many are an `InputError`."""
@@ -163,20 +170,10 @@ class Run:
             "config": to_yaml(self.config),
         }
 
-    @functools.cached_property
+    @cached_property
     def _validation_batches(self) -> list[Record]:
         steps = math.ceil(self.options.validation_pairs / self.options.batch_size)
-        return list(self._batches(self._held_out, 0, steps))
-
-    def _batches(self, source: Source, first: int, end: int) -> Iterable[Record]:
-        return sample_loader(
-            source,
-            self._share,
-            first_step=first,
-            steps=end,
-            workers=self.options.workers,
-            pin_memory=self.device.type == "cuda",
-        )
+        return list(self._load(self._held_out, first_step=0, steps=steps))
 
 
 class _Losses(nn.Module):
@@ -188,15 +185,6 @@ class _Losses(nn.Module):
 
     def forward(self, batch: Record, step: int) -> dict[str, Tensor]:
         return self._losses(batch, step)
-
-
-def share_of(options: TrainConfig, world: World) -> Share:
-    """This process's part of every step."""
-    if options.batch_size % world.size:
-        raise InputError(
-            f"option train.batch_size={options.batch_size}: must be a multiple of the {world.size} processes"
-        )
-    return Share(options.batch_size // world.size, world.rank, world.size)
 
 
 @torch.inference_mode()
