@@ -78,11 +78,7 @@ def overfitting(config: Config, samples: int) -> Config:
 
 
 def train(run: Run) -> None:
-    """Trains until the last step, or until the system asks to stop; the state is saved then.
-
-    Raises:
-        InputError: the loss was too often not finite.
-    """
+    """Trains until the last step, or until the system asks to stop; the state is saved then."""
     from torch.nn.utils import clip_grad_norm_
 
     from picopose.datasets.training.loader import noticing_dead_workers
@@ -103,8 +99,8 @@ def train(run: Run) -> None:
             total.backward()
             norm = clip_grad_norm_(network.parameters(), options.clip)
 
-            finite = bool((total + norm).isfinite())
-            bad, stopping = agree(not finite, bool(stop), device=run.device)
+            bad = not (total + norm).isfinite()
+            bad, stopping = agree(bad, bool(stop), device=run.device)  # in any of the processes
             if bad:
                 restore(network, buffers)  # batch norm's statistics have taken the batch in already
                 log.say(run.skip(batch))
