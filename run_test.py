@@ -60,7 +60,7 @@ def main() -> None:
         from picopose.model.prepared_files import features_dir
         from picopose.model.stage import Setup
         from picopose.pipeline.bop_run import open_dataset, run_dataset, tested_set, things_of
-        from picopose.pipeline.starts import InitialPoses, Nothing
+        from picopose.pipeline.starts import Detected, InitialPoses, Nothing
         from picopose.utils.config import load_config, to_yaml
         from picopose.utils.device import choose_device
         from picopose.utils.distributed import join
@@ -85,11 +85,12 @@ def main() -> None:
         remove_leftovers(run_dir, features_dir(config), Path(config.log_dir) / "templates")
     objects = [things_of(config, dataset, world) for dataset in datasets]
     for tested, dataset, things in zip(sets, datasets, objects, strict=True):
-        other_start = InitialPoses(arguments.init, things) if arguments.init else Nothing()
+        if arguments.init:
+            start = InitialPoses(arguments.init, things)
+        else:
+            start = Detected(dataset) if detected else Nothing()
         setup.stopwatch.clear()
-        run_dataset(
-            tested, dataset, things, stages, setup, world=world, init=None if detected else other_start
-        )
+        run_dataset(tested, dataset, things, stages, start, setup, world=world)
         if world.rank == 0:
             LOG.info("poses: %s", tested.csv)
         if arguments.profile:

@@ -51,11 +51,11 @@ def main() -> None:
         from picopose.utils.distributed import join, leave
         from picopose.utils.files import locked, remove_leftovers
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    config = load_config(arguments.config, arguments.overrides)
+    config = load_config(arguments.config, arguments.overrides, {"method": arguments.model})
     if arguments.overfit:
         config = overfitting(config, arguments.overfit)
     world = join()
-    device, name = choose_device(arguments.gpus, world.local_rank), arguments.model or config.method
+    device, name = choose_device(arguments.gpus, world.local_rank), config.method
     learner = learner_of(name, config, resumes=bool(arguments.ckpt_path))
     folder = Path(config.log_dir) / f"{name}_{Path(arguments.config).stem}_id{arguments.version_id}"
     recall = BopValidation(learner, config, folder / "validation", world)

@@ -9,6 +9,7 @@ from picopose.model.best import Best
 from picopose.model.learner import Learner
 from picopose.model.stage import Setup
 from picopose.pipeline.bop_run import open_dataset, run_dataset, tested_set, things_of
+from picopose.pipeline.starts import Detected
 from picopose.utils.config import Config
 from picopose.utils.distributed import World
 from picopose.utils.errors import InputError
@@ -49,7 +50,7 @@ class BopValidation:
         for tested, dataset, things in zip(self._sets, self._datasets, self._things, strict=True):
             setup = Setup(self._config, next(network.parameters()).device, Stopwatch(running=False))
             stages = [self._learner.stage(self._config), Best()]
-            run_dataset(tested, dataset, things, stages, setup, world=self._world)
+            run_dataset(tested, dataset, things, stages, Detected(dataset), setup, world=self._world)
             if self._world.rank == 0:
                 recalls[f"AR_{tested.name}"] = score_set(tested).mean
         network.train()

@@ -12,10 +12,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from picopose.model.redraw import REACH, draw
-from picopose.model.rendermatch.matcher import SIZE, Matcher, load_matcher
-from picopose.model.rendermatch.matching import half_covered
-from picopose.model.rendermatch.xfeat import STRIDE
+from picopose.model.drawn.cells import half_covered
+from picopose.model.drawn.matcher import SIZE, Matcher, load_matcher
+from picopose.model.drawn.solving import draw
+from picopose.model.drawn.xfeat import STRIDE
+from picopose.model.redraw import REACH
 from picopose.model.stage import Setup, Stage, Things
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import project, transform

@@ -1,7 +1,7 @@
 """One run on a BOP data set: its images through the stages, their poses into the CSV that BOP accepts.
 
-What a run leaves unfinished is gone on with: every image is in a journal as soon as it is done, with digests
-of what its poses were made from. Images of which anything has changed since are done again.
+A run that is interrupted can be continued: every image is in a journal as soon as it is done, with digests of
+what its poses were made from. Images of which anything has changed since are done again.
 """
 
 import json
@@ -24,11 +24,11 @@ from picopose.datasets.bop.test_set import BopTestSet
 from picopose.datasets.templates import Templates, TemplateSet
 from picopose.model.methods import needs_of, stage_names
 from picopose.model.stage import Setup, Stage, Thing, Things
-from picopose.pipeline.inputs import Given, digest, inputs_of, inputs_of_all
+from picopose.pipeline.input_digests import digest, inputs_of, inputs_of_all
 from picopose.pipeline.journal import Fingerprint, Journal, read_journals, write_journal
 from picopose.pipeline.prefetch import prefetch
-from picopose.pipeline.run import Start, run
-from picopose.pipeline.starts import InitialPoses, Nothing
+from picopose.pipeline.run import run
+from picopose.pipeline.starts import DatasetStart
 from picopose.pipeline.tested_set import SCORE_FILES, TestedSet
 from picopose.rendering.mesh_digest import mesh_digest
 from picopose.rendering.mesh_files import MeshFiles
@@ -104,22 +104,21 @@ def run_dataset(
     dataset: BopTestSet,
     things: Things,
     stages: list[Stage],
+    start: DatasetStart,
     setup: Setup,
     *,
     world: World,
-    init: InitialPoses | Nothing | None = None,
 ) -> None:
     """Runs one data set, or what an interrupted run left of it, and writes its CSV.
 
-    init: what to begin with in place of detections.
     Raises an `InputError` where another program is at it, or has been with other options or weights.
     """
-    config, given, run_dir = setup.config, init or dataset.detections, tested.csv.parent
-    fingerprint, journals = fingerprint_of(config, dataset, given), run_dir / f"{tested.name}_journal"
+    config, run_dir = setup.config, tested.csv.parent
+    fingerprint, journals = fingerprint_of(config, dataset, start), run_dir / f"{tested.name}_journal"
     refusal = "another run is at work in it: wait for its end, or name another log_dir or version_id"
     with locked(journals, refusal) if world.rank == 0 else nullcontext():
         if world.rank == 0:
-            take_over(journals, fingerprint, tested, dataset, given)
+            take_over(journals, fingerprint, tested, dataset, start)
         world.barrier()
         done = read_journals(journals, fingerprint)
         # Images are dealt out before the finished ones are left out, so that every process deals alike.
@@ -127,15 +126,14 @@ def run_dataset(
         missing = [i for i in own if _image(dataset, i) not in done]
         with Journal(journals, fingerprint, rank=world.rank) as journal:
             if missing:
-                start = init or dataset.start
-                run_images(dataset, missing, things, stages, start, given, journal.append, setup.stopwatch)
+                run_images(dataset, missing, things, stages, start, journal.append, setup.stopwatch)
         world.barrier()
         if world.rank == 0:
             _write_results(tested, dataset, read_journals(journals, fingerprint), config)
 
 
 def take_over(
-    journals: Path, fingerprint: Fingerprint, tested: TestedSet, dataset: BopTestSet, given: Given
+    journals: Path, fingerprint: Fingerprint, tested: TestedSet, dataset: BopTestSet, start: DatasetStart
 ) -> None:
     """Keeps those finished images of earlier runs that would come out alike now, and says how many they are.
 
@@ -144,7 +142,7 @@ def take_over(
     found = read_journals(journals, fingerprint)
     indices = [i for i in range(len(dataset)) if _image(dataset, i) in found]
     kept, changes = [], Counter()
-    for i, inputs in zip(indices, inputs_of_all(dataset, given, indices), strict=True):
+    for i, inputs in zip(indices, inputs_of_all(dataset, start, indices), strict=True):
         result = found[_image(dataset, i)]
         if inputs == result.inputs:
             kept.append(result)
@@ -187,8 +185,7 @@ def run_images(
     indices: Sequence[int],
     things: Things,
     stages: list[Stage],
-    start: Start,
-    given: Given,
+    start: DatasetStart,
     finished: Callable[[ImageResult], None],
     stopwatch: Stopwatch,
 ) -> None:
@@ -196,7 +193,7 @@ def run_images(
     inputs: dict[tuple[int, int], dict[str, str]] = {}
 
     def load(index: int) -> Frame:
-        inputs[_image(dataset, index)] = inputs_of(dataset, given, index)  # before the photo can change
+        inputs[_image(dataset, index)] = inputs_of(dataset, start, index)  # before the photo can change
         return dataset[index]
 
     with tqdm(total=len(indices), desc=dataset.name, unit="image") as progress:
@@ -260,7 +257,7 @@ def template_jobs(config: Config, dataset: BopTestSet, folder: Path) -> list[Job
     ]
 
 
-def fingerprint_of(config: Config, dataset: BopTestSet, given: Given) -> dict[str, str]:
+def fingerprint_of(config: Config, dataset: BopTestSet, start: DatasetStart) -> dict[str, str]:
     """What a run is about, by name: another one's poses are not to be replaced by its own.
 
     Targets and detections count by their names here; by what they say of an image they are its inputs.
@@ -271,7 +268,7 @@ def fingerprint_of(config: Config, dataset: BopTestSet, given: Given) -> dict[st
         "method": json.dumps([config.method, stage_names(config), config.options]),
         "dataset": dataset.name,
         "targets file": Path(targets).name if targets else "the data set's",
-        "detections file": given.path.name,
+        "detections file": start.path.name,
         "model": json.dumps(asdict(config.model)),
         "test": json.dumps(asdict(config.test)),
         "meshes or templates": digest(_objects_digest(config, dataset).encode()),
@@ -295,6 +292,6 @@ def _objects_digest(config: Config, dataset: BopTestSet) -> str:
     try:
         # Without the version of the way of drawing, which is the program's and so among the images' inputs.
         parts += [mesh_digest(file.path).split()[-1] for file in mesh_files(config, dataset).values()]
-    except InputError:  # `objects_of` has told what follows
+    except InputError:  # `things_of` has told what follows
         parts.append("no meshes")
     return " ".join(parts)

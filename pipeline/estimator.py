@@ -1,8 +1,6 @@
 """From a mesh and a photo to poses in a few lines of Python: the whole program behind one class.
 
 `PoseEstimator().add_object("mug.ply").estimate("photo.jpg", K, boxes=[(384, 234, 522, 455)])`
-
-The one module that stands above data sets, models and rendering alike; scripts and pages are built on it.
 """
 
 import logging
@@ -216,9 +214,8 @@ class PoseEstimator:
             picture (S, S, 3) uint8, and the second points of `pose.matches` (M, 2) in its pixels.
         """
         index = self.objects[pose.name].id
-        template = self._stages[0].template(index, pose.template)
-        if template is not None:
-            return _as_picture(template.rgb), pose.matches[:, 2:]
+        if not pose.drawn:
+            return _as_picture(self._stages[0].template(index, pose.template).rgb), pose.matches[:, 2:]
         middle, side = (pose.box[:2] + pose.box[2:]) / 2, DRAWN_ABOUT * (pose.box[2:] - pose.box[:2]).max()
         window = torch.from_numpy(np.concatenate([middle - side / 2, middle + side / 2]))
         picture_from_photo = crop_from_image(window[None], DRAWN_PX)[0].double()
@@ -286,6 +283,7 @@ def _pose(found: Estimates, index: int, obj: PreparedObject, box: list[float]) -
         inlier_ratio=float(found.inlier_ratio[index]),
         template=int(found.view[index]),
         matches=points.double().numpy(),
+        drawn=matches is None or matches.drawn,
         box=np.array(box, dtype=np.float64),
     )
 

@@ -19,6 +19,7 @@ class ObjectPose:
     template: int  # index of the view that it starts from among the object's
     matches: np.ndarray  # (M, 4) px, of some that agree: x, y in the photo, x, y in `PoseEstimator.compared`
     box: np.ndarray  # (4,) px: left, top, right, bottom of where it was looked for
+    drawn: bool = True  # whether matches are those of the object drawn at its pose, not of a template
 
     @property
     def translation(self) -> np.ndarray:

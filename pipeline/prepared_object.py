@@ -23,7 +23,7 @@ AnyMesh = Path | str | Mesh | trimesh.Trimesh | trimesh.Scene
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class PreparedObject(Thing):
-    """An object that can be looked for."""
+    """A thing with its mesh, in the frame of its file."""
 
     mesh: Mesh  # m, in the frame of its file
     unit: str | float  # that the file was read in

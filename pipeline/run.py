@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from picopose.model.stage import Stage, Things
 from picopose.utils.records import Estimates, Frame
 
-# What a run begins a frame with, given what it found in the frame before: detections, poses, ...
+# What a frame begins with, given what was found in the frame before: detections, poses, the last poses, ...
 Start = Callable[[Frame, Estimates | None], Estimates]
 # Takes what was found in a frame, on the CPU, and the seconds that the stages took for it.
 Sink = Callable[[Frame, Estimates, float], None]

@@ -1,19 +1,46 @@
-"""What a run on a data set may begin with in place of detections: given poses, or nothing."""
+"""What a run on a data set begins with: detections, given poses, or nothing."""
 
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 
+from picopose.datasets.bop.detections import Detection
 from picopose.datasets.bop.results import read_results
+from picopose.datasets.bop.test_set import BopTestSet
 from picopose.datasets.masks.regions import box_mask
 from picopose.model.stage import Things
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import project, transform
 from picopose.utils.reading import is_rotation
 from picopose.utils.records import Estimates, Frame, Mask
+
+
+class DatasetStart(Protocol):
+    """A start of frames of a data set; `path` and `of_image` tell what it depends on."""
+
+    path: Path
+
+    def of_image(self, scene_id: int, im_id: int) -> tuple:
+        """All that is given of an image."""
+
+    def __call__(self, frame: Frame, before: Estimates | None = None) -> Estimates: ...
+
+
+class Detected:
+    """The detections of a data set."""
+
+    def __init__(self, dataset: BopTestSet):
+        self._dataset, self.path = dataset, dataset.detections.path
+
+    def of_image(self, scene_id: int, im_id: int) -> tuple[Detection, ...]:
+        return self._dataset.detections.of_image(scene_id, im_id)
+
+    def __call__(self, frame: Frame, before: Estimates | None = None) -> Estimates:
+        return self._dataset.start(frame)
 
 
 class Nothing:

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from picopose.model.rendermatch.agreement import Look, agreement, look_of, look_of_drawing
-from picopose.model.rendermatch.weights import load_imagenet
+from picopose.model.rendermatch.imagenet import load_imagenet
 from picopose.utils.records import Crop, Drawing
 from tests.mini_photos import views
 

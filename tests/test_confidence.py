@@ -23,9 +23,9 @@ from picopose.model.confidence import (
     _spread,
     read_calibration,
 )
-from picopose.model.rendermatch.crops import PADDING
-from picopose.model.rendermatch.matcher import Matcher
-from picopose.model.rendermatch.weights import load_xfeat
+from picopose.model.drawn.crops import PADDING
+from picopose.model.drawn.matcher import Matcher
+from picopose.model.drawn.xfeat import load_xfeat
 from picopose.model.stage import Thing, Things
 from picopose.pipeline.verdict import GOOD, WRONG, verdict
 from picopose.rendering.mesh import make_mesh

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 
 from picopose.model.rendermatch.stage import RenderMatchStage
-from picopose.pipeline import bop_run, inputs
+from picopose.pipeline import bop_run
+from picopose.pipeline import input_digests as inputs
 from picopose.utils.config import load_config
 from picopose.utils.files import locked
 from tests.shared import ROOT

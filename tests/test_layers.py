@@ -1,11 +1,11 @@
-"""The layers of the program: what lies in a room imports only rooms below it."""
+"""The layers of the program: what lies in a folder imports only what lies below it."""
 
 import pytest
 
 from tests.imports import imported, modules
 from tests.shared import ROOT
 
-# utils <- {datasets, rendering} <- model <- pipeline <- evaluation <- demo and the programs
+# utils <- {datasets, rendering} <- model <- pipeline <- {evaluation, demo} <- programs
 BELOW = {
     "utils": set(),
     "datasets": {"utils"},

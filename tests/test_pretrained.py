@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from picopose.model.drawn.xfeat import XFeat, load_xfeat
 from picopose.model.folding import fold_batch_norms
-from picopose.model.rendermatch.imagenet import NAME, ImageNetFeatures
-from picopose.model.rendermatch.weights import IMAGENET, XFEAT, load_imagenet, load_xfeat
-from picopose.model.rendermatch.xfeat import XFeat
+from picopose.model.pretrained import IMAGENET, XFEAT
+from picopose.model.rendermatch.imagenet import NAME, ImageNetFeatures, load_imagenet
 from tools.convert_weights import convert_efficientnet, convert_xfeat
 
 # Of the published XFeat: channels, filters, side of the kernel and stride of each layer.

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from picopose.model.best import Best
+from picopose.model.drawn.crops import PADDING, regions_of
+from picopose.model.drawn.matcher import SIZE, Matcher
+from picopose.model.drawn.xfeat import load_xfeat
 from picopose.model.prepared_files import PreparedFiles
 from picopose.model.redraw import THRESHOLD, Redraw
-from picopose.model.rendermatch.crops import PADDING, regions_of
-from picopose.model.rendermatch.matcher import SIZE, Matcher
+from picopose.model.rendermatch.imagenet import load_imagenet
 from picopose.model.rendermatch.stage import RenderMatchStage
 from picopose.model.rendermatch.views import ViewBank
-from picopose.model.rendermatch.weights import load_imagenet, load_xfeat
 from picopose.utils.geometry import rotation_angle
 from picopose.utils.records import Estimates, Frame
 from tests.masks import records, whole

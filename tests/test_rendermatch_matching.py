@@ -7,8 +7,8 @@ import torch.nn.functional as F
 import trimesh
 from scipy.spatial.transform import Rotation
 
-from picopose.model.rendermatch.matching import cells_of, drawn_cells, match
-from picopose.model.rendermatch.xfeat import STRIDE
+from picopose.model.drawn.cells import cells_of, drawn_cells, match
+from picopose.model.drawn.xfeat import STRIDE
 from picopose.rendering.mesh import make_mesh
 from picopose.rendering.mesh_views import MeshViews
 from picopose.utils.geometry import cell_centres, project, transform

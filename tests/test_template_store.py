@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 from picopose.model.picopose.build import build_network
 from picopose.model.picopose.matching import descriptors
 from picopose.model.picopose.network import PicoPose
+from picopose.model.picopose.templates import store
+from picopose.model.picopose.templates.bank import TemplateBank
+from picopose.model.picopose.templates.store import TemplateStore, bytes_of
 from picopose.model.prepared_files import PreparedFiles
-from picopose.model.templates import store
-from picopose.model.templates.bank import TemplateBank
-from picopose.model.templates.store import TemplateStore, bytes_of
 from picopose.utils.records import View
 
 SIZE, VIEWS = 64, 5

@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from picopose.model.prepared_files import PreparedFiles
 from picopose.model.rendermatch import views
-from picopose.model.rendermatch.imagenet import ImageNetFeatures
+from picopose.model.rendermatch.imagenet import ImageNetFeatures, load_imagenet
 from picopose.model.rendermatch.views import (
     GREY,
     SIZE,
@@ -23,7 +23,6 @@ from picopose.model.rendermatch.views import (
     rank,
     turned_maps,
 )
-from picopose.model.rendermatch.weights import load_imagenet
 from picopose.utils.geometry import rotation_angle, transform
 from picopose.utils.records import Crop, Drawing
 

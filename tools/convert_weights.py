@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from picopose.model.checkpoint import read_checkpoint
+from picopose.model.drawn.xfeat import XFeat
 from picopose.model.rendermatch.imagenet import NAME, ImageNetFeatures
-from picopose.model.rendermatch.xfeat import XFeat
 from picopose.utils.errors import exits_cleanly
 from picopose.utils.files import write_atomically
 

@@ -1,4 +1,4 @@
-"""The typed configuration: a YAML file, then `key=value` overrides; only the entry scripts read it.
+"""The typed configuration: a YAML file, then `key=value` overrides.
 
 A misspelt or mistyped key is an error that names the file or the option. Interpolation (`${...}`) is
 refused, since the configuration in a checkpoint may come from a stranger.

@@ -139,6 +139,7 @@ class Matches(Record):
     photo: Tensor  # (B, M, 2) px of the photo
     template: Tensor  # (B, M, 2) px of the template's crop, or of the drawing with the photo's camera
     weight: Tensor  # (B, M) in [0, 1]; 0 = no match
+    drawn: bool = False  # whether they are of such a drawing
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,9 @@ class Estimates(Record):
     score: Tensor  # (N,) of the detection
     box: Tensor  # (N, 4) px: left, top, right, bottom, the last two exclusive
     mask: tuple[Mask, ...]  # (N,)
-    cam_from_obj: Tensor | None = None  # (N, 4, 4) m
+    # (N, 4, 4) m, from the frame that the run's things are drawn in: a data set's models, or, in
+    # `PoseEstimator`, meshes moved to their centre.
+    cam_from_obj: Tensor | None = None
     size: Tensor | None = None  # (N, 3) m, for things that are categories
     track: Tensor | None = None  # (N,) long, the same from frame to frame
     support: Tensor | None = None  # (N,) of a pose, larger is better; compares those of a group alone

@@ -12,11 +12,11 @@ from picopose.model.picopose.build import prepare_network
 from picopose.model.picopose.flow import correspondences, floored, sample_matches
 from picopose.model.picopose.matching import descriptors
 from picopose.model.picopose.network import Answer, PicoPose, RealCrop, Template
+from picopose.model.picopose.templates.bank import TemplateBank
+from picopose.model.picopose.templates.store import TemplateStore
 from picopose.model.prepared_files import GIGABYTE, PreparedFiles, prepared_files
 from picopose.model.solve.pnp import solve_pnp
 from picopose.model.stage import Setup, Stage, Things
-from picopose.model.templates.bank import TemplateBank
-from picopose.model.templates.store import TemplateStore
 from picopose.utils import template_files
 from picopose.utils.config import Config, TestConfig
 from picopose.utils.crop import crop_image, square_boxes

@@ -1,12 +1,8 @@
 """The default method: render and match on general features, see `stage`."""
 
-from picopose.model.stage import Setup, Stage
+from picopose.model.rendermatch.stage import make_stage
+
+__all__ = ["NEEDS", "STAGES", "make_stage"]
 
 STAGES = ("rendermatch", "best", "redraw", "confidence")
 NEEDS = ("meshes",)
-
-
-def make_stage(setup: Setup) -> Stage:
-    from picopose.model.rendermatch import stage  # here, for `redraw` imports parts of this package
-
-    return stage.make_stage(setup)

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from picopose.model.drawn.crops import GREY
 from picopose.model.rendermatch.imagenet import ImageNetFeatures
-from picopose.model.rendermatch.views import GREY, SIZE
+from picopose.model.rendermatch.views import SIZE
 from picopose.utils.records import Crop, Drawing, Record
 
 

@@ -7,6 +7,8 @@ import timm
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from picopose.model.pretrained import IMAGENET, pretrained
+
 NAME = "tf_efficientnet_lite0"
 STAGES = 5  # of seven: down to maps at a sixteenth of the image
 
@@ -30,3 +32,7 @@ class ImageNetFeatures(nn.Module):
     def fine(self, rgb: Tensor) -> Tensor:
         """The map at an eighth alone, (B, 40, H/8, W/8), not normalised."""
         return self.stages[:3](self.stem(2 * rgb - 1))
+
+
+def load_imagenet() -> ImageNetFeatures:
+    return pretrained(ImageNetFeatures(), IMAGENET)

@@ -12,13 +12,12 @@ import torch
 from torch import Tensor
 
 from picopose.model.batches import Batches
+from picopose.model.drawn.matcher import BATCH, Matcher, Query, load_matcher
+from picopose.model.drawn.solving import draw, solve
 from picopose.model.prepared_files import GIGABYTE, prepared_files
-from picopose.model.redraw import draw, solve
 from picopose.model.rendermatch.agreement import agreement, look_of, look_of_drawing
-from picopose.model.rendermatch.imagenet import ImageNetFeatures
-from picopose.model.rendermatch.matcher import BATCH, Matcher, Query, load_matcher
+from picopose.model.rendermatch.imagenet import ImageNetFeatures, load_imagenet
 from picopose.model.rendermatch.views import ViewBank, poses_of_views, rank, turned_maps
-from picopose.model.rendermatch.weights import load_imagenet
 from picopose.model.stage import Setup, Stage, Things
 from picopose.utils.config import Config, TestConfig, options_of
 from picopose.utils.errors import InputError

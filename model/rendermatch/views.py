@@ -1,4 +1,4 @@
-"""Match: which view of an object a crop shows, and how far it is turned in the image.
+"""Which view of an object a crop shows, and how far it is turned in the image.
 
 Views and crops are compared by ImageNet features of their cells, which hardly mind light and background. What
 is kept of an object are the descriptors of the cells that show it, in half precision.
@@ -16,15 +16,14 @@ import torch.nn.functional as F
 from safetensors.torch import load
 from torch import Tensor
 
+from picopose.model.drawn.crops import GREY, PADDING, turned
 from picopose.model.prepared_files import PreparedFiles
-from picopose.model.rendermatch.crops import PADDING, turned
 from picopose.model.rendermatch.imagenet import ImageNetFeatures
 from picopose.model.stage import Drawings
 from picopose.utils.geometry import rigid, rotation_between, transform
 from picopose.utils.lru import Lru
 from picopose.utils.records import Crop, Record
 
-GREY = 0.5  # behind an object: black might be taken for a part of it
 SIZE = 128  # px, side of the images that are compared
 COVERED = 0.3  # share of a cell that the object covers where the cell stands for it
 VERSION = 1  # raised whenever prepared views come to be something else

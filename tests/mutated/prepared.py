@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from picopose.model.picopose.templates.store import MAPS, PreparedViews
 from picopose.model.prepared_files import PreparedFiles
 from picopose.model.rendermatch import views
-from picopose.model.templates.store import MAPS, PreparedViews
 from tests.mutated.soundness import sound
 from tests.mutation_cases import Reader
 

@@ -8,6 +8,8 @@ dense descriptors is here; the batch norms of the published weights are folded i
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from picopose.model.pretrained import XFEAT, pretrained
+
 STRIDE = 8  # px of the image for each descriptor
 
 
@@ -38,3 +40,7 @@ class XFeat(nn.Module):
 
 def _layer(channels: int, width: int, stride: int = 1, *, kernel: int = 3) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(channels, width, kernel, stride, kernel // 2), nn.ReLU(inplace=True))
+
+
+def load_xfeat() -> XFeat:
+    return pretrained(XFeat(), XFEAT)

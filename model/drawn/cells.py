@@ -1,10 +1,10 @@
-"""Flow: pixels of a crop matched to points of the surface, by XFeat's descriptors of both."""
+"""Cells of a crop matched to points of the surface, by XFeat's descriptors of both."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from picopose.model.rendermatch.xfeat import STRIDE
+from picopose.model.drawn.xfeat import STRIDE
 from picopose.utils.geometry import cell_centres, invert, sample_depth, transform, unproject
 from picopose.utils.records import Correspondences, View
 

@@ -8,8 +8,6 @@ from safetensors.torch import load_file
 from torch import nn
 
 from picopose.model.folding import fold_batch_norms
-from picopose.model.rendermatch.imagenet import ImageNetFeatures
-from picopose.model.rendermatch.xfeat import XFeat
 from picopose.utils.home import ROOT
 
 FOLDER = ROOT / "data" / "weights"
@@ -19,17 +17,8 @@ WEIGHT_FILES = IMAGENET, XFEAT
 Network = TypeVar("Network", bound=nn.Module)
 
 
-def load_imagenet() -> ImageNetFeatures:
-    """Ready to be used, but not to be trained."""
-    return _ready(ImageNetFeatures(), IMAGENET)
-
-
-def load_xfeat() -> XFeat:
-    """Ready to be used, but not to be trained."""
-    return _ready(XFeat(), XFEAT)
-
-
-def _ready(network: Network, path: Path) -> Network:
+def pretrained(network: Network, path: Path) -> Network:
+    """The network with the weights of a file, ready to be used, but not to be trained."""
     network.load_state_dict(load_file(path))  # half precision in the file
     # Convolutions of this size take half the time with the channels last.
     return fold_batch_norms(network).to(memory_format=torch.channels_last)

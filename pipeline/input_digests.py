@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Protocol
 
 import cv2
 import moderngl
@@ -24,30 +23,22 @@ from torch import Tensor
 
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.model.confidence import CALIBRATION
-from picopose.model.rendermatch.weights import WEIGHT_FILES
+from picopose.model.pretrained import WEIGHT_FILES
+from picopose.pipeline.starts import DatasetStart
 
 POSES_VERSION = 1  # raise this whenever a change of the code changes poses
 _LIBRARIES = (cv2, moderngl, np, PIL, scipy, timm, torch, trimesh)
 _READERS = 8  # threads: reading photos is mostly waiting
 
 
-class Given(Protocol):
-    """What a run on a data set begins with: detections or poses."""
-
-    path: Path
-
-    def of_image(self, scene_id: int, im_id: int) -> tuple:
-        """All that is given of an image."""
-
-
-def inputs_of(dataset: BopTestSet, given: Given, index: int) -> dict[str, str]:
+def inputs_of(dataset: BopTestSet, start: DatasetStart, index: int) -> dict[str, str]:
     """Digests of what the poses in an image of a data set depend on; a photo that is missing has none."""
     target = dataset.images[index]
     camera = {name: value for name, value in vars(target).items() if name not in ("path", "instances")}
     inputs = {
         "camera": digest(_content(camera)),
         "targets": digest(_content(target.instances)),
-        "detections": digest(_content(given.of_image(target.scene_id, target.im_id))),
+        "detections": digest(_content(start.of_image(target.scene_id, target.im_id))),
         "program": program_digest(),
     }
     try:
@@ -56,10 +47,10 @@ def inputs_of(dataset: BopTestSet, given: Given, index: int) -> dict[str, str]:
         return inputs
 
 
-def inputs_of_all(dataset: BopTestSet, given: Given, indices: Sequence[int]) -> list[dict[str, str]]:
+def inputs_of_all(dataset: BopTestSet, start: DatasetStart, indices: Sequence[int]) -> list[dict[str, str]]:
     """As `inputs_of`, of many images."""
     with ThreadPoolExecutor(_READERS) as executor:
-        return list(executor.map(functools.partial(inputs_of, dataset, given), indices))
+        return list(executor.map(functools.partial(inputs_of, dataset, start), indices))
 
 
 @functools.cache

@@ -13,6 +13,7 @@ from picopose.utils.geometry import sample
 from picopose.utils.masks import boxes_of
 from picopose.utils.records import Crop, Mask, Record
 
+GREY = 0.5  # behind an object: black might be taken for a part of it
 PADDING = 1.1  # side of a crop in diameters of the region's circle
 STRIP_PX = 500_000  # of a window that are averaged at once: as numbers, a large photo would take gigabytes
 

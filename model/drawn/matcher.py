@@ -7,11 +7,9 @@ import torch
 from torch import Tensor
 
 from picopose.model.batches import Batches
-from picopose.model.rendermatch.crops import Regions, crop_regions, regions_of
-from picopose.model.rendermatch.matching import cells_of, drawn_cells, match
-from picopose.model.rendermatch.views import GREY
-from picopose.model.rendermatch.weights import load_xfeat
-from picopose.model.rendermatch.xfeat import STRIDE, XFeat
+from picopose.model.drawn.cells import cells_of, drawn_cells, match
+from picopose.model.drawn.crops import GREY, Regions, crop_regions, regions_of
+from picopose.model.drawn.xfeat import STRIDE, XFeat, load_xfeat
 from picopose.model.stage import Setup
 from picopose.utils.records import Correspondences, Crop, Drawing, Frame, Mask, Record
 

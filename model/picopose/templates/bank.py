@@ -10,8 +10,8 @@ from torch import Tensor
 
 from picopose.model.picopose.matching import descriptors
 from picopose.model.picopose.network import PicoPose, Template
+from picopose.model.picopose.templates.store import PreparedViews, TemplateStore, bytes_of
 from picopose.model.prepared_files import GIGABYTE
-from picopose.model.templates.store import PreparedViews, TemplateStore, bytes_of
 from picopose.utils.lru import Lru
 from picopose.utils.records import Record
 
