@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import affine_transform
 
 from picopose.model.drawn.crops import PADDING, Regions, crop_regions, regions_of, turned
-from picopose.model.rendermatch import crops
+from picopose.model.drawn import crops
 from picopose.utils.geometry import project, sample
 from picopose.utils.records import Mask
 from tests.masks import records
