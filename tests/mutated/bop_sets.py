@@ -60,12 +60,10 @@ def check_run(value: list) -> None:
 def check_objects(objects: dict) -> None:
     for info in objects.values():
         sound(MIN_DIAMETER <= info.diameter <= MAX_DIAMETER, "a diameter that cannot be")
-        sound(
-            is_rotation(info.symmetries_discrete[:, :3, :3]) and finite(info.symmetries_discrete),
-            "no rotations",
-        )
-        for turn in info.symmetries_continuous:
-            sound(finite(turn.axis, turn.offset) and abs(np.linalg.norm(turn.axis) - 1) < 1e-6, "no axis")
+        motions = info.symmetry.discrete
+        sound(is_rotation(motions[:, :3, :3]) and finite(motions), "no rotations")
+        for axis, point in info.symmetry.axes:
+            sound(finite(axis, point) and abs(np.linalg.norm(axis) - 1) < 1e-6, "no axis")
 
 
 def read_truth(folder: Path) -> GroundTruth:
@@ -110,7 +108,7 @@ def read_models(folder: Path) -> dict:
 
 def check_models(models: dict) -> None:
     for model in models.values():
-        sound(1 <= model.diameter <= 10_000, "a diameter that cannot be")
+        sound(0.001 <= model.diameter <= 10, "a diameter that cannot be")
         sound(
             is_rotation(model.symmetries[:, :, :3]) and finite(model.symmetries),
             "symmetries that are no rotations",
