@@ -8,8 +8,8 @@ import pytest
 import torch
 from scipy.ndimage import affine_transform
 
-from picopose.model.drawn.crops import PADDING, Regions, crop_regions, regions_of, turned
 from picopose.model.drawn import crops
+from picopose.model.drawn.crops import PADDING, Regions, crop_regions, regions_of, turned
 from picopose.utils.geometry import project, sample
 from picopose.utils.records import Mask
 from tests.masks import records

@@ -79,7 +79,7 @@ class Source:
 
     def __init__(self):
         self.prepared: list[int] = []
-        self.name = "first"
+        self.name, self.progress = "first", None
 
     def digest(self, obj_id: int) -> str:
         return f"{self.name} {obj_id}"
@@ -171,7 +171,7 @@ def test_views_are_made_once_and_found_again(network, tmp_path):
     source = Source()
     progress = []
     first = bank(tmp_path, network, source)
-    first.progress = lambda done, of: progress.append((done, of))
+    source.progress = lambda done, of: progress.append((done, of))
     made = first.get(1)
     assert first.get(1) is made
     assert progress == [(5, 5)]
