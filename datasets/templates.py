@@ -28,7 +28,7 @@ _FACTOR = math.sqrt(10)  # largest ratio between two estimates of a length; beyo
 log = logging.getLogger(__name__)
 
 
-class Templates:
+class StoredViews:
     """The templates of one object; images are read on demand.
 
     Args:
@@ -205,10 +205,10 @@ def _mean(depth: Tensor) -> float:
     return float(depth.sum() / (depth > 0).sum())
 
 
-class TemplateSet:
+class StoredTemplates:
     """The templates of several objects, cropped to `size` px, as `model.templates.store` asks for them."""
 
-    def __init__(self, templates: Mapping[int, Templates], size: int):
+    def __init__(self, templates: Mapping[int, StoredViews], size: int):
         self._templates, self._size = templates, size
 
     def digest(self, obj_id: int) -> str:

@@ -16,7 +16,7 @@ import torch
 
 from picopose.datasets.images import read_image
 from picopose.datasets.layouts import find_meshes
-from picopose.datasets.templates import Templates
+from picopose.datasets.templates import StoredViews
 from picopose.evaluation.cases import Case
 from picopose.evaluation.errors import end_point_error, homogeneous
 from picopose.evaluation.eval_models import EvalModel
@@ -99,7 +99,7 @@ class CasePainter:
     def __init__(self, tested: TestedSet, models: dict[int, EvalModel], *, template_size: int):
         self._tested, self._models, self._size = tested, models, template_size
         self._renderer = Renderer()
-        self._templates: dict[int, Templates] = {}
+        self._templates: dict[int, StoredViews] = {}
         self._fine_meshes = _fine_meshes(tested)
 
     def __enter__(self) -> Self:
@@ -173,7 +173,7 @@ class CasePainter:
         try:
             if obj_id not in self._templates:
                 name = f"{obj_id:06d}"
-                self._templates[obj_id] = Templates(self._tested.templates, self._tested.name, name)
+                self._templates[obj_id] = StoredViews(self._tested.templates, self._tested.name, name)
             if not 0 <= view < len(self._templates[obj_id]):
                 return None
             return self._templates[obj_id].read(self._size, [view])

@@ -21,7 +21,7 @@ from picopose.datasets.bop.results import csv_name, write_csv
 from picopose.datasets.bop.side_file import write_details
 from picopose.datasets.bop.targets import find_targets
 from picopose.datasets.bop.test_set import BopTestSet
-from picopose.datasets.templates import Templates, TemplateSet
+from picopose.datasets.templates import StoredTemplates, StoredViews
 from picopose.model.methods import needs_of, stage_names
 from picopose.model.stage import Setup, Stage, Thing, Things
 from picopose.pipeline.input_digests import digest, inputs_of, inputs_of_all
@@ -216,7 +216,7 @@ def detections_of(config: Config, name: str) -> Path:
     return Path(given)
 
 
-def template_set(config: Config, dataset: BopTestSet, world: World) -> TemplateSet:
+def template_set(config: Config, dataset: BopTestSet, world: World) -> StoredTemplates:
     """The templates of a data set's objects; those below `log_dir` are rendered if they are not there yet.
 
     Raises an `InputError` for templates that are incomplete or of another number than `test.views`.
@@ -228,7 +228,7 @@ def template_set(config: Config, dataset: BopTestSet, world: World) -> TemplateS
             render_all(jobs, len(os.sched_getaffinity(0)))
         world.barrier()
     templates = {
-        obj_id: Templates(root, name, f"{obj_id:06d}", diameter=info.diameter)
+        obj_id: StoredViews(root, name, f"{obj_id:06d}", diameter=info.diameter)
         for obj_id, info in dataset.objects.items()
     }
     for obj_id, found in templates.items():
@@ -240,7 +240,7 @@ def template_set(config: Config, dataset: BopTestSet, world: World) -> TemplateS
                 f"python -m picopose templates --dataset {name} --data_dir {root} "
                 f"--views {config.test.views}"
             )
-    return TemplateSet(templates, config.model.size)
+    return StoredTemplates(templates, config.model.size)
 
 
 def templates_root(config: Config, name: str) -> Path:
@@ -287,7 +287,7 @@ def _objects_digest(config: Config, dataset: BopTestSet) -> str:
         root = templates_root(config, dataset.name)
         folder = layouts.templates_dir(root, dataset.name)
         names = [f"{obj_id:06d}" for obj_id in dataset.objects]
-        parts += [Templates(root, dataset.name, name).digest() for name in names]
+        parts += [StoredViews(root, dataset.name, name).digest() for name in names]
         parts += [digest(template_files.poses_file(folder, name).read_bytes()) for name in names]
     try:
         # Without the version of the way of drawing, which is the program's and so among the images' inputs.

@@ -20,7 +20,7 @@ class TestedSet:
     dataset_dir: Path
     split_dir: Path  # of the test images
     targets: Path  # target list
-    templates: Path | None  # data folder that `datasets.templates.Templates` reads from, if any is
+    templates: Path | None  # data folder that `datasets.templates.StoredViews` reads from, if any is
     camera: str | None = None  # of a data set with several; None: see `datasets.bop.scenes.open_scenes`
 
     @property

@@ -10,7 +10,7 @@ from picopose.datasets import layouts
 from picopose.datasets.bop.image_result import FoundPose, ImageResult
 from picopose.datasets.bop.results import write_csv
 from picopose.datasets.bop.side_file import write_details
-from picopose.datasets.templates import Templates
+from picopose.datasets.templates import StoredViews
 from picopose.evaluation.ground_truth import ImageTruth, load_ground_truth
 from picopose.pipeline.tested_set import TestedSet
 from picopose.rendering.render_templates import Job, render_all
@@ -41,7 +41,7 @@ def fabricate(data_dir: Path, name: str, out: Path, *, seed: int = 0) -> TestedS
     obj_ids = sorted({obj_id for targets in truth.targets for obj_id in targets})
     folder, meshes = layouts.templates_dir(out, name), layouts.find_meshes(data_dir, name)
     render_all([Job(meshes[f"{i:06d}"], folder, f"{i:06d}", 42, 1e-3) for i in obj_ids], processes=1)
-    templates = {obj_id: Templates(out, name, f"{obj_id:06d}") for obj_id in obj_ids}
+    templates = {obj_id: StoredViews(out, name, f"{obj_id:06d}") for obj_id in obj_ids}
     rng, results = np.random.default_rng(seed), []
     for image, targets in zip(truth.images, truth.targets, strict=True):
         chosen = [(o, gt_id) for o, count in targets.items() for gt_id in image.most_visible(o, count)]
@@ -61,7 +61,7 @@ def fabricate(data_dir: Path, name: str, out: Path, *, seed: int = 0) -> TestedS
 
 
 def _estimate(
-    image: ImageTruth, obj_id: int, gt_id: int, templates: Templates, rng: np.random.Generator
+    image: ImageTruth, obj_id: int, gt_id: int, templates: StoredViews, rng: np.random.Generator
 ) -> FoundPose:
     strength = rng.lognormal(0.0, 0.9)
     wrong = rng.random() < WRONG
@@ -89,7 +89,7 @@ def _estimate(
 
 
 def _matches(
-    pose: np.ndarray, K: np.ndarray, templates: Templates, rng: np.random.Generator
+    pose: np.ndarray, K: np.ndarray, templates: StoredViews, rng: np.random.Generator
 ) -> tuple[int, tuple[tuple[float, float, float, float], ...]]:
     """The template nearest to a pose (4, 4), and pixels of the photo and of it that show the same points."""
     cam_from_obj = torch.from_numpy(pose)

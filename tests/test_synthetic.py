@@ -8,7 +8,7 @@ import torch
 import trimesh
 from torch.nn.functional import max_pool2d
 
-from picopose.datasets.training.drawn_templates import DrawnTemplates, draw_template
+from picopose.datasets.training.drawn_templates import NearestViews, draw_template
 from picopose.datasets.training.loader import Share, sample_loader
 from picopose.datasets.training.object_pool import ObjectPool, TrainingObject, nearest_views
 from picopose.datasets.training.synthetic import MIN_VISIBLE, SyntheticPairs
@@ -171,7 +171,7 @@ def test_template_of_an_object_with_parts_too_small_to_be_drawn():
 def test_a_template_that_shows_nothing_is_none():
     mesh = make_mesh(*box_of(0.3, 0.2, 1e-6))
     sheet = TrainingObject("sheet", mesh, hull_vertices(mesh.vertices), object_poses(mesh.vertices, 42))
-    templates, rng = DrawnTemplates(Studio(views=42), size=SIZE), np.random.default_rng(0)
+    templates, rng = NearestViews(Studio(views=42), size=SIZE), np.random.default_rng(0)
     found = [templates.near(rng, sheet, pose) for pose in sheet.template_poses]
     assert 0 < sum(view is None for view in found) < 21
     assert all(view is None or view.mask.sum() >= 32 for view in found)

@@ -10,8 +10,8 @@ from picopose.model.picopose.build import build_network
 from picopose.model.picopose.matching import descriptors
 from picopose.model.picopose.network import PicoPose
 from picopose.model.picopose.templates import store
-from picopose.model.picopose.templates.bank import TemplateBank
-from picopose.model.picopose.templates.store import TemplateStore, bytes_of
+from picopose.model.picopose.templates.bank import FeatureBank
+from picopose.model.picopose.templates.store import FeatureStore, bytes_of
 from picopose.model.prepared_files import PreparedFiles
 from picopose.utils.records import View
 
@@ -64,7 +64,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 @torch.inference_mode()
 def test_what_is_read_is_what_the_network_computes_up_to_half_precision(network, tmp_path):
     source = Source()
-    bank = TemplateBank(network, TemplateStore(PreparedFiles(tmp_path), network, source, batch=2))
+    bank = FeatureBank(network, FeatureStore(PreparedFiles(tmp_path), network, source, batch=2))
     found = bank.templates([7, 7], [4, 1])
     views = View.cat(list(source.views(7)))[torch.tensor([4, 1])]
     maps = network.features(views.rgb)
@@ -81,8 +81,8 @@ def test_what_is_read_is_what_the_network_computes_up_to_half_precision(network,
 
 def test_a_second_run_computes_nothing(network, tmp_path):
     source = Source()
-    first = TemplateBank(network, TemplateStore(PreparedFiles(tmp_path), network, source)).templates([1], [2])
-    again = TemplateBank(network, TemplateStore(PreparedFiles(tmp_path), network, source)).templates([1], [2])
+    first = FeatureBank(network, FeatureStore(PreparedFiles(tmp_path), network, source)).templates([1], [2])
+    again = FeatureBank(network, FeatureStore(PreparedFiles(tmp_path), network, source)).templates([1], [2])
     assert source.calls == 1
     assert torch.equal(first.maps.context[2], again.maps.context[2])
 
@@ -91,22 +91,22 @@ def test_another_mesh_other_weights_another_version_and_a_damaged_file_are_compu
     network, tmp_path, monkeypatch
 ):
     source = Source()
-    TemplateStore(PreparedFiles(tmp_path), network, source).open(1)
+    FeatureStore(PreparedFiles(tmp_path), network, source).open(1)
     source.name = "second"
-    TemplateStore(PreparedFiles(tmp_path), network, source).open(1)
+    FeatureStore(PreparedFiles(tmp_path), network, source).open(1)
     assert source.calls == 2
     other = copy.deepcopy(network)
     with torch.no_grad():
         other.backbone.join.bias += 1
-    TemplateStore(PreparedFiles(tmp_path), other, source).open(1)
+    FeatureStore(PreparedFiles(tmp_path), other, source).open(1)
     assert source.calls == 3
     with monkeypatch.context() as patch:
         patch.setattr(store, "VERSION", store.VERSION + 1)
-        TemplateStore(PreparedFiles(tmp_path), network, source).open(1)
+        FeatureStore(PreparedFiles(tmp_path), network, source).open(1)
     assert source.calls == 4
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:-100])
-    TemplateStore(PreparedFiles(tmp_path), network, source).open(1)
+    FeatureStore(PreparedFiles(tmp_path), network, source).open(1)
     assert source.calls == 5
     assert not [path for path in tmp_path.iterdir() if "tmp" in path.name]
 
@@ -116,20 +116,20 @@ def test_another_mesh_other_weights_another_version_and_a_damaged_file_are_compu
 )
 def test_files_whose_parts_are_of_another_kind_are_computed_anew(network, tmp_path, name, kind):
     source = Source()
-    TemplateStore(PreparedFiles(tmp_path), network, source).open(1)
+    FeatureStore(PreparedFiles(tmp_path), network, source).open(1)
     (path,) = tmp_path.iterdir()
     content = load_file(path)
     content[name] = content[name].view(kind)
     save_file(content, path)
-    TemplateStore(PreparedFiles(tmp_path), network, source).open(1)
+    FeatureStore(PreparedFiles(tmp_path), network, source).open(1)
     assert source.calls == 2 and load_file(path)[name].dtype != kind
 
 
 def test_little_memory_changes_nothing_but_the_time(network, tmp_path):
     source = Source()
-    store = TemplateStore(PreparedFiles(tmp_path), network, source)
+    store = FeatureStore(PreparedFiles(tmp_path), network, source)
     asked = ([1, 2, 1, 2, 1], [0, 0, 3, 1, 0])
-    rich, poor = TemplateBank(network, store), TemplateBank(network, store, memory=0)
+    rich, poor = FeatureBank(network, store), FeatureBank(network, store, memory=0)
     for ours, theirs in zip(
         rich.templates(*asked).maps.features, poor.templates(*asked).maps.features, strict=True
     ):

@@ -8,7 +8,7 @@ import trimesh
 
 from picopose.commands.templates import main as render_templates
 from picopose.datasets import layouts
-from picopose.datasets.templates import Templates
+from picopose.datasets.templates import StoredViews
 from picopose.utils import template_files
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import cell_centres, project, transform, unproject
@@ -44,7 +44,7 @@ def write_templates(data_dir, name="toy", *, views=20):
 @pytest.mark.parametrize("name", ["toy", "gso"])
 def test_depth_colour_and_poses_agree(tmp_path, name):
     write_templates(tmp_path, name)
-    templates = Templates(tmp_path, name, OBJ)
+    templates = StoredViews(tmp_path, name, OBJ)
     view = templates.read(56)
     assert len(templates) == 20 and view.rgb.shape == (20, 3, 56, 56) and view.depth.shape == (20, 56, 56)
     assert view.mask.float().mean() > 0.9
@@ -62,14 +62,14 @@ def test_depth_colour_and_poses_agree(tmp_path, name):
 def test_poses_in_tenths_of_millimetres_are_told_by_their_depth(tmp_path):
     folder = write_templates(tmp_path, "gso")  # depth in 0.1 mm, poses in mm, as this program writes them
     poses = np.load(template_files.poses_file(folder, OBJ))
-    expected = Templates(tmp_path, "gso", OBJ).cam_from_obj
+    expected = StoredViews(tmp_path, "gso", OBJ).cam_from_obj
     poses[:, :3, 3] *= 10  # as the original's scripts do
     np.save(template_files.poses_file(folder, OBJ), poses)
-    torch.testing.assert_close(Templates(tmp_path, "gso", OBJ).cam_from_obj, expected)
+    torch.testing.assert_close(StoredViews(tmp_path, "gso", OBJ).cam_from_obj, expected)
     poses[:, :3, 3] *= 10
     np.save(template_files.poses_file(folder, OBJ), poses)
     with pytest.raises(InputError, match=r"view 0 shows it 0.2 m away, its pose says 2e\+04 mm"):
-        Templates(tmp_path, "gso", OBJ)
+        StoredViews(tmp_path, "gso", OBJ)
 
 
 def rewrite(folder, *, depth: float = 1.0, poses: float = 1.0, views=range(20)) -> None:
@@ -97,9 +97,9 @@ def rewrite(folder, *, depth: float = 1.0, poses: float = 1.0, views=range(20)) 
 )
 def test_the_unit_is_what_the_files_say(tmp_path, caplog, name, depth, poses, diameter, told):
     write_templates(tmp_path / "usual", "toy")
-    expected = Templates(tmp_path / "usual", "toy", OBJ).read(56, [3])
+    expected = StoredViews(tmp_path / "usual", "toy", OBJ).read(56, [3])
     rewrite(write_templates(tmp_path, name), depth=depth, poses=poses)
-    found = Templates(tmp_path, name, OBJ, diameter=diameter).read(56, [3])
+    found = StoredViews(tmp_path, name, OBJ, diameter=diameter).read(56, [3])
     torch.testing.assert_close(found.depth, expected.depth, atol=1e-6, rtol=1e-4)
     torch.testing.assert_close(found.cam_from_obj, expected.cam_from_obj)
     assert [("its templates' depth is read in" in record.message) for record in caplog.records] == [
@@ -109,7 +109,7 @@ def test_the_unit_is_what_the_files_say(tmp_path, caplog, name, depth, poses, di
 
 def test_views_of_another_unit_than_the_first_are_refused(tmp_path):
     rewrite(write_templates(tmp_path), depth=10, views=[7])
-    templates = Templates(tmp_path, "toy", OBJ)
+    templates = StoredViews(tmp_path, "toy", OBJ)
     templates.read(28, [6, 8])
     with pytest.raises(
         InputError, match=r"000007_depth\.png shows the object 2\.7 m away, its pose says 0\.27 m"
@@ -120,23 +120,23 @@ def test_views_of_another_unit_than_the_first_are_refused(tmp_path):
 def test_templates_of_another_size_than_the_object_are_refused(tmp_path):
     write_templates(tmp_path)
     with pytest.raises(InputError, match=r"seen from 0\.2 m, .* twice its diameter of 2 m: run python"):
-        Templates(tmp_path, "toy", OBJ, diameter=2.0)
+        StoredViews(tmp_path, "toy", OBJ, diameter=2.0)
 
 
 def test_templates_of_an_earlier_version_are_not_used(tmp_path):
     folder = write_templates(tmp_path)
     record = template_files.digest_file(folder, OBJ)
     record.write_text(f"{template_files.VERSION} 0123")
-    Templates(tmp_path, "toy", OBJ)
+    StoredViews(tmp_path, "toy", OBJ)
     for earlier in (f"{template_files.VERSION - 1} 0123", "0123456789abcdef"):
         record.write_text(earlier)
         with pytest.raises(InputError, match=r"000004 .* earlier version .*: run python -m picopose t"):
-            Templates(tmp_path, "toy", OBJ)
+            StoredViews(tmp_path, "toy", OBJ)
 
 
 def test_views_can_be_chosen(tmp_path):
     write_templates(tmp_path)
-    templates = Templates(tmp_path, "toy", OBJ)
+    templates = StoredViews(tmp_path, "toy", OBJ)
     chosen = templates.read(28, [17, 2])
     assert torch.equal(chosen.rgb, templates.read(28).rgb[[17, 2]])
     assert [len(chunk.rgb) for chunk in templates.chunks(28)] == [8, 8, 4]
@@ -149,7 +149,7 @@ def test_rendered_templates_put_the_surface_where_the_mesh_has_it(tmp_path):
     render_templates(
         ["--dataset", "things", "--data_dir", str(tmp_path), "--views", "42", "--processes", "1"]
     )
-    view = Templates(tmp_path, "things", "box").read(64)
+    view = StoredViews(tmp_path, "things", "box").read(64)
     xyz_cam = unproject(view.K, cell_centres(64, 64).expand(42, -1, -1), view.depth.flatten(1))
     xyz = transform(torch.linalg.inv(view.cam_from_obj), xyz_cam)[view.depth.flatten(1) > 0]
     distance = ((xyz.abs() - half).amax(dim=1)).abs()
@@ -201,7 +201,7 @@ DAMAGES = [
 def test_damaged_folders_are_refused_with_the_command_that_mends_them(tmp_path, problem, harm):
     harm(write_templates(tmp_path, views=4))
     with pytest.raises(InputError, match=problem) as caught:
-        Templates(tmp_path, "toy", OBJ).read(28)
+        StoredViews(tmp_path, "toy", OBJ).read(28)
     message = str(caught.value)
     assert "\n" not in message
     assert "picopose templates --dataset toy" in message

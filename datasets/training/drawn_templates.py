@@ -16,7 +16,7 @@ NEAREST = 5  # the template is one of so many nearest ones
 KEPT = 512
 
 
-class DrawnTemplates:
+class NearestViews:
     """The templates of objects at crops of `size` px; a process keeps `KEPT` of them."""
 
     def __init__(self, studio: Studio, *, size: int):

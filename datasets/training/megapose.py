@@ -22,7 +22,7 @@ from PIL import Image
 from picopose.datasets import layouts
 from picopose.datasets.bop.entries import K_of, depth_scale_of, instance_of, visibility_of
 from picopose.datasets.masks.rle import compress, decode
-from picopose.datasets.templates import Templates
+from picopose.datasets.templates import StoredViews
 from picopose.datasets.training.imperfect import detected_view
 from picopose.datasets.training.object_pool import nearest_views
 from picopose.datasets.training.shards import Files, Shards, UnreadableSample
@@ -129,7 +129,7 @@ class MegaPosePairs:
     def _template(self, rng: Rng, obj: str, real: View) -> View | None:
         """One of the nearest templates of an object, None if they are no use; the log then says so once."""
         try:
-            templates = self._templates.get(obj, partial(Templates, self._data_dir, self._dataset))
+            templates = self._templates.get(obj, partial(StoredViews, self._data_dir, self._dataset))
             nearest = nearest_views(templates.cam_from_obj.numpy(), real.cam_from_obj.numpy(), NEAREST)
             template = templates.read(self._size, [int(rng.choice(nearest))])[0]
             check_size(template, real, _render(self._dataset))

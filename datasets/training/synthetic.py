@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from picopose.datasets.training.backdrops import Backdrops, on_backdrop
-from picopose.datasets.training.drawn_templates import DrawnTemplates
+from picopose.datasets.training.drawn_templates import NearestViews
 from picopose.datasets.training.imperfect import detected_view
 from picopose.datasets.training.object_pool import ObjectPool, Studio, TrainingObject
 from picopose.datasets.training.scenes import MARGIN, MAX_NEIGHBOURS, Scene, random_scene
@@ -56,7 +56,7 @@ class ScenePairs:
         self._studio, self._pool, self._size, self._seed = studio, pool, size, seed
         self._resting = resting
         self._backdrops = Backdrops(studio, backgrounds, seed)
-        self._templates = DrawnTemplates(studio, size=size)
+        self._templates = NearestViews(studio, size=size)
         self._reported: set[str] = set()
 
     def _scene(

@@ -25,7 +25,7 @@ class Flow(Record):
 
 
 @dataclass(frozen=True)
-class TemplateMaps(Record):
+class FlowMaps(Record):
     """What flow reads of a template, which no photo changes; one entry per level, coarse to fine."""
 
     features: tuple[Tensor, ...]  # (B, features, s, s)
@@ -54,14 +54,14 @@ class FlowDecoder(nn.Module):
         """The DPT maps (B, features, s, s) of a crop at three sizes s, coarse to fine -> its features."""
         return tuple(level.project(m) for level, m in zip(self.levels, maps, strict=True))
 
-    def template_maps(self, maps: Sequence[Tensor]) -> TemplateMaps:
+    def template_maps(self, maps: Sequence[Tensor]) -> FlowMaps:
         """The DPT maps of a template -> all that the levels read of it."""
         features = self.project(maps)
         context = tuple(level.context(m) for level, m in zip(self.levels, features, strict=True))
-        return TemplateMaps(features, context)
+        return FlowMaps(features, context)
 
     def forward(
-        self, real: Sequence[Tensor], template: TemplateMaps, template_mask: Tensor, matrix: Tensor
+        self, real: Sequence[Tensor], template: FlowMaps, template_mask: Tensor, matrix: Tensor
     ) -> tuple[Flow, ...]:
         """The flow after each of the three levels.
 

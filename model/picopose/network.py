@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from picopose.model.picopose import matching
 from picopose.model.picopose.affine import AffineRegressor, Similarity
 from picopose.model.picopose.dpt import DPT
-from picopose.model.picopose.flow import Flow, FlowDecoder, TemplateMaps
+from picopose.model.picopose.flow import Flow, FlowDecoder, FlowMaps
 from picopose.utils.records import Record, View
 
 
@@ -34,7 +34,7 @@ class Template(Record):
 
     view: View
     descriptors: Tensor  # (B, n*n, C) unit length
-    maps: TemplateMaps | None  # None without flow
+    maps: FlowMaps | None  # None without flow
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class PicoPose(nn.Module):
         """What flow reads of a real crop, from its feature maps."""
         return self.flow.project(self.dpt(maps))
 
-    def template_maps(self, maps: Sequence[Tensor]) -> TemplateMaps:
+    def template_maps(self, maps: Sequence[Tensor]) -> FlowMaps:
         """What flow reads of a template, from its feature maps."""
         return self.flow.template_maps(self.dpt(maps))
 

@@ -12,8 +12,8 @@ from picopose.model.picopose.build import prepare_network
 from picopose.model.picopose.flow import correspondences, floored, sample_matches
 from picopose.model.picopose.matching import descriptors
 from picopose.model.picopose.network import Answer, PicoPose, RealCrop, Template
-from picopose.model.picopose.templates.bank import TemplateBank
-from picopose.model.picopose.templates.store import TemplateStore
+from picopose.model.picopose.templates.bank import FeatureBank
+from picopose.model.picopose.templates.store import FeatureStore
 from picopose.model.prepared_files import GIGABYTE, PreparedFiles, prepared_files
 from picopose.model.solve.pnp import solve_pnp
 from picopose.model.stage import Setup, Stage, Things
@@ -57,8 +57,8 @@ class PicoPoseStage(Stage):
     def prepare(self, things: Things) -> None:
         if things is not self.things:
             size, dense = self.batches.size, self.options.level == "flow"
-            store = TemplateStore(self.files, self.network, things.templates, batch=size, bf16=self.bf16)
-            self.templates = TemplateBank(self.network, store, memory=self.memory, dense=dense)
+            store = FeatureStore(self.files, self.network, things.templates, batch=size, bf16=self.bf16)
+            self.templates = FeatureBank(self.network, store, memory=self.memory, dense=dense)
             self.things = things
         for obj_id in things.by_id:
             self.templates.descriptors(obj_id)

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from picopose.datasets import layouts
-from picopose.datasets.templates import Templates
+from picopose.datasets.templates import StoredViews
 from picopose.datasets.training.kept_pairs import KeptPairs, begin_record, end_record, write_shard
 from picopose.datasets.training.megapose import SUFFIXES, MegaPosePairs
 from picopose.utils import template_files
@@ -133,7 +133,7 @@ READERS: dict[str, Reader] = {
     ),
     "templates": Reader(
         write_templates,
-        lambda folder: Templates(folder, "gso", "000001").read(32),
+        lambda folder: StoredViews(folder, "gso", "000001").read(32),
         check_view,
         [
             ("templates/gso/object_poses/000001.npy", "headed"),

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from picopose.model.picopose.templates.store import MAPS, PreparedViews
+from picopose.model.picopose.templates.store import MAPS, FeatureFile
 from picopose.model.prepared_files import PreparedFiles
 from picopose.model.rendermatch import views
 from tests.mutated.soundness import sound
@@ -30,7 +30,7 @@ def drawn_views() -> dict[str, Tensor]:
 
 
 def read_templates(path: Path) -> dict[str, Tensor]:
-    found = PreparedViews(path)
+    found = FeatureFile(path)
     maps = {name: torch.stack([found.maps(k)[i] for k in range(COUNT)]) for i, name in enumerate(MAPS)}
     return maps | vars(type(found.view(0)).stack([found.view(k) for k in range(COUNT)]))
 

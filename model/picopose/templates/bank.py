@@ -10,7 +10,7 @@ from torch import Tensor
 
 from picopose.model.picopose.matching import descriptors
 from picopose.model.picopose.network import PicoPose, Template
-from picopose.model.picopose.templates.store import PreparedViews, TemplateStore, bytes_of
+from picopose.model.picopose.templates.store import FeatureFile, FeatureStore, bytes_of
 from picopose.model.prepared_files import GIGABYTE
 from picopose.utils.lru import Lru
 from picopose.utils.records import Record
@@ -20,11 +20,11 @@ from picopose.utils.records import Record
 class _Object(Record):
     """A loaded object."""
 
-    file: PreparedViews
+    file: FeatureFile
     descriptors: Tensor  # (V, n*n, C) unit length, half precision
 
 
-class TemplateBank:
+class FeatureBank:
     """Templates by object and view, prepared on first use; the least recently used are dropped.
 
     Args:
@@ -33,7 +33,7 @@ class TemplateBank:
     """
 
     def __init__(
-        self, network: PicoPose, store: TemplateStore, *, memory: float = 4 * GIGABYTE, dense: bool = True
+        self, network: PicoPose, store: FeatureStore, *, memory: float = 4 * GIGABYTE, dense: bool = True
     ):
         self._network, self._store, self._dense = network, store, dense
         self._device = next(network.parameters()).device

@@ -23,7 +23,7 @@ VIEW = ("rgb", "mask", "K", "depth", "cam_from_obj")
 VERSION = 1  # raise this whenever the content of prepared files changes
 
 
-class PreparedViews:
+class FeatureFile:
     """The templates of one object in an open file; maps and views are read on demand."""
 
     def __init__(self, path: Path):
@@ -59,7 +59,7 @@ class PreparedViews:
         return View(**parts | {"rgb": parts["rgb"] / 255, "mask": parts["mask"] > 0})
 
 
-class TemplateStore:
+class FeatureStore:
     """Prepared templates on disk; missing or damaged files are computed and written.
 
     Args:
@@ -79,9 +79,9 @@ class TemplateStore:
         self._batches, self._bf16 = Batches(batch), bf16
         self._made_with = f"{digest_of(network)} {bf16}"
 
-    def open(self, obj_id: int) -> PreparedViews:
+    def open(self, obj_id: int) -> FeatureFile:
         make, what = partial(self._make, obj_id), f"the templates of object {obj_id}"
-        return self._files.open(self._key(obj_id), PreparedViews, make, what=what)
+        return self._files.open(self._key(obj_id), FeatureFile, make, what=what)
 
     def release(self, obj_id: int) -> None:
         """Marks an object's templates as no longer in use."""
