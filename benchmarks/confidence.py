@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.levels import markdown
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.datasets.masks.regions import box_mask
 from picopose.datasets.training.augment import augment
@@ -243,10 +244,9 @@ def auroc(score: np.ndarray, right: np.ndarray) -> float:
 
 def report(cases: Cases, confidence: np.ndarray) -> str:
     """What there is to say, as a Markdown table."""
-    lines = [
-        "| cases | number | right | AUROC | called good | good and right | called wrong | wrong and right |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    heads = ("cases", "number", "right", "AUROC")
+    heads += ("called good", "good and right", "called wrong", "wrong and right")
+    rows = []
     for kind in np.unique(cases.kind):
         chosen = cases.kind == kind
         score, right = confidence[chosen], cases.right[chosen]
@@ -254,8 +254,8 @@ def report(cases: Cases, confidence: np.ndarray) -> str:
         area = f"{auroc(score, right):.3f}" if 0 < right.sum() < len(right) else "-"
         shares = [right.mean(), good.mean(), _share(right, good), wrong.mean(), _share(right, wrong)]
         first, *rest = (f"{100 * share:.1f} %" for share in shares)
-        lines.append(f"| {kind} | {chosen.sum()} | {first} | {area} | {' | '.join(rest)} |")
-    return "\n".join(lines)
+        rows.append([kind, str(chosen.sum()), first, area, *rest])
+    return markdown(heads, rows)
 
 
 def _share(right: np.ndarray, of: np.ndarray) -> float:

@@ -12,7 +12,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,19 +41,8 @@ BACKBONES = {
 WIDTH, HEIGHT, FOCAL = 640, 480, 600.0
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Of one combination."""
-
-    backbone: str
-    device: str
-    hypotheses: int
-    detections: int
-    backbone_seconds: float  # of one crop
-    seconds_first_photo: float  # templates prepared on disk, none of those chosen in memory
-    seconds: float  # the chosen templates in memory
-    phases: dict[str, float]  # seconds, of the latter
-    peak_gigabytes: float  # of the process on CPUs, of PyTorch on GPUs
+HEADS = ("network", "device", "hypotheses", "detections", "backbone pass", "photo", "passes per detection")
+HEADS += ("of a first photo", "peak memory")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -75,7 +63,7 @@ def main() -> None:
     arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     device = choose_device(arguments.device)
-    costs = []
+    rows = []
     with tempfile.TemporaryDirectory() as temporary, Renderer() as renderer:
         mesh = random_shape(np.random.default_rng(0))
         for backbone in arguments.backbone:
@@ -88,9 +76,8 @@ def main() -> None:
                     source = MeshTemplates({0: mesh}, arguments.views, network.size)
                     stage = stage_of(network, config, Stopwatch(running=False))
                     stage.prepare(Things({0: Thing(0, "shape", diameter(mesh.vertices))}, templates=source))
-                    costs.append(cost_of(backbone, stage, seen, arguments.repeats))
-                    print_phases(costs[-1])
-    print(table(costs))
+                    rows.append(measured(backbone, stage, seen, arguments.repeats))
+    print(markdown(HEADS, rows))
 
 
 def config_of(backbone: str, arguments: argparse.Namespace, features: str) -> Config:
@@ -121,26 +108,27 @@ def photo(renderer: Renderer, mesh: Mesh, detections: int) -> tuple[Frame, Estim
     return frame, Estimates.of([0] * detections, masks)
 
 
-def cost_of(backbone: str, stage: PicoPoseStage, seen: tuple[Frame, Estimates], repeats: int) -> Cost:
+def measured(backbone: str, stage: PicoPoseStage, seen: tuple[Frame, Estimates], repeats: int) -> list[str]:
+    """Prints the phases of one combination; returns its cells below `HEADS`."""
     timed(lambda: stage.network.backbone(one_crop(stage.network)), stage.device)  # warm up
     reset_peak(stage.device)
+    # Templates are prepared on disk, none of those chosen in memory.
     first = timed(lambda: stage(*seen), stage.device)
-    passes, seconds = [], []
+    passes, photos = [], []
     stage.stopwatch.running = True
     for _ in range(repeats):  # alternately, so that both see the same machine
         passes.append(timed(lambda: stage.network.backbone(one_crop(stage.network)), stage.device))
-        seconds.append(timed(lambda: stage(*seen), stage.device))
-    return Cost(
-        backbone=backbone,
-        device=str(stage.device),
-        hypotheses=stage.options.hypotheses,
-        detections=len(seen[1]),
-        backbone_seconds=statistics.median(passes),
-        seconds_first_photo=first,
-        seconds=statistics.median(seconds),
-        phases={name: value / repeats for name, value in stage.stopwatch.seconds.items()},
-        peak_gigabytes=peak(stage.device),
-    )
+        photos.append(timed(lambda: stage(*seen), stage.device))
+    one_pass, one_photo = statistics.median(passes), statistics.median(photos)
+    hypotheses, detections = stage.options.hypotheses, len(seen[1])
+    print(f"{backbone}, {hypotheses} hypotheses, {detections} detections:")
+    for name, total in stage.stopwatch.seconds.items():
+        seconds = total / repeats
+        print(f"  {name:<24}{1000 * seconds:10.1f} ms{seconds / one_pass:8.2f} passes")
+    costs = (f"{seconds / one_pass / detections:.2f}" for seconds in (one_photo, first))
+    of_one = f"{1000 * one_pass:.1f} ms", f"{1000 * one_photo:.0f} ms"
+    combination = backbone, str(stage.device), str(hypotheses), str(detections)
+    return [*combination, *of_one, *costs, f"{peak(stage.device):.2f} GB"]
 
 
 def one_crop(network: PicoPose) -> torch.Tensor:
@@ -163,32 +151,10 @@ def reset_peak(device: torch.device) -> None:
 
 
 def peak(device: torch.device) -> float:
+    """GB of the process on CPUs, of PyTorch on GPUs."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e9
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
-
-
-def print_phases(cost: Cost) -> None:
-    print(f"{cost.backbone}, {cost.hypotheses} hypotheses, {cost.detections} detections:")
-    for name, seconds in cost.phases.items():
-        print(f"  {name:<24}{1000 * seconds:10.1f} ms{seconds / cost.backbone_seconds:8.2f} passes")
-
-
-def table(costs: list[Cost]) -> str:
-    heads = ("network", "device", "hypotheses", "detections", "backbone pass", "photo")
-    heads += ("passes per detection", "of a first photo", "peak memory")
-    rows = [
-        [
-            *(cost.backbone, cost.device, str(cost.hypotheses), str(cost.detections)),
-            f"{1000 * cost.backbone_seconds:.1f} ms",
-            f"{1000 * cost.seconds:.0f} ms",
-            f"{cost.seconds / cost.backbone_seconds / cost.detections:.2f}",
-            f"{cost.seconds_first_photo / cost.backbone_seconds / cost.detections:.2f}",
-            f"{cost.peak_gigabytes:.2f} GB",
-        ]
-        for cost in costs
-    ]
-    return markdown(heads, rows)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from picopose.utils.geometry import rotation_angle
 from picopose.utils.records import Correspondences
 
 SIZE = 224  # px, side of the crop that the object fills
+PROBLEMS, LEAST, MOST = 40, 200, 3000  # in a batch; points of a problem, from and to
 THRESHOLD = 2.0  # px, of every method that does not say otherwise
 RATIOS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
 # What `solve_pnp` does by itself, so that PoseLib does neither more nor less work.
@@ -123,9 +124,7 @@ def errors(pose: np.ndarray, problem: Problem) -> tuple[float, float]:
     return float(angle.rad2deg()), 100 * float(shift)
 
 
-def measure(
-    ratios: list[float], solvers: dict, batches: int, size: int, points: tuple[int, int], seed: int
-) -> dict:
+def measure(ratios: list[float], solvers: dict, batches: int, seed: int) -> dict:
     """Per method: median rotation and translation error, median seconds and CPU seconds of one batch.
 
     The methods take turns on every batch, so that a busy machine slows all of them.
@@ -133,7 +132,7 @@ def measure(
     random = np.random.default_rng(seed)
     found = {name: ([], [], []) for name in solvers}
     for _ in range(batches):
-        counts = random.integers(points[0], points[1] + 1, size)
+        counts = random.integers(LEAST, MOST + 1, PROBLEMS)
         problems = [make_problem(random, int(n), ratios[i % len(ratios)]) for i, n in enumerate(counts)]
         for name, solve in solvers.items():
             start, start_cpu = time.perf_counter(), time.process_time()
@@ -152,24 +151,20 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", type=int, default=3, help="batches per row")
-    parser.add_argument("--problems", type=int, default=40, help="problems per batch")
-    parser.add_argument("--points", type=int, nargs=2, default=(200, 3000), metavar=("LEAST", "MOST"))
-    parser.add_argument("--threads", type=int, default=1, help="of PyTorch and OpenCV")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    cv2.setNumThreads(options.threads)
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
     solvers = methods(options.device)
-    solvers["solve_pnp"]([make_problem(np.random.default_rng(0), 200, 0.5)] * options.problems)  # warm up
+    solvers["solve_pnp"]([make_problem(np.random.default_rng(0), 200, 0.5)] * PROBLEMS)  # warm up
 
-    least, most = options.points
-    print(f"{options.batches} batches of {options.problems} problems, {least} to {most} points, 1 px noise,")
-    print(f"{options.threads} thread(s), solve_pnp on {options.device}. Medians over problems and batches.")
+    print(f"{options.batches} batches of {PROBLEMS} problems, {LEAST} to {MOST} points, 1 px noise,")
+    print(f"1 thread, solve_pnp on {options.device}. Medians over problems and batches.")
     print("Each cell: rotation error in degrees / translation error in % / ms per batch (ms of CPU time)\n")
     print("| inliers | " + " | ".join(solvers) + " |")
     print("| --- |" + " --- |" * len(solvers))
     for seed, shares in enumerate([[ratio] for ratio in RATIOS] + [RATIOS]):
-        row = measure(shares, solvers, options.batches, options.problems, (least, most), seed)
+        row = measure(shares, solvers, options.batches, seed)
         cells = (
             f"{r:.3f} / {t:.3f} / {1e3 * wall:.0f} ({1e3 * cpu:.0f})" for r, t, wall, cpu in row.values()
         )

@@ -88,7 +88,8 @@ def per_estimate(n_vertices: int) -> str:
     image = ImageTruth(Path(), 0, 0, K, 1.0, np.ones(ROUNDS, int), truths, np.ones(ROUNDS))
     depth = np.full((HEIGHT, WIDTH), 2, np.float32)
     turns = symmetry_transforms(Symmetry(np.empty((0, 4, 4)), ((np.array([0.0, 0, 1]), np.zeros(3)),)))
-    with VsdScorer(delta=0.015) as scorer:
+    with Renderer() as renderer:
+        scorer = VsdScorer(renderer, delta=0.015)
 
         def vsd():
             for i in range(ROUNDS):

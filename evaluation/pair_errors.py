@@ -10,6 +10,7 @@ from picopose.evaluation.errors import mspd, mssd
 from picopose.evaluation.eval_models import EvalModel
 from picopose.evaluation.groups import Group
 from picopose.evaluation.vsd import VsdScorer
+from picopose.rendering.renderer import Renderer
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,8 @@ def _ids(group: Group) -> np.ndarray:
 
 def _vsd(groups: list[Group], results: Results, models: Mapping[int, EvalModel], delta: float) -> np.ndarray:
     parts, shown, depth = [np.empty((0, 10))], None, None
-    with VsdScorer(delta=delta) as scorer:
+    with Renderer() as renderer:
+        scorer = VsdScorer(renderer, delta)
         for group in groups:
             if len(group.rows) == 0 or len(group.gt_ids) == 0:
                 continue

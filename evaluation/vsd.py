@@ -60,20 +60,12 @@ class _Surface:
         return depth
 
 
+@dataclass(frozen=True)
 class VsdScorer:
-    """Renders models and compares them with the measured depth; keeps those drawn last on the renderer.
+    """Renders models and compares them with the measured depth."""
 
-    delta: tolerance of the visibility test, m (0.015, ITODD: 0.005).
-    """
-
-    def __init__(self, *, delta: float):
-        self._renderer, self._delta = Renderer(), delta
-
-    def __enter__(self) -> VsdScorer:
-        return self
-
-    def __exit__(self, *_) -> None:
-        self._renderer.close()
+    renderer: Renderer
+    delta: float  # m, tolerance of the visibility test (0.015, ITODD: 0.005)
 
     def errors(
         self,
@@ -98,7 +90,7 @@ class VsdScorer:
             for g in np.flatnonzero(overlap[e]):
                 if surface is not None and true_surfaces[g] is not None:
                     result[e, g] = _discrepancy(
-                        surface, true_surfaces[g], depth, image.K, self._delta, model.diameter
+                        surface, true_surfaces[g], depth, image.K, self.delta, model.diameter
                     )
         return result
 
@@ -118,7 +110,7 @@ class VsdScorer:
         )
         height, width = window.shape
         drawn = (model.mesh, homogeneous(pose), camera, width, height)
-        return _Surface(window, self._renderer.render_depth(*drawn, front_only=True))
+        return _Surface(window, self.renderer.render_depth(*drawn, front_only=True))
 
 
 def spheres_overlap(estimates: np.ndarray, truths: np.ndarray, radius: float) -> np.ndarray:
@@ -157,7 +149,7 @@ def _discrepancy(
 ) -> np.ndarray:
     """VSD (10,) of two surfaces before the measured depth (H, W)."""
     window = estimate.window.join(truth.window)
-    rays = _ray_lengths(K, window)
+    rays = ray_lengths(K, window)
     estimated, true = estimate.within(window) * rays, truth.within(window) * rays
     measured = (depth[window.slices] * rays).astype(np.float32)
     free = measured == 0  # where nothing was measured, nothing hides a surface
@@ -174,7 +166,7 @@ def _discrepancy(
     return (mismatches + n_union - n_both) / n_union
 
 
-def _ray_lengths(K: np.ndarray, window: Window) -> np.ndarray:
+def ray_lengths(K: np.ndarray, window: Window) -> np.ndarray:
     """Distance from the camera per depth, (h, w), for the pixels of a window; their centres are integers."""
     x = (np.arange(window.left, window.right) - K[0, 2]) / K[0, 0]
     y = (np.arange(window.top, window.bottom) - K[1, 2]) / K[1, 1]

@@ -28,10 +28,8 @@ from picopose.utils.stopwatch import Stopwatch
 
 CALIBRATION = ROOT / "data" / "weights" / "confidence.json"
 NEAR = 10.0  # px of the crop: matches that are less off speak for a pose
-PRIOR_PX, PRIOR_COUNT = (
-    3.0,
-    6,
-)  # few matches lie near one another by chance: as if there were six more, 3 px off
+# Few matches lie near one another by chance: as if there were six more, 3 px off.
+PRIOR_PX, PRIOR_COUNT = 3.0, 6
 MAX_ERROR = 10.0  # diameters: worse is not told apart
 
 

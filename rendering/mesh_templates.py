@@ -26,14 +26,14 @@ class MeshTemplates:
     Args:
         meshes: by id; may grow later.
         size: side of the crops in px.
-        progress: called after every few templates; may be set later.
+
+    Attributes:
+        progress: called after every few templates; None for nobody.
     """
 
-    def __init__(
-        self, meshes: Mapping[int, Mesh], n_views: int, size: int, *, progress: Progress | None = None
-    ):
+    def __init__(self, meshes: Mapping[int, Mesh], n_views: int, size: int):
         self._meshes, self._n_views, self._size = meshes, n_views, size
-        self.progress = progress
+        self.progress: Progress | None = None
 
     def digest(self, obj_id: int) -> str:
         return content_digest(self._meshes[obj_id], self._n_views)

@@ -100,15 +100,11 @@ def _hues(xy: np.ndarray) -> list[tuple[int, ...]]:
     return [tuple(map(int, colour)) for colour in np.round(255 * rgb)]
 
 
-def draw_outline(
-    image: np.ndarray, mask: np.ndarray, colour: Sequence[int] = GREEN, *, width: int | None = None
-) -> np.ndarray:
-    """The image (H, W, 3) uint8 with the outlines of a mask (H, W) bool, `width` px wide."""
+def draw_outline(image: np.ndarray, mask: np.ndarray, colour: Sequence[int]) -> np.ndarray:
+    """The image (H, W, 3) uint8 with the outlines of a mask (H, W) bool."""
     outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    width = width or max(1, round(image.shape[1] / 300))
-    return cv2.drawContours(
-        np.ascontiguousarray(image).copy(), outlines, -1, tuple(colour), width, cv2.LINE_AA
-    )
+    width = max(1, round(image.shape[1] / 300))
+    return cv2.drawContours(image.copy(), outlines, -1, tuple(colour), width, cv2.LINE_AA)
 
 
 def draw_axes(image: np.ndarray, K: np.ndarray, cam_from_obj: np.ndarray, length: float) -> np.ndarray:

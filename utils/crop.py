@@ -82,22 +82,12 @@ def _crop_mask(mask: Mask, window: Tensor, size: int) -> Tensor:
     return resize_windows(cut, inside[None], size, "nearest")[0, 0] > 0.5
 
 
-def crop_views(
-    rgb: Tensor,
-    depth: Tensor,
-    mask: Tensor,
-    K: Tensor,
-    cam_from_obj: Tensor,
-    size: int,
-    *,
-    windows: Tensor | None = None,
-) -> View:
-    """Crops of images of known pose, about their masks or at the given square windows (B, 4) px.
+def crop_views(rgb: Tensor, depth: Tensor, mask: Tensor, K: Tensor, cam_from_obj: Tensor, size: int) -> View:
+    """Crops of images of known pose about their masks.
 
     rgb (B, 3, H, W) in [0, 1]; depth (B, H, W) m; mask (B, H, W) bool; K (B, 3, 3); cam_from_obj (B, 4, 4).
     """
-    if windows is None:
-        windows = square_boxes(mask_boxes(mask), *mask.shape[-2:])
+    windows = square_boxes(mask_boxes(mask), *mask.shape[-2:])
     return View(
         rgb=resize_windows(rgb, windows, size, "bilinear"),
         mask=resize_windows(mask[:, None].float(), windows, size, "nearest")[:, 0] > 0.5,

@@ -69,14 +69,12 @@ def sample_loader(
     first_step: int,
     steps: int,
     workers: int,
-    prefetch: int = 2,
     pin_memory: bool = False,
 ) -> Iterator[Record]:
     """The batches, records with (batch, ...) tensors, of the steps from `first_step` to `steps` (exclusive).
 
     Args:
         workers: processes that make samples, each with its own copy of the source; 0: the caller's does.
-        prefetch: batches that each of them makes in advance.
 
     Raises:
         InputError: the source's, wherever it was raised.
@@ -89,7 +87,6 @@ def sample_loader(
             num_workers=workers,
             collate_fn=_batch,
             worker_init_fn=partial(_begin_worker, scratch),
-            prefetch_factor=prefetch if workers else None,
             pin_memory=pin_memory,
             # A forked process can use neither its parent's OpenGL nor its CUDA, so workers start afresh.
             multiprocessing_context="spawn" if workers else None,

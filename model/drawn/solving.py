@@ -11,6 +11,8 @@ from picopose.model.stage import Drawings
 from picopose.utils.geometry import project, transform
 from picopose.utils.records import Correspondences, Drawing, Estimates, Matches
 
+SHOWN = 48  # matches
+
 
 def draw(drawings: Drawings, found: Estimates, K: Tensor) -> Drawing:
     """The objects at their poses, through the cameras K (N, 3, 3) of their crops; on the CPU."""
@@ -32,20 +34,14 @@ def solve(
 
 
 def some_matches(
-    matches: Correspondences,
-    inliers: Tensor,
-    cam_from_obj: Tensor,
-    K: Tensor,
-    photo_K: Tensor,
-    *,
-    count: int = 48,
+    matches: Correspondences, inliers: Tensor, cam_from_obj: Tensor, K: Tensor, photo_K: Tensor
 ) -> Matches:
-    """At most `count` of the matches (N, T) that agree, in px of the photo, and where the pose shows them.
+    """At most `SHOWN` of the matches (N, T) that agree, in px of the photo, and where the pose shows them.
 
     cam_from_obj (N, 4, 4) m; K (N, 3, 3) and photo_K (3, 3) are the cameras of crops and photo.
     """
     weight = matches.weight * inliers
-    index = weight.topk(min(count, weight.shape[1]), dim=1).indices
+    index = weight.topk(min(SHOWN, weight.shape[1]), dim=1).indices
     at = index[..., None]
     photo_from_crop = photo_K.double() @ torch.linalg.inv(K.double())
     xyz = transform(cam_from_obj, matches.xyz.gather(1, at.expand(-1, -1, 3)).double())

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from pycocotools import mask as coco
 
+from picopose.evaluation.vsd import Window, ray_lengths
 from picopose.rendering.mesh import Mesh, diameter
 from picopose.rendering.renderer import Renderer
 from tools.mini_set.objects import NamedObject
@@ -135,7 +136,8 @@ def annotate(
     canvas = renderer.render_depth(mesh, cam_from_obj, shift @ K, 3 * width, 3 * height)
     surface = canvas[height : 2 * height, width : 2 * width] * np.float32(MM)
     whole, mask = canvas > 0, surface > 0
-    lag = _distances(surface, K).astype(np.float32) - _distances(depth_mm, K).astype(np.float32)
+    rays = ray_lengths(K, Window(0, 0, width, height))
+    lag = (rays * surface).astype(np.float32) - (rays * depth_mm).astype(np.float32)
     visible = mask & ((lag <= VISIBILITY_TOLERANCE) | (depth_mm == 0))
     total, seen = int(whole.sum()), int(visible.sum())
     info = {
@@ -147,13 +149,6 @@ def annotate(
         "visib_fract": seen / total if total else 0.0,
     }
     return Annotation(info, mask, visible)
-
-
-def _distances(depth: np.ndarray, K: np.ndarray) -> np.ndarray:
-    """Distances (H, W) float64 from the camera, from depths along its axis."""
-    y, x = np.mgrid[: depth.shape[0], : depth.shape[1]]
-    stretch = np.sqrt(((x - K[0, 2]) / K[0, 0]) ** 2 + ((y - K[1, 2]) / K[1, 1]) ** 2 + 1)
-    return stretch * depth
 
 
 def _box(mask: np.ndarray, origin: tuple[int, int]) -> list[int]:
