@@ -17,7 +17,7 @@ from torch import Tensor
 from picopose.datasets.cameras.matrices import check_camera
 from picopose.datasets.masks.regions import box_mask
 from picopose.model.checkpoint import read_checkpoint
-from picopose.model.methods import make_stages, stage_names
+from picopose.model.methods import detects, make_stages, stage_names
 from picopose.model.picopose.released import is_released
 from picopose.model.stage import Setup, Things
 from picopose.pipeline.conversions import AnyMask, Photo, as_camera, as_masks, as_photo
@@ -51,7 +51,7 @@ class PoseEstimator:
 
     Args:
         weights: a checkpoint: one trained here, or the one released by the paper's authors; None for the
-            default method, which needs none.
+            default method, which comes with its own.
         config: YAML file, also one of the program's own; None takes `config/default.yaml`, with weights
             the network that they say they were trained with, or the paper's.
         device: None for a GPU if there is one.
@@ -80,6 +80,8 @@ class PoseEstimator:
         self.objects: dict[str, PreparedObject] = {}
         self.stopwatch = Stopwatch(running=False)
         device = choose_device(None) if device is None else torch.device(device)
+        if detects(self.config):
+            raise InputError("stages: PoseEstimator is told where to look; leave the detector out")
         self._stages = make_stages(stage_names(self.config), Setup(self.config, device, self.stopwatch))
         self._added = 0
         self._centred: dict[int, Mesh] = {}
