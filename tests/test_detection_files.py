@@ -224,10 +224,10 @@ def test_data_sets_take_annotations_and_polygons(tmp_path):
     named["categories"][0]["id"] = named["annotations"][0]["category_id"] = 5
     without_scene = {key: value for key, value in polygon.items() if key != "scene_id"}
     for content in ([polygon], [without_scene], named):
-        observation = BopTestSet(tmp_path, "toy", detections=dump(folder / "other.json", content))[1]
-        assert observation.obj_ids.tolist() == [5] and torch.equal(
-            observation.masks[0].window(0, 0, WIDTH, HEIGHT), MASK
-        )
+        test_set = BopTestSet(tmp_path, "toy", detections=dump(folder / "other.json", content))
+        found = test_set.start(test_set[1])
+        assert found.obj_id.tolist() == [5]
+        assert torch.equal(found.mask[0].window(0, 0, WIDTH, HEIGHT), MASK)
 
 
 def test_missing_scenes_and_scores_are_told(tmp_path, caplog):
@@ -267,15 +267,16 @@ def test_targets_without_objects_ask_for_all_that_is_detected(tmp_path, caplog):
     ]
     dump(folder / "detections.json", entries)
     test_set = BopTestSet(tmp_path, "toy")
-    first, second = test_set[0], test_set[1]
-    assert (first.im_id, second.im_id) == (7, 3)
-    assert first.obj_ids.tolist() == [5, 2, 5] and np.allclose(first.scores, [0.8, 0.7, 0.2])
-    assert second.obj_ids.tolist() == [] and len(second.masks) == 0
+    assert (test_set[0].im_id, test_set[1].im_id) == (7, 3)
+    first, second = (test_set.start(test_set[k]) for k in (0, 1))
+    assert first.obj_id.tolist() == [5, 2, 5] and np.allclose(first.score, [0.8, 0.7, 0.2])
+    assert len(second) == len(second.mask) == 0
     assert list(test_set.objects) == [2, 5]
     assert "1 detections of 1 objects without a model are left out: 77" in caplog.text
     dump(folder / "detections.json", [detection(7, 5, i / 200, BOX) for i in range(120)])
     test_set = BopTestSet(tmp_path, "toy")
-    assert len(test_set[0].scores) == 100 and test_set[0].scores.min() == pytest.approx(20 / 200)
+    found = test_set.start(test_set[0])
+    assert len(found) == 100 and found.score.min() == pytest.approx(20 / 200)
     assert list(test_set.objects) == [5]
     dump(folder / "detections.json", [detection(7, 77, 0.9, BOX)])
     with pytest.raises(InputError, match="none of its detections is of an object that toy has a model of"):
