@@ -1,5 +1,6 @@
 """What a run on a data set begins with: detections, given poses, or nothing."""
 
+import logging
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from picopose.datasets.bop.detections import Detection
 from picopose.datasets.bop.results import read_results
@@ -17,6 +19,8 @@ from picopose.utils.errors import InputError
 from picopose.utils.geometry import project, transform
 from picopose.utils.reading import is_rotation
 from picopose.utils.records import Estimates, Frame, Mask
+
+LOG = logging.getLogger(__name__)
 
 
 class DatasetStart(Protocol):
@@ -58,10 +62,13 @@ class Nothing:
 class InitialPoses:
     """The start of frames from given poses: each is a detection whose box is that of the object at the pose.
 
+    Poses that cannot be gone on from are left out, with a warning: of other objects, no rotations, not finite,
+    not in sight.
+
     Args:
         things: with drawings.
 
-    Raises an `InputError` for a file that cannot be read, or that holds what is no pose of these things.
+    Raises an `InputError` for a file that cannot be read, or without meshes.
     """
 
     def __init__(self, path: Path | str, things: Things):
@@ -71,22 +78,16 @@ class InitialPoses:
                 f"{self.path}: poses to begin with need the objects' meshes: download the models"
             )
         results = read_results(self.path)
+        known = np.isin(results.obj_id, list(things.by_id))
+        finite = np.isfinite(results.score) & np.isfinite(results.cam_from_obj).all(axis=(1, 2))
+        sound = finite & is_rotation(results.cam_from_obj[:, :, :3])
+        self._tell("of objects that are no targets", ~known)
+        self._tell("with numbers that are not finite, or no rotation", known & ~sound)
         self._rows: dict[tuple[int, int], list[tuple[int, float, np.ndarray]]] = defaultdict(list)
-        for row in range(len(results)):
-            obj_id, score, pose = (
-                int(results.obj_id[row]),
-                float(results.score[row]),
-                results.cam_from_obj[row],
-            )
-            where = f"{self.path}: pose {row + 1}"
-            if obj_id not in things.by_id:
-                raise InputError(f"{where} is of object {obj_id}, which is none of the targets: leave it out")
-            if not (np.isfinite(score) and np.isfinite(pose).all() and is_rotation(pose[:, :3]).all()):
-                raise InputError(f"{where} holds no rotation, or numbers that are not finite: correct it")
-            if not pose[2, 3] > 0:
-                raise InputError(f"{where} lies behind the camera: correct it")
+        for row in np.flatnonzero(known & sound):
             image = int(results.scene_id[row]), int(results.im_id[row])
-            self._rows[image].append((obj_id, score, pose))
+            pose = int(results.obj_id[row]), float(results.score[row]), results.cam_from_obj[row]
+            self._rows[image].append(pose)
 
     def of_image(self, scene_id: int, im_id: int) -> tuple[tuple[int, float, np.ndarray], ...]:
         """Object, score and pose (3, 4) of each line about an image."""
@@ -94,23 +95,28 @@ class InitialPoses:
 
     def __call__(self, frame: Frame, before: Estimates | None = None) -> Estimates:
         rows = self.of_image(frame.scene_id, frame.im_id)
-        pose = torch.eye(4).repeat(len(rows), 1, 1)
-        for i, (_, _, given) in enumerate(rows):
-            pose[i, :3] = torch.from_numpy(given).float()
-        masks = [self._region(obj_id, p, frame) for (obj_id, _, _), p in zip(rows, pose, strict=True)]
-        score = torch.tensor([score for _, score, _ in rows])
-        found = Estimates.of([obj_id for obj_id, _, _ in rows], masks, score=score)
-        return replace(found, cam_from_obj=pose)
+        poses = torch.eye(4).repeat(len(rows), 1, 1)
+        for pose, (_, _, given) in zip(poses, rows, strict=True):
+            pose[:3] = torch.from_numpy(given).float()
+        masks = [self._region(obj_id, pose, frame) for (obj_id, _, _), pose in zip(rows, poses, strict=True)]
+        seen = [i for i, mask in enumerate(masks) if mask is not None]
+        hidden = np.array([mask is None for mask in masks], bool)
+        self._tell(f"not in sight of scene {frame.scene_id}, image {frame.im_id}", hidden)
+        score = torch.tensor([rows[i][1] for i in seen])
+        found = Estimates.of([rows[i][0] for i in seen], [masks[i] for i in seen], score=score)
+        return replace(found, cam_from_obj=poses[seen])
 
-    def _region(self, obj_id: int, cam_from_obj: torch.Tensor, frame: Frame) -> Mask:
-        """The box about an object in a frame; an `InputError` where none of it is seen."""
+    def _region(self, obj_id: int, cam_from_obj: Tensor, frame: Frame) -> Mask | None:
+        """The box about an object in a frame; None where it is not in front of the camera, or outside."""
         xyz = transform(cam_from_obj.double(), self._things.drawings.hull(obj_id))
-        xy = project(frame.K.double(), torch.cat([xyz[:, :2], xyz[:, 2:].clamp(min=1e-6)], dim=1))
-        low, high = xy.amin(0), xy.amax(0) + 1
+        if not (xyz[:, 2] > 0).all():
+            return None
+        xy = project(frame.K.double(), xyz)
         try:
-            return box_mask([*low.tolist(), *high.tolist()], *frame.rgb.shape[1:])
+            return box_mask([*xy.amin(0).tolist(), *(xy.amax(0) + 1).tolist()], *frame.rgb.shape[1:])
         except InputError:
-            raise InputError(
-                f"{self.path}: object {obj_id} at its pose is not in sight of scene {frame.scene_id}, image "
-                f"{frame.im_id}: leave it out"
-            ) from None
+            return None
+
+    def _tell(self, which: str, left_out: np.ndarray) -> None:
+        if left_out.any():
+            LOG.warning("%s: %d poses %s are left out", self.path, left_out.sum(), which)
