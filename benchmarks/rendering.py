@@ -41,13 +41,7 @@ def bumpy(height: float) -> Mesh:
     return make_mesh(vertices, sphere.faces, colors=colors)
 
 
-def coverage(mesh: Mesh, poses: np.ndarray) -> float:
-    """Mean share of the image that the object covers."""
-    with Renderer() as renderer:
-        return float(np.mean([render_view(renderer, mesh, pose).mask.mean() for pose in poses]))
-
-
-def bare_loop(mesh: Mesh, poses: np.ndarray) -> Callable[[], None]:
+def bare_loop(mesh: Mesh, poses: np.ndarray) -> Callable[[], object]:
     """moderngl's own loop: one program, colours and depth test, colours read back."""
     width, height = template_files.SIZE
     ctx = create_context()
@@ -89,20 +83,7 @@ def bare_loop(mesh: Mesh, poses: np.ndarray) -> Callable[[], None]:
     return run
 
 
-def renderer_loop(mesh: Mesh, poses: np.ndarray, *, depth_only: bool) -> Callable[[], None]:
-    renderer, K = Renderer(), np.array(template_files.K)
-
-    def run() -> None:
-        for pose in poses:
-            if depth_only:
-                renderer.render_depth(mesh, pose, K, *template_files.SIZE)
-            else:
-                render_view(renderer, mesh, pose)
-
-    return run
-
-
-def file_loop(mesh: Mesh, folder: Path) -> Callable[[], None]:
+def file_loop(mesh: Mesh, folder: Path) -> Callable[[], object]:
     """All that `render_templates` does for an object: reading the mesh, the context, images, poses."""
     path = folder / "body.ply"
     colors = np.column_stack([mesh.colors, np.full(len(mesh.colors), 255, np.uint8)])
@@ -111,7 +92,7 @@ def file_loop(mesh: Mesh, folder: Path) -> Callable[[], None]:
     return lambda: render_object(job)
 
 
-def views_per_second(run: Callable[[], None], repeats: int) -> tuple[float, float]:
+def views_per_second(run: Callable[[], object], repeats: int) -> tuple[float, float]:
     """Of the best repeat, by the clock and by the process's CPU time."""
     run()
     wall, cpu = [], []
@@ -137,12 +118,14 @@ def main() -> None:
 
 def measure(name: str, mesh: Mesh, repeats: int) -> None:
     poses = object_poses(mesh.vertices, VIEWS)
-    print(f"{name}, {len(mesh.faces)} faces, {100 * coverage(mesh, poses):.0f} % of the image covered")
-    with tempfile.TemporaryDirectory() as folder:
+    K, size = np.array(template_files.K), template_files.SIZE
+    with tempfile.TemporaryDirectory() as folder, Renderer() as renderer:
+        covered = np.mean([render_view(renderer, mesh, pose).mask.mean() for pose in poses])
+        print(f"{name}, {len(mesh.faces)} faces, {100 * covered:.0f} % of the image covered")
         loops = {
             "templates with files": file_loop(mesh, Path(folder)),
-            "Renderer.render": renderer_loop(mesh, poses, depth_only=False),
-            "Renderer.render_depth": renderer_loop(mesh, poses, depth_only=True),
+            "Renderer.render": lambda: [render_view(renderer, mesh, pose) for pose in poses],
+            "Renderer.render_depth": lambda: [renderer.render_depth(mesh, pose, K, *size) for pose in poses],
             "moderngl, bare": bare_loop(mesh, poses),
         }
         for loop, run in loops.items():

@@ -5,7 +5,7 @@ refused, since the configuration in a checkpoint may come from a stranger.
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +25,13 @@ LEVELS = ("match", "affine", "flow")  # of the paper
 # Training entries that affect neither pairs nor losses.
 NO_MATTER = {"workers", "threads", "keep", "max_skipped", "validation_pairs", "validation_meshes"}
 NO_MATTER |= {"pretrained", "validate_on", "validate_every", "log_every", "picture_every", "save_every"}
+
+
+def _check(section: Any, key: str, name: str, rule: str, holds: Callable[[Any], bool]) -> None:
+    """Raises a `ValueError` unless `holds` is true of an entry of a section, or the entry is None."""
+    value = getattr(section, name)
+    if value is not None and not holds(value):
+        raise ValueError(f"{key}.{name} is {value}; it must {rule}")
 
 
 @dataclass
@@ -48,14 +55,10 @@ class ModelConfig:
         if self.pretrained:
             self.pretrained = str(own_file(self.pretrained))
         for name in ("stride", "size", "features", "width"):
-            if not 1 <= getattr(self, name) <= _WIDEST:
-                raise ValueError(f"model.{name} is {getattr(self, name)}; it must lie in 1 to {_WIDEST}")
-        if self.width % 32:
-            raise ValueError(f"model.width is {self.width}; it must be a multiple of 32")
-        if len(self.dpt_channels) != 3 or not all(1 <= count <= _WIDEST for count in self.dpt_channels):
-            raise ValueError(
-                f"model.dpt_channels is {self.dpt_channels}; it must be three numbers in 1 to {_WIDEST}"
-            )
+            _check(self, "model", name, f"lie in 1 to {_WIDEST}", lambda value: 1 <= value <= _WIDEST)
+        _check(self, "model", "width", "be a multiple of 32", lambda width: width % 32 == 0)
+        fit = len(self.dpt_channels) == 3 and all(1 <= count <= _WIDEST for count in self.dpt_channels)
+        _check(self, "model", "dpt_channels", f"be three numbers in 1 to {_WIDEST}", lambda _: fit)
 
 
 @dataclass
@@ -77,10 +80,8 @@ class TrainDatasetConfig:
 
     def __post_init__(self):
         for name in ("synthetic", "shapes", "varied", "resting", "augment"):
-            if getattr(self, name) is not None and not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"train_dataset.{name} is {getattr(self, name)}; it must lie in 0 to 1")
-        if self.max_faces is not None and self.max_faces < 1:
-            raise ValueError(f"train_dataset.max_faces is {self.max_faces}; it must be at least 1, or null")
+            _check(self, "train_dataset", name, "lie in 0 to 1", lambda share: 0 <= share <= 1)
+        _check(self, "train_dataset", "max_faces", "be at least 1, or null", lambda count: count >= 1)
         if unknown := set(self.megapose) - {"gso", "shapenet"}:
             raise ValueError(f"train_dataset.megapose names {unknown.pop()}; it may hold gso and shapenet")
         if self.synthetic < 1 and not self.megapose:
@@ -145,18 +146,15 @@ class TrainConfig:
             "keep",
             "max_skipped",
         ):
-            if getattr(self, name) < 1:
-                raise ValueError(f"train.{name} is {getattr(self, name)}; it must be at least 1")
+            _check(self, "train", name, "be at least 1", lambda count: count >= 1)
         for name in ("lr", "eps", "clip", "scale_weight"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"train.{name} is {getattr(self, name)}; it must be positive")
+            _check(self, "train", name, "be positive", lambda value: value > 0)
         for name in ("seed", "warmup", "weight_decay", "workers", "validate_every", "validation_pairs"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"train.{name} is {getattr(self, name)}; it must not be negative")
+            _check(self, "train", name, "not be negative", lambda value: not value < 0)
         if self.validate_on and not self.validate_every:
             raise ValueError("train.validate_on names a data set, but train.validate_every is 0, never")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
-            raise ValueError(f"train.betas is {self.betas}; it must be two numbers in 0 to 1, 1 excluded")
+        fit = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        _check(self, "train", "betas", "be two numbers in 0 to 1, 1 excluded", lambda _: fit)
 
 
 @dataclass
@@ -185,10 +183,8 @@ class TestConfig:
     bf16: bool | None = None  # for the backbone, see docs/performance.md; None: on GPUs only
 
     def __post_init__(self):
-        if self.level not in LEVELS:
-            raise ValueError(f"test.level is {self.level}; it must be one of {', '.join(LEVELS)}")
-        if self.views not in (42, 162, 642):
-            raise ValueError(f"test.views is {self.views}; it must be 42, 162 or 642")
+        _check(self, "test", "level", f"be one of {', '.join(LEVELS)}", LEVELS.__contains__)
+        _check(self, "test", "views", "be 42, 162 or 642", (42, 162, 642).__contains__)
         if self.hypotheses < 1 or not self.threshold_px > 0:
             raise ValueError("test.hypotheses and test.threshold_px must be positive")
 
@@ -204,12 +200,9 @@ class RuntimeConfig:
     compile: bool = False  # with torch.compile: slow to start
 
     def __post_init__(self):
-        if self.batch is not None and self.batch < 1:
-            raise ValueError(f"runtime.batch is {self.batch}; it must be at least 1")
-        if self.template_memory < 0:
-            raise ValueError(f"runtime.template_memory is {self.template_memory}; it must not be negative")
-        if not self.features_limit >= 0:
-            raise ValueError(f"runtime.features_limit is {self.features_limit}; it must not be negative")
+        _check(self, "runtime", "batch", "be at least 1", lambda count: count >= 1)
+        for name in ("template_memory", "features_limit"):
+            _check(self, "runtime", name, "not be negative", lambda gigabytes: gigabytes >= 0)
 
 
 @dataclass

@@ -63,18 +63,20 @@ def gathered(value: Tensor) -> Tensor:
     return _Gather.apply(value) if world_size() > 1 else value
 
 
+def _total(value: Tensor) -> Tensor:
+    total = value.clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total)
+    return total
+
+
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx, value: Tensor) -> Tensor:
-        total = value.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
+        return _total(value)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        total = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total
+        return _total(gradient)
 
 
 class _Gather(torch.autograd.Function):
@@ -86,6 +88,4 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:
-        total = gradient.clone(memory_format=torch.contiguous_format)
-        dist.all_reduce(total)
-        return total.chunk(world_size())[rank()]
+        return _total(gradient).chunk(world_size())[rank()]
