@@ -62,8 +62,8 @@ class Nothing:
 class InitialPoses:
     """The start of frames from given poses: each is a detection whose box is that of the object at the pose.
 
-    Poses that cannot be gone on from are left out, with a warning: of other objects, no rotations, not finite,
-    not in sight.
+    Poses that cannot be gone on from are left out, with a warning: of other objects, no rotations, not
+    finite, not in sight.
 
     Args:
         things: with drawings.
