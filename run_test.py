@@ -117,13 +117,14 @@ def flags_of(arguments: argparse.Namespace) -> dict[str, object]:
 
 def check_files(config, names: list[str], init: Path | None) -> None:
     """Raises an `InputError` where one file is given for several data sets."""
-    given = {"--init": init, "test_dataset.detections": config.test_dataset.detections}
-    for option, path in given.items():
-        if path is not None and len(names) > 1 and not Path(path).is_dir():
-            raise InputError(
-                f"{option}={path} is no folder with a file for each of {', '.join(names)}: "
-                "give one, or run a single data set with --dataset"
-            )
+    if init and len(names) > 1:
+        raise InputError(f"--init {init}: the poses of one data set; name it with --dataset")
+    given = config.test_dataset.detections
+    if given is not None and len(names) > 1 and not Path(given).is_dir():
+        raise InputError(
+            f"test_dataset.detections={given} is no folder with a file for each of {', '.join(names)}: "
+            "give one, or run a single data set with --dataset"
+        )
 
 
 if __name__ == "__main__":

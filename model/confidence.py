@@ -17,7 +17,7 @@ from picopose.model.drawn.matcher import SIZE, Matcher, load_matcher
 from picopose.model.drawn.solving import draw
 from picopose.model.drawn.xfeat import STRIDE
 from picopose.model.redraw import REACH
-from picopose.model.stage import Setup, Stage, Things
+from picopose.model.stage import Setup, Stage, Things, check_poses
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import project, transform
 from picopose.utils.home import ROOT
@@ -107,6 +107,7 @@ class Confidence(Stage):
     def __call__(self, frame: Frame, found: Estimates) -> Estimates:
         if len(found) == 0 or self.drawings is None:
             return found
+        check_poses(found, "confidence")
         with self.stopwatch("judge"):
             evidence, is_box = self.evidence(frame, found)
             logistic = self.calibration

@@ -22,7 +22,8 @@ def find(name: str, offering: str = "make_stage") -> ModuleType:
     """The module of a method or stage; an `InputError` where there is none, or none that offers this."""
     path = name if "." in name else f"picopose.model.{name}"
     try:
-        module = importlib.import_module(path)
+        named = all(part.isidentifier() for part in name.split("."))
+        module = importlib.import_module(path) if named else None
     except ModuleNotFoundError as error:
         if error.name is None or not f"{path}.".startswith(f"{error.name}."):
             raise  # it is there, and lacks something itself

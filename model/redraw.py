@@ -6,7 +6,7 @@ import torch
 
 from picopose.model.drawn.matcher import Matcher, load_matcher
 from picopose.model.drawn.solving import draw, solve
-from picopose.model.stage import Setup, Stage, Things
+from picopose.model.stage import Setup, Stage, Things, check_poses
 from picopose.utils.config import options_of
 from picopose.utils.records import Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
@@ -47,6 +47,7 @@ class Redraw(Stage):
         frame, found = frame.to(self.matcher.device), found.to(self.matcher.device)
         if len(found) == 0:
             return found
+        check_poses(found, "redraw")
         with self.stopwatch("crop"):
             detections, owner = found.by_group()
             query = self.matcher.look_at(frame, detections.mask)

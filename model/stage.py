@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from picopose.utils.config import Config
+from picopose.utils.errors import InputError
 from picopose.utils.records import Drawing, Estimates, Frame, View
 from picopose.utils.stopwatch import Stopwatch
 from picopose.utils.symmetry import Symmetry
@@ -67,6 +68,14 @@ class Setup:
     config: Config
     device: torch.device
     stopwatch: Stopwatch
+
+
+def check_poses(found: Estimates, stage: str) -> None:
+    """An `InputError` where a stage that goes on from poses is given none."""
+    if found.cam_from_obj is None:
+        raise InputError(
+            f"stages: {stage} goes on from poses; name a method before it, or give poses to start"
+        )
 
 
 class Stage:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from picopose.model.stage import Stage, Things
+from picopose.utils.errors import InputError
 from picopose.utils.records import Estimates, Frame
 
 # What a frame begins with, given what was found in the frame before: detections, poses, the last poses, ...
@@ -22,6 +23,8 @@ def run(frames: Iterable[Frame], things: Things, stages: Sequence[Stage], start:
         began = time.perf_counter()
         for stage in stages:
             found = stage(frame, found)
+        if len(found) and found.cam_from_obj is None:
+            raise InputError("stages: none of them estimates poses; name a method among them")
         found = found.to("cpu")
         sink(frame, found, time.perf_counter() - began)
         before = found

@@ -630,3 +630,19 @@ def test_meshes_at_hand_that_cannot_be_used(estimator, mesh, options, message):
     with pytest.raises(InputError, match=message):
         estimator.add_object(mesh, **options)
     assert list(estimator.objects) == ["box", "cone"]
+
+
+@pytest.mark.parametrize(
+    ("stages", "problem"),
+    [
+        ("tests.toys.detector,rendermatch,best,confidence", "PoseEstimator is told where to look"),
+        ("rendermatch,best", "none of them judges the poses; add confidence"),
+        ("best,confidence", "confidence goes on from poses; name a method before it"),
+    ],
+)
+def test_stages_that_cannot_answer_are_refused(meshes, tmp_path, stages, problem):
+    with pytest.raises(InputError, match=problem):
+        estimator = PoseEstimator(
+            device="cpu", log_dir=tmp_path, overrides=[f"stages=[{stages}]", "test.views=42"]
+        )
+        estimator.add_object(meshes / "box.ply").estimate(PHOTO, K, boxes=[BOX])

@@ -1,6 +1,8 @@
 """Stages from outside plug into a run by their names, and runs go on from given poses."""
 
 import csv
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -92,17 +94,38 @@ def test_poses_that_cannot_be_gone_on_from_are_left_out(monkeypatch, caplog, tmp
     assert f"{path}: {problem}" in caplog.text
 
 
-@pytest.mark.parametrize("name", ["refinement", "tests.toys.absent", "absent.stage", "stage"])
+@pytest.mark.parametrize(
+    "name", ["refinement", "tests.toys.absent", "absent.stage", "stage", "../best", "", "."]
+)
 def test_what_is_no_stage_is_told(name):
-    with pytest.raises(InputError, match=rf"{name}: no such method or stage; choose among best, confidence"):
+    with pytest.raises(
+        InputError, match=re.escape(f"{name}: no such method or stage; choose among best, confidence")
+    ):
         find(name)
+
+
+@pytest.mark.parametrize(
+    ("stages", "more", "problem"),
+    [
+        ("redraw", [], "redraw goes on from poses; name a method before it, or give poses to start"),
+        ("confidence", [], "confidence goes on from poses"),
+        ("tests.toys.detector,best", [], "none of them estimates poses; name a method among them"),
+        ("best", ["--dataset", "all", "--init", "given.csv"], "--init given.csv: the poses of one data set"),
+    ],
+)
+def test_lists_that_cannot_be_meant_are_refused(monkeypatch, capsys, tmp_path, stages, more, problem):
+    write_set(tmp_path)
+    with pytest.raises(SystemExit) as exit_info:
+        run_program(monkeypatch, *arguments(tmp_path, 6, "--stages", stages, *more))
+    assert exit_info.value.code == 2 and problem in capsys.readouterr().err
 
 
 class Following(Stage):
     """Counts the frames for which an object is followed."""
 
     def __call__(self, frame: Frame, found: Estimates) -> Estimates:
-        return Estimates.of(found.obj_id.tolist(), found.mask, score=found.score + 1)
+        again = Estimates.of(found.obj_id.tolist(), found.mask, score=found.score + 1)
+        return replace(again, cam_from_obj=torch.eye(4).expand(len(again), 4, 4))
 
 
 def test_a_frame_can_begin_with_what_was_found_in_the_one_before():
