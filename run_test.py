@@ -86,7 +86,8 @@ def main() -> None:
     objects = [things_of(config, dataset, world) for dataset in datasets]
     for tested, dataset, things in zip(sets, datasets, objects, strict=True):
         if arguments.init:
-            start = InitialPoses(arguments.init, things)
+            images = [(image.scene_id, image.im_id) for image in dataset.images]
+            start = InitialPoses(arguments.init, things, images)
         else:
             start = Detected(dataset) if detected else Nothing()
         setup.stopwatch.clear()
@@ -102,10 +103,11 @@ def main() -> None:
 
 def flags_of(arguments: argparse.Namespace) -> dict[str, object]:
     """The flags that stand for entries of the config."""
+    stages = arguments.stages
     return {
         "checkpoint": arguments.checkpoint_path,
         "method": arguments.model,
-        "stages": arguments.stages and arguments.stages.split(","),
+        "stages": None if stages is None else [name.strip() for name in stages.split(",")],
         "test.views": arguments.view,
         "test.level": arguments.level,
         "test.hypotheses": arguments.hypotheses,

@@ -1,5 +1,6 @@
 """The frames of a video file, one after the other."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from picopose.utils.errors import InputError
 
+LOG = logging.getLogger(__name__)
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 
 
@@ -16,17 +18,24 @@ def is_video(path: Path) -> bool:
 
 
 def read_video(path: Path) -> Iterator[np.ndarray]:
-    """The frames (H, W, 3) uint8 RGB, upright; an `InputError` for a file that has none."""
+    """The frames (H, W, 3) uint8 RGB, upright; an `InputError` for a file that has none.
+
+    A file that ends early is told, with what can be read of it.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} not found: check the path")
     capture = cv2.VideoCapture(str(path))
     try:
-        empty = True
+        count, stated = 0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
         while True:
             there, frame = capture.read()
             if not there:
                 break
-            empty = False
+            count += 1
             yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
     finally:
         capture.release()
-    if empty:
+    if 0 < count < stated:
+        LOG.warning("%s: only %d of its %d frames can be read", path, count, stated)
+    if count == 0:
         raise InputError(f"{path} cannot be read as a video: check the file, or convert it to MP4 (H.264)")

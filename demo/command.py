@@ -1,6 +1,7 @@
 """What `run_demo.py` does: meshes, photos, boxes or masks in, poses and pictures out."""
 
 import argparse
+import glob
 import itertools
 import json
 import logging
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
     for name, mesh, unit, symmetry in zip(names, arguments.mesh, units, symmetries, strict=True):
         unit = unit_of(mesh, name, first) if unit in (None, "auto") else unit
         estimator.add_object(mesh, name=name, unit=unit, symmetry=symmetry, progress=show_progress)
+    written: set[Path] = set()
     alone = len(photos) == 1 and not is_video(photos[0])
     last: list[ObjectPose] = []  # of each object in the photo that showed it last
     for shot in itertools.chain([first], shots):
@@ -62,6 +64,10 @@ def run(arguments: argparse.Namespace) -> None:
         write(folder, results_of(estimator, shot, poses))
         for pose in poses:
             LOG.info("%s: %s", shot.name, pose)
+        written.add(folder)
+    for video in filter(is_video, photos):  # of an earlier one that was longer
+        for folder in set(arguments.out.glob(f"{glob.escape(video.stem)}_{6 * '[0-9]'}")) - written:
+            remove_results(folder)
     if arguments.profile:
         LOG.info("%s", estimator.stopwatch.table())
 
@@ -121,9 +127,8 @@ def estimate(estimator: PoseEstimator, shot: Shot, last: Sequence[ObjectPose]) -
 
 
 def write(folder: Path, results: Results) -> None:
-    """Writes the results of one photo and removes those of an earlier run."""
-    for stale in (*folder.glob("matches_*.png"), *(folder / name for name in RESULTS)):
-        stale.unlink(missing_ok=True)
+    """Writes the results of one photo in place of those of an earlier run."""
+    remove_results(folder)
     write_picture(folder / "overlay.png", results.overlay)
     for index, matches in enumerate(results.matches):
         write_picture(folder / f"matches_{index}.png", matches)
@@ -132,6 +137,11 @@ def write(folder: Path, results: Results) -> None:
     with write_atomically(folder / "pose.json") as temporary:
         temporary.write_text(json.dumps(results.numbers, indent=1), encoding="utf-8")
     LOG.info("%s: pose.json, overlay.png, matches_*.png, scene.glb", folder)
+
+
+def remove_results(folder: Path) -> None:
+    for stale in (*folder.glob("matches_*.png"), *(folder / name for name in RESULTS)):
+        stale.unlink(missing_ok=True)
 
 
 def write_picture(path: Path, rgb: np.ndarray) -> None:

@@ -36,7 +36,7 @@ class BopValidation:
             raise InputError("option train.validate_on: this method estimates no poses; leave it out")
         self._learner = learner
         runtime = replace(config.runtime, features_dir=str(folder / "features"))
-        self._config, self._folder, self._world = replace(config, runtime=runtime), folder, world
+        self._config, self._folder, self._world = replace(config, runtime=runtime, stages=[]), folder, world
         self._sets = [tested_set(name, config, folder) for name in names]
         for tested in self._sets:
             check_truth(tested)

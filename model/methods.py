@@ -20,6 +20,7 @@ from picopose.utils.errors import InputError
 
 def find(name: str, offering: str = "make_stage") -> ModuleType:
     """The module of a method or stage; an `InputError` where there is none, or none that offers this."""
+    name = str(name)
     path = name if "." in name else f"picopose.model.{name}"
     try:
         named = all(part.isidentifier() for part in name.split("."))
@@ -30,7 +31,8 @@ def find(name: str, offering: str = "make_stage") -> ModuleType:
         module = None
     if module is None or not hasattr(module, offering):
         problem = "no such method or stage" if offering == "make_stage" else "no method that learns"
-        raise InputError(f"{name}: {problem}; choose among {', '.join(_known(offering))}")
+        others = ", or put its folder on PYTHONPATH" if "." in name and module is None else ""
+        raise InputError(f"{name}: {problem}; choose among {', '.join(_known(offering))}{others}")
     return module
 
 
@@ -39,7 +41,9 @@ def stage_names(config: Config, *, from_poses: bool = False) -> list[str]:
 
     from_poses: those that go on from given poses; an `InputError` for a method, which would begin anew.
     """
-    names = config.stages or list(find(config.method).STAGES)
+    names = config.stages or list(getattr(find(config.method), "STAGES", ()))
+    if not names:
+        raise InputError(f"{config.method} is a stage, no method: name it in stages")
     for method in [name for name in names if hasattr(find(name), "STAGES")] if from_poses else ():
         if config.stages:
             raise InputError(f"stages: {method} would not use the given poses; leave it out")
@@ -63,7 +67,8 @@ def make_stages(names: Sequence[str], setup: Setup) -> list[Stage]:
     The entries of `options` are those of stages by their names, of a dotted name by its last part.
     """
     if unknown := setup.config.options.keys() - {name.rpartition(".")[2] for name in names}:
-        raise InputError(f"options.{unknown.pop()}: no stage of the run, which are {', '.join(names)}")
+        given = ", ".join(name.rpartition(".")[2] for name in names)
+        raise InputError(f"options.{unknown.pop()}: no stage of the run, which are {given}")
     return [find(name).make_stage(setup) for name in names]
 
 

@@ -22,7 +22,7 @@ from picopose.datasets.bop.side_file import write_details
 from picopose.datasets.bop.targets import find_targets
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.datasets.templates import StoredTemplates, StoredViews
-from picopose.model.methods import needs_of, stage_names
+from picopose.model.methods import find, needs_of, stage_names
 from picopose.model.stage import Setup, Stage, Thing, Things
 from picopose.pipeline.input_digests import digest, inputs_of, inputs_of_all
 from picopose.pipeline.journal import Fingerprint, Journal, read_journals, write_journal
@@ -265,7 +265,9 @@ def fingerprint_of(config: Config, dataset: BopTestSet, start: DatasetStart) -> 
     targets = config.test_dataset.targets
     weights = {"checkpoint": config.checkpoint, "backbone": config.model.pretrained}
     return {
-        "method": json.dumps([config.method, stage_names(config), config.options]),
+        "method": config.method,
+        "stages": json.dumps([stage_names(config), [module_digest(name) for name in stage_names(config)]]),
+        "options": json.dumps(config.options, sort_keys=True),
         "dataset": dataset.name,
         "targets file": Path(targets).name if targets else "the data set's",
         "detections file": start.path.name,
@@ -274,6 +276,11 @@ def fingerprint_of(config: Config, dataset: BopTestSet, start: DatasetStart) -> 
         "meshes or templates": digest(_objects_digest(config, dataset).encode()),
         **{key: _file_digest(path) for key, path in weights.items()},
     }
+
+
+def module_digest(name: str) -> str:
+    """Of the code of a stage from outside; the program's own is counted by its version."""
+    return _file_digest(find(name).__file__) if "." in name else ""
 
 
 def _file_digest(path: str | None) -> str:

@@ -110,6 +110,9 @@ def _box_rows(boxes: ArrayLike) -> list[list[float]]:
 
 def _as_mask(given: AnyMask, height: int, width: int, where: str) -> Mask:
     if isinstance(given, Mask):
+        left, top, right, bottom = given.box.tolist()
+        if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+            raise InputError(f"{where} is empty or lies outside a photo of {height}x{width}: give another")
         return given
     if isinstance(given, Path | str):
         return read_mask(Path(given), height, width)

@@ -79,7 +79,10 @@ class PoseEstimator:
         self.config = _configuration(weights, config, log_dir, overrides)
         self.objects: dict[str, PreparedObject] = {}
         self.stopwatch = Stopwatch(running=False)
-        device = choose_device(None) if device is None else torch.device(device)
+        try:
+            device = choose_device(None) if device is None else torch.device(device)
+        except RuntimeError as error:
+            raise InputError(f"device {device}: {str(error).splitlines()[0]}") from None
         if detects(self.config):
             raise InputError("stages: PoseEstimator is told where to look; leave the detector out")
         self._stages = make_stages(stage_names(self.config), Setup(self.config, device, self.stopwatch))
@@ -197,13 +200,16 @@ class PoseEstimator:
             pose = _pose(found, row, obj, boxes_px[place])
             if place not in best or pose.confidence > best[place].confidence:
                 best[place] = pose
+        if missing := [i for i in range(len(places)) if i not in best]:
+            raise InputError(f"stages: they leave no pose at place {missing[0]}; keep one for each")
+        last = [last] if isinstance(last, ObjectPose) else last
         return [self.objects[best[i].name].equivalent(best[i], last) for i in range(len(places))]
 
     def _run(self, frame: Frame, start: Estimates) -> Estimates:
         """What the stages find in one photo."""
         results: list[Estimates] = []
         run([frame], self._things, self._stages, lambda *_: start, lambda _, found, __: results.append(found))
-        if results[0].confidence is None:
+        if len(results[0]) and results[0].confidence is None:
             raise InputError("stages: none of them judges the poses; add confidence")
         return results[0]
 
@@ -215,14 +221,16 @@ class PoseEstimator:
         Returns:
             picture (S, S, 3) uint8, and the second points of `pose.matches` (M, 2) in its pixels.
         """
-        index = self.objects[pose.name].id
-        if not pose.drawn:
-            return _as_picture(self._stages[0].template(index, pose.template).rgb), pose.matches[:, 2:]
+        index = find_object(self.objects, pose.name).id
+        templates = (stage.template(index, pose.template) for stage in self._stages)
+        template = None if pose.drawn else next((found for found in templates if found is not None), None)
+        if template is not None:
+            return _as_picture(template.rgb), pose.matches[:, 2:]
         middle, side = (pose.box[:2] + pose.box[2:]) / 2, DRAWN_ABOUT * (pose.box[2:] - pose.box[:2]).max()
         window = torch.from_numpy(np.concatenate([middle - side / 2, middle + side / 2]))
         picture_from_photo = crop_from_image(window[None], DRAWN_PX)[0].double()
-        camera = picture_from_photo @ torch.as_tensor(np.asarray(K, dtype=np.float64))
-        cam_from_centre = self.objects[pose.name].cam_from_centre(pose)
+        camera = picture_from_photo @ as_camera(K)
+        cam_from_centre = find_object(self.objects, pose.name).cam_from_centre(pose)
         drawn = self._drawings.draw([index], torch.from_numpy(cam_from_centre)[None], camera[None], DRAWN_PX)
         points = transform(picture_from_photo, torch.from_numpy(pose.matches[:, 2:]))
         return _as_picture(drawn.rgb[0]), points.numpy()
@@ -235,7 +243,7 @@ class PoseEstimator:
         """
         drawn, camera = as_photo(image), as_camera(K).numpy()
         height, width = drawn.shape[:2]
-        for pose in poses:
+        for pose in [poses] if isinstance(poses, ObjectPose) else poses:
             obj = find_object(self.objects, pose.name)
             mask = self._drawings.silhouette(obj.id, obj.cam_from_centre(pose), camera, width, height)
             label = f"{pose.name}: {pose.verdict} ({100 * pose.confidence:.0f} %)"
@@ -282,8 +290,8 @@ def _pose(found: Estimates, index: int, obj: PreparedObject, box: list[float]) -
         name=obj.name,
         cam_from_obj=cam_from_centre @ centre_from_obj,
         confidence=float(found.confidence[index]),
-        inlier_ratio=float(found.inlier_ratio[index]),
-        template=int(found.view[index]),
+        inlier_ratio=0.0 if found.inlier_ratio is None else float(found.inlier_ratio[index]),
+        template=-1 if found.view is None else int(found.view[index]),
         matches=points.double().numpy(),
         drawn=matches is None or matches.drawn,
         box=np.array(box, dtype=np.float64),

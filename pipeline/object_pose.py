@@ -16,7 +16,7 @@ class ObjectPose:
     cam_from_obj: np.ndarray  # (4, 4) float64, m: camera (x right, y down, z forward) from the mesh's frame
     confidence: float  # in [0, 1]: probability that it is right, to a tenth of the object's diameter
     inlier_ratio: float  # in [0, 1]: share of the correspondences that agree; 0 if none were solved
-    template: int  # index of the view that it starts from among the object's
+    template: int  # index of the view that it starts from among the object's; -1: of none
     matches: np.ndarray  # (M, 4) px, of some that agree: x, y in the photo, x, y in `PoseEstimator.compared`
     box: np.ndarray  # (4,) px: left, top, right, bottom of where it was looked for
     drawn: bool = True  # whether matches are those of the object drawn at its pose, not of a template

@@ -56,6 +56,8 @@ def read_object(
     centre = bounding_sphere(loaded.vertices)[0]
     if isinstance(symmetry, str):
         symmetry = parse_symmetry(symmetry, centre)
+    elif not isinstance(symmetry, Symmetry | None):
+        raise InputError(f"symmetry of type {type(symmetry).__name__}: give text such as z4, or a Symmetry")
     elif symmetry is None and file is not None:
         symmetry = read_symmetry(file)
     name = name or (file.stem if file else f"object {obj_id}")

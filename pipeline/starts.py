@@ -2,6 +2,7 @@
 
 import logging
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -66,12 +67,12 @@ class InitialPoses:
     finite, not in sight.
 
     Args:
-        things: with drawings.
+        things: with drawings; images: (scene_id, im_id) of those that are looked at.
 
-    Raises an `InputError` for a file that cannot be read, or without meshes.
+    Raises an `InputError` for a file that cannot be read or has no pose to go on from, or without meshes.
     """
 
-    def __init__(self, path: Path | str, things: Things):
+    def __init__(self, path: Path | str, things: Things, images: Iterable[tuple[int, int]]):
         self.path, self._things = Path(path), things
         if things.drawings is None:
             raise InputError(
@@ -83,27 +84,33 @@ class InitialPoses:
         sound = finite & is_rotation(results.cam_from_obj[:, :, :3])
         self._tell("of objects that are no targets", ~known)
         self._tell("with numbers that are not finite, or no rotation", known & ~sound)
-        self._rows: dict[tuple[int, int], list[tuple[int, float, np.ndarray]]] = defaultdict(list)
+        wanted = set(images)
+        self._rows: dict[tuple[int, int], list[tuple[int, float, np.ndarray, float]]] = defaultdict(list)
         for row in np.flatnonzero(known & sound):
             image = int(results.scene_id[row]), int(results.im_id[row])
             pose = int(results.obj_id[row]), float(results.score[row]), results.cam_from_obj[row]
-            self._rows[image].append(pose)
+            if image in wanted:
+                self._rows[image].append((*pose, max(0.0, float(results.time[row]))))
+        if not self._rows:
+            raise InputError(f"{self.path} has no pose in these images: is it of another data set?")
 
-    def of_image(self, scene_id: int, im_id: int) -> tuple[tuple[int, float, np.ndarray], ...]:
-        """Object, score and pose (3, 4) of each line about an image."""
+    def of_image(self, scene_id: int, im_id: int) -> tuple[tuple[int, float, np.ndarray, float], ...]:
+        """Object, score, pose (3, 4) and the image's seconds of each line about an image."""
         return tuple(self._rows.get((scene_id, im_id), ()))
 
     def __call__(self, frame: Frame, before: Estimates | None = None) -> Estimates:
         rows = self.of_image(frame.scene_id, frame.im_id)
         poses = torch.eye(4).repeat(len(rows), 1, 1)
-        for pose, (_, _, given) in zip(poses, rows, strict=True):
+        for pose, (_, _, given, _) in zip(poses, rows, strict=True):
             pose[:3] = torch.from_numpy(given).float()
-        masks = [self._region(obj_id, pose, frame) for (obj_id, _, _), pose in zip(rows, poses, strict=True)]
+        masks = [self._region(obj_id, pose, frame) for (obj_id, *_), pose in zip(rows, poses, strict=True)]
         seen = [i for i, mask in enumerate(masks) if mask is not None]
         hidden = np.array([mask is None for mask in masks], bool)
         self._tell(f"not in sight of scene {frame.scene_id}, image {frame.im_id}", hidden)
         score = torch.tensor([rows[i][1] for i in seen])
-        found = Estimates.of([rows[i][0] for i in seen], [masks[i] for i in seen], score=score)
+        seconds = max((row[3] for row in rows), default=0.0)  # BOP's time is that of all that was done
+        obj_ids, masks = [rows[i][0] for i in seen], [masks[i] for i in seen]
+        found = Estimates.of(obj_ids, masks, score=score, seconds=seconds)
         return replace(found, cam_from_obj=poses[seen])
 
     def _region(self, obj_id: int, cam_from_obj: Tensor, frame: Frame) -> Mask | None:

@@ -98,6 +98,8 @@ def to_metres(mesh: Mesh, unit: str | float, *, where: str) -> Mesh:
     if isinstance(unit, str) and unit not in UNITS:
         raise InputError(f"unit {unit!r}: choose one of {', '.join(UNITS)}")
     scale = UNITS[unit] if isinstance(unit, str) else unit
+    if not (isinstance(scale, int | float) and 0 < scale < np.inf):
+        raise InputError(f"unit {unit!r}: give metres per unit of the mesh, a positive number")
     mesh = replace(mesh, vertices=mesh.vertices * np.float32(scale))
     size = diameter(mesh.vertices)
     if not MIN_DIAMETER <= size <= MAX_DIAMETER:

@@ -26,7 +26,7 @@ from picopose.rendering.render_templates import render_view
 from picopose.rendering.scene import scene_file
 from picopose.rendering.viewpoints import object_poses
 from picopose.utils.errors import InputError
-from picopose.utils.records import Estimates, Frame
+from picopose.utils.records import Estimates, Frame, Mask
 from picopose.utils.symmetry import parse_symmetry
 from tests import mesh_variants, shipped
 from tests.rendered import renderer
@@ -646,3 +646,26 @@ def test_stages_that_cannot_answer_are_refused(meshes, tmp_path, stages, problem
             device="cpu", log_dir=tmp_path, overrides=[f"stages=[{stages}]", "test.views=42"]
         )
         estimator.add_object(meshes / "box.ply").estimate(PHOTO, K, boxes=[BOX])
+
+
+def test_what_cannot_be_meant_is_one_line(meshes, tmp_path):
+    estimator = PoseEstimator(device="cpu", log_dir=tmp_path, overrides=["test.views=42"])
+    for options, problem in (
+        ({"unit": 0}, "unit 0: give metres per unit"),
+        ({"unit": -1.0}, "unit -1.0: give metres per unit"),
+        ({"symmetry": 5}, "symmetry of type int: give text such as z4"),
+    ):
+        with pytest.raises(InputError, match=problem):
+            estimator.add_object(meshes / "box.ply", **options)
+    estimator.add_object(meshes / "box.ply")
+    far = Mask(torch.tensor([1500, 1500, 1600, 1600]), None)
+    with pytest.raises(InputError, match=r"masks\[0\] is empty or lies outside"):
+        estimator.estimate(PHOTO, K, masks=far)
+
+
+def test_one_pose_needs_no_list(meshes, tmp_path):
+    estimator = PoseEstimator(device="cpu", log_dir=tmp_path, overrides=["test.views=42"])
+    (pose,) = estimator.add_object(meshes / "box.ply").estimate(PHOTO, K, boxes=BOX)
+    assert np.array_equal(estimator.draw(PHOTO, pose, K), estimator.draw(PHOTO, [pose], K))
+    (again,) = estimator.estimate(PHOTO, K, boxes=BOX, last=pose)
+    assert np.array_equal(again.cam_from_obj, pose.cam_from_obj)

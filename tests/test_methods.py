@@ -12,6 +12,7 @@ import torch
 from picopose.datasets.bop.results import HEADER
 from picopose.model.methods import find
 from picopose.model.stage import Stage, Thing, Things
+from picopose.pipeline import bop_run
 from picopose.pipeline.run import run
 from picopose.utils.errors import InputError
 from picopose.utils.records import Estimates, Frame, Mask
@@ -71,6 +72,38 @@ def test_a_run_goes_on_from_given_poses(monkeypatch, capsys, tmp_path):
     with pytest.raises(SystemExit):
         run_program(monkeypatch, *arguments(tmp_path, 4, *model, "tests.toys.method,best", *given))
     assert "tests.toys.method would not use the given poses" in capsys.readouterr().err
+
+
+def test_the_time_of_given_poses_counts(monkeypatch, tmp_path):
+    write_set(tmp_path)
+    path = tmp_path / "given.csv"
+    path.write_text(f"{HEADER}\n1,3,2,1,1 0 0 0 1 0 0 0 1,0 0 2000,2.5")
+    stages = ["--stages", "tests.toys.refiner", "--init", str(path)]
+    run_program(monkeypatch, *arguments(tmp_path, 7, "--model", "tests.toys.method", *stages))
+    (result,) = (tmp_path / "log" / "tests.toys.method_base_id7").glob("*.csv")
+    assert 2.5 < float(result.read_text().split(",")[-1]) < 3.5
+
+
+@pytest.mark.parametrize("line", ["", "9,9,2,1,1 0 0 0 1 0 0 0 1,0 0 2000,-1"])
+def test_a_file_without_a_pose_for_the_set_is_refused(monkeypatch, capsys, tmp_path, line):
+    write_set(tmp_path)
+    path = tmp_path / "given.csv"
+    path.write_text(f"{HEADER}\n{line}".rstrip())
+    with pytest.raises(SystemExit):
+        run_program(
+            monkeypatch, *arguments(tmp_path, 8, "--stages", "tests.toys.refiner", "--init", str(path))
+        )
+    assert "given.csv has no pose in these images: is it of another data set?" in capsys.readouterr().err
+
+
+def test_poses_of_another_version_of_a_stage_are_not_kept(monkeypatch, capsys, tmp_path):
+    write_set(tmp_path)
+    given = arguments(tmp_path, 9, "--model", "tests.toys.method")
+    run_program(monkeypatch, *given)
+    monkeypatch.setattr(bop_run, "module_digest", lambda name: "edited" if "toys" in name else "")
+    with pytest.raises(SystemExit):
+        run_program(monkeypatch, *given)
+    assert "another stages" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_another_number_of_turns_does_not_mix_in(monkeypatch, capsys, toy, log_d
         run(monkeypatch, toy, log_dir, 3, "options.rendermatch.turns=1")
     assert exit_info.value.code == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and "another method" in errors[0] and "version_id" in errors[0]
+    assert len(errors) == 1 and "another options" in errors[0] and "version_id" in errors[0]
 
 
 def test_an_image_without_detections_has_no_rows(monkeypatch, tmp_path, log_dir):
@@ -112,8 +112,8 @@ def test_the_fingerprint_tells_what_the_poses_depend_on(tmp_path):
     free = ["runtime.batch=3", "log_dir=elsewhere", "runtime.template_memory=1.0"]
     assert not changed(before, fingerprint(config_of(tmp_path, *free)))
     for override, name in (
-        ("options.rendermatch.turns=4", "method"),
-        ("options.redraw.times=0", "method"),
+        ("options.rendermatch.turns=4", "options"),
+        ("options.redraw.times=0", "options"),
         ("test.hypotheses=3", "test"),
         ("test.views=42", "test"),
     ):

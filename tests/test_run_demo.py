@@ -321,6 +321,17 @@ def test_the_frames_of_a_video_are_photos(monkeypatch, inputs):
     for shot in shots:
         found = load(inputs / "out" / shot.name / "pose.json")
         assert found["image"] == shot.name and len(found["poses"]) == 1
+    write_video(clip, 2)
+    launch(monkeypatch, inputs, [*given, "--box", "30", "20", "90", "80"])
+    left = sorted(path.parent.name for path in (inputs / "out").glob("*/pose.json"))
+    assert left == ["clip_000000", "clip_000001"]  # nothing stays of the longer one
+
+
+def test_a_video_that_ends_early_is_told(inputs, caplog):
+    clip = write_video(inputs / "clip.avi", 60)
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size * 3 // 4])
+    shots = list(read_shots(clip, CameraHint(fov=60), PlaceHint(), ["box"]))
+    assert 0 < len(shots) < 60 and f"clip.avi: only {len(shots)} of its 60 frames can be read" in caplog.text
 
 
 def test_what_is_no_video_is_told(monkeypatch, capsys, inputs):
