@@ -86,11 +86,10 @@ def main() -> None:
     objects = [things_of(config, dataset, world) for dataset in datasets]
     for tested, dataset, things in zip(sets, datasets, objects, strict=True):
         if arguments.init:
-            images = [(image.scene_id, image.im_id) for image in dataset.images]
-            start = InitialPoses(arguments.init, things, images)
+            start = InitialPoses(arguments.init, things, dataset.places)
         else:
             start = Detected(dataset) if detected else Nothing()
-        setup.stopwatch.clear()
+        setup.stopwatch.seconds.clear()
         run_dataset(tested, dataset, things, stages, start, setup, world=world)
         if world.rank == 0:
             LOG.info("poses: %s", tested.csv)

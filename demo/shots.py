@@ -26,20 +26,8 @@ from picopose.utils.masks import cut_out
 from picopose.utils.records import Mask
 
 LOG = logging.getLogger(__name__)
-SUFFIXES = (
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".tif",
-    ".tiff",
-    ".bmp",
-    ".webp",
-    ".pgm",
-    ".ppm",
-    ".heic",
-    ".heif",
-    ".avif",
-)
+SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".pgm", ".ppm"}  # of photos
+SUFFIXES |= {".heic", ".heif", ".avif"}
 
 
 @dataclass(frozen=True)
@@ -74,11 +62,11 @@ def find_photos(given: Sequence[Path]) -> list[Path]:
     """The files, and those in the folders, sorted by name."""
     photos: list[Path] = []
     for path in given:
-        inside = (
-            sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        )
+        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        if path.is_dir():
+            inside = [file for file in inside if file.suffix.lower() in SUFFIXES or is_video(file)]
         if not inside:
-            raise InputError(f"--image {path}: no photo ({' '.join(SUFFIXES)}) in this folder")
+            raise InputError(f"--image {path}: no photo ({' '.join(sorted(SUFFIXES))}) in this folder")
         photos += inside
     if len({photo.stem for photo in photos}) < len(photos):
         raise InputError(

@@ -1,7 +1,5 @@
 """Keeps the hypothesis of each detection that is supported best."""
 
-import torch
-
 from picopose.model.stage import Setup, Stage
 from picopose.utils.records import Estimates, Frame
 
@@ -12,12 +10,8 @@ class Best(Stage):
     def __call__(self, frame: Frame, found: Estimates) -> Estimates:
         if len(found) == 0 or found.support is None:
             return found
-        order = found.support.sort(descending=True, stable=True).indices
-        order = order[found.group[order].sort(stable=True).indices]  # by group, the best first in each
-        group = found.group[order]
-        first = torch.ones_like(group, dtype=torch.bool)
-        first[1:] = group[1:] != group[:-1]
-        return found[order[first]]
+        best_first = found.support.sort(descending=True, stable=True).indices
+        return found[best_first].by_group()[0]
 
 
 def make_stage(setup: Setup) -> Stage:

@@ -123,7 +123,7 @@ def run_dataset(
         done = read_journals(journals, fingerprint)
         # Images are dealt out before the finished ones are left out, so that every process deals alike.
         own = range(world.rank, len(dataset), world.size)
-        missing = [i for i in own if _image(dataset, i) not in done]
+        missing = [i for i in own if dataset.places[i] not in done]
         with Journal(journals, fingerprint, rank=world.rank) as journal:
             if missing:
                 run_images(dataset, missing, things, stages, start, journal.append, setup.stopwatch)
@@ -140,10 +140,10 @@ def take_over(
     Results that the run is about to make anew are removed at once, so that none outlive their inputs.
     """
     found = read_journals(journals, fingerprint)
-    indices = [i for i in range(len(dataset)) if _image(dataset, i) in found]
+    indices = [i for i in range(len(dataset)) if dataset.places[i] in found]
     kept, changes = [], Counter()
     for i, inputs in zip(indices, inputs_of_all(dataset, start, indices), strict=True):
-        result = found[_image(dataset, i)]
+        result = found[dataset.places[i]]
         if inputs == result.inputs:
             kept.append(result)
         changes.update(name for name in inputs if inputs[name] != result.inputs.get(name))
@@ -164,7 +164,7 @@ def take_over(
 def _write_results(
     tested: TestedSet, dataset: BopTestSet, results: dict[tuple[int, int], ImageResult], config: Config
 ) -> None:
-    ordered = [results.get(_image(dataset, i)) for i in range(len(dataset))]
+    ordered = [results.get(place) for place in dataset.places]
     if None in ordered:
         raise InputError(
             f"{tested.csv.parent}: images of other processes are missing; all must share log_dir"
@@ -173,11 +173,6 @@ def _write_results(
     write_details(tested.csv.with_suffix(".json"), ordered)
     with write_atomically(tested.csv.with_suffix(".yaml")) as temporary:
         temporary.write_text(to_yaml(config), encoding="utf-8")
-
-
-def _image(dataset: BopTestSet, index: int) -> tuple[int, int]:
-    """(scene_id, im_id)."""
-    return dataset.images[index].scene_id, dataset.images[index].im_id
 
 
 def run_images(
@@ -193,7 +188,7 @@ def run_images(
     inputs: dict[tuple[int, int], dict[str, str]] = {}
 
     def load(index: int) -> Frame:
-        inputs[_image(dataset, index)] = inputs_of(dataset, start, index)  # before the photo can change
+        inputs[dataset.places[index]] = inputs_of(dataset, start, index)  # before the photo can change
         return dataset[index]
 
     with tqdm(total=len(indices), desc=dataset.name, unit="image") as progress:

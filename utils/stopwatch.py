@@ -38,9 +38,6 @@ class Stopwatch:
                 return
             yield item
 
-    def clear(self) -> None:
-        self.seconds.clear()
-
     def table(self) -> str:
         """One line per phase: seconds and share of the total."""
         total = sum(self.seconds.values()) or 1.0

@@ -71,6 +71,7 @@ class BopTestSet:
         listed = read_targets(Path(targets) if targets else find_targets(folder))
         self.images = _target_images(listed, self.split_dir, camera)
         self._instances = {(image.scene_id, image.im_id): image.instances for image in self.images}
+        self.places = list(self._instances)  # (scene_id, im_id) of each image
         models = layouts.models_dir(data_dir, name)
         self.objects = _target_objects(listed, models)
         self._per_object, self._most = listed.per_object, max_detections(name)
