@@ -62,9 +62,11 @@ def find_photos(given: Sequence[Path]) -> list[Path]:
     """The files, and those in the folders, sorted by name."""
     photos: list[Path] = []
     for path in given:
-        inside = sorted(path.iterdir()) if path.is_dir() else [path]
+        inside = [path]
         if path.is_dir():
-            inside = [file for file in inside if file.suffix.lower() in SUFFIXES or is_video(file)]
+            inside = [
+                file for file in sorted(path.iterdir()) if file.suffix.lower() in SUFFIXES or is_video(file)
+            ]
         if not inside:
             raise InputError(f"--image {path}: no photo ({' '.join(sorted(SUFFIXES))}) in this folder")
         photos += inside

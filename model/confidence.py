@@ -17,7 +17,7 @@ from picopose.model.drawn.matcher import SIZE, Matcher, load_matcher
 from picopose.model.drawn.solving import draw
 from picopose.model.drawn.xfeat import STRIDE
 from picopose.model.redraw import REACH
-from picopose.model.stage import Setup, Stage, Things, check_poses
+from picopose.model.stage import Setup, Stage, check_poses
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import project, transform
 from picopose.utils.home import ROOT
@@ -98,21 +98,19 @@ class Confidence(Stage):
         self.matcher, self.calibration = matcher, calibration
         self.stopwatch = stopwatch or Stopwatch(running=False)
 
-    def prepare(self, things: Things) -> None:
-        self.drawings = things.drawings
-        for obj_id in things.by_id if self.drawings else ():
-            self.drawings.hull(obj_id)
+    def prepare_object(self, obj_id: int) -> None:
+        if self.things.drawings is not None:
+            self.things.drawings.hull(obj_id)
 
     @torch.inference_mode()
     def __call__(self, frame: Frame, found: Estimates) -> Estimates:
-        if len(found) == 0 or self.drawings is None:
+        if len(found) == 0 or self.things.drawings is None:
             return found
         check_poses(found, "confidence")
         with self.stopwatch("judge"):
             evidence, is_box = self.evidence(frame, found)
-            logistic = self.calibration
-            confidence = torch.where(is_box, logistic.box(evidence), logistic.mask(evidence))
-        return replace(found, confidence=confidence)
+            by_box, by_mask = self.calibration.box(evidence), self.calibration.mask(evidence)
+        return replace(found, confidence=torch.where(is_box, by_box, by_mask))
 
     @torch.inference_mode()
     def evidence(self, frame: Frame, found: Estimates) -> tuple[Evidence, Tensor]:
@@ -121,10 +119,10 @@ class Confidence(Stage):
         frame, found = frame.to(device), found.to(device)
         detections, owner = found.by_group()
         query, pose = self.matcher.look_at(frame, detections.mask), found.cam_from_obj.double()
-        hulls = [self.drawings.hull(obj_id).to(device) for obj_id in found.obj_id.tolist()]
+        hulls = [self.things.drawings.hull(obj_id).to(device) for obj_id in found.obj_id.tolist()]
         hulls = [transform(p, hull) for p, hull in zip(pose, hulls, strict=True)]
         K = query.crop.K[owner].double()
-        drawn = draw(self.drawings, found, query.crop.K[owner]).to(device)
+        drawn = draw(self.things.drawings, found, query.crop.K[owner]).to(device)
         matches = self.matcher.match(query, owner, drawn, reach=REACH)
         residual, near = _residuals(matches, pose, K)
         cells = half_covered(drawn.mask, SIZE // STRIDE).sum((1, 2))

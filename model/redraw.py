@@ -6,7 +6,7 @@ import torch
 
 from picopose.model.drawn.matcher import Matcher, load_matcher
 from picopose.model.drawn.solving import draw, solve
-from picopose.model.stage import Setup, Stage, Things, check_poses
+from picopose.model.stage import Setup, Stage, check_poses
 from picopose.utils.config import options_of
 from picopose.utils.records import Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
@@ -39,9 +39,6 @@ class Redraw(Stage):
         self.matcher, self.times, self.seed = matcher, times, seed
         self.stopwatch = stopwatch or Stopwatch(running=False)
 
-    def prepare(self, things: Things) -> None:
-        self.drawings = things.drawings
-
     @torch.inference_mode()
     def __call__(self, frame: Frame, found: Estimates) -> Estimates:
         frame, found = frame.to(self.matcher.device), found.to(self.matcher.device)
@@ -53,7 +50,7 @@ class Redraw(Stage):
             query = self.matcher.look_at(frame, detections.mask)
         for _ in range(self.times):
             with self.stopwatch("render"):
-                drawn = draw(self.drawings, found, query.crop.K[owner]).to(self.matcher.device)
+                drawn = draw(self.things.drawings, found, query.crop.K[owner]).to(self.matcher.device)
             with self.stopwatch("match and solve"):
                 matches = self.matcher.match(query, owner, drawn, reach=REACH)
                 found = solve(found, matches, query.crop.K[owner], frame.K, THRESHOLD, self.seed)

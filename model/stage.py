@@ -84,11 +84,27 @@ class Stage:
     A module that offers `make_stage(setup) -> Stage` can be named in `stages`, see `methods`.
     """
 
+    things: Things | None = None
+    _ready: frozenset[int] = frozenset()
+
     def prepare(self, things: Things) -> None:
         """Makes ready to look for these; things that are ready take no time."""
+        if things is not self.things:
+            self.things, self._ready = things, frozenset()
+            self.open(things)
+        for obj_id in [obj_id for obj_id in things.by_id if obj_id not in self._ready]:
+            self.prepare_object(obj_id)
+            self._ready |= {obj_id}
+
+    def open(self, things: Things) -> None:
+        """Begins with other things than before."""
+
+    def prepare_object(self, obj_id: int) -> None:
+        """Makes ready to look for one of them."""
 
     def forget(self, obj_id: int) -> None:
         """Drops what memory holds of an object."""
+        self._ready -= {obj_id}
 
     def __call__(self, frame: Frame, found: Estimates) -> Estimates:
         """What is known of the objects in a frame after this stage."""

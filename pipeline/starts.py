@@ -82,8 +82,8 @@ class InitialPoses:
         known = np.isin(results.obj_id, list(things.by_id))
         finite = np.isfinite(results.score) & np.isfinite(results.cam_from_obj).all(axis=(1, 2))
         sound = finite & is_rotation(results.cam_from_obj[:, :, :3])
-        self._tell("of objects that are no targets", ~known)
-        self._tell("with numbers that are not finite, or no rotation", known & ~sound)
+        self._tell("of objects that are no targets", (~known).sum())
+        self._tell("with numbers that are not finite, or no rotation", (known & ~sound).sum())
         wanted = set(images)
         self._rows: dict[tuple[int, int], list[tuple[int, float, np.ndarray, float]]] = defaultdict(list)
         for row in np.flatnonzero(known & sound):
@@ -105,8 +105,7 @@ class InitialPoses:
             pose[:3] = torch.from_numpy(given).float()
         masks = [self._region(obj_id, pose, frame) for (obj_id, *_), pose in zip(rows, poses, strict=True)]
         seen = [i for i, mask in enumerate(masks) if mask is not None]
-        hidden = np.array([mask is None for mask in masks], bool)
-        self._tell(f"not in sight of scene {frame.scene_id}, image {frame.im_id}", hidden)
+        self._tell(f"not in sight of scene {frame.scene_id}, image {frame.im_id}", len(masks) - len(seen))
         score = torch.tensor([rows[i][1] for i in seen])
         seconds = max((row[3] for row in rows), default=0.0)  # BOP's time is that of all that was done
         obj_ids, masks = [rows[i][0] for i in seen], [masks[i] for i in seen]
@@ -124,6 +123,6 @@ class InitialPoses:
         except InputError:
             return None
 
-    def _tell(self, which: str, left_out: np.ndarray) -> None:
-        if left_out.any():
-            LOG.warning("%s: %d poses %s are left out", self.path, left_out.sum(), which)
+    def _tell(self, which: str, count: int) -> None:
+        if count:
+            LOG.warning("%s: %d poses %s are left out", self.path, count, which)

@@ -174,3 +174,27 @@ def test_a_frame_can_begin_with_what_was_found_in_the_one_before():
         lambda frame, found, seconds: seen.append((frame.time, found.score.item())),
     )
     assert seen == [(t / 30, 2.0 + t) for t in range(4)]
+
+
+class Counting(Stage):
+    """Notes which objects it is made ready for."""
+
+    def __init__(self):
+        self.made: list[int] = []
+
+    def prepare_object(self, obj_id: int) -> None:
+        self.made.append(obj_id)
+
+
+def test_objects_are_prepared_once_however_many_runs_there_are():
+    known = {1: Thing(1, "mug", 0.1)}
+    things, stage = Things(known), Counting()
+    for _ in range(2):
+        run([], things, [stage], lambda *_: None, lambda *_: None)
+    known[2] = Thing(2, "box", 0.2)
+    run([], things, [stage], lambda *_: None, lambda *_: None)
+    assert stage.made == [1, 2]
+    stage.forget(1)
+    run([], things, [stage], lambda *_: None, lambda *_: None)
+    run([], Things(dict(known)), [stage], lambda *_: None, lambda *_: None)
+    assert stage.made == [1, 2, 1, 1, 2]

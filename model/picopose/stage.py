@@ -52,18 +52,17 @@ class PicoPoseStage(Stage):
         self.device = next(network.parameters()).device
         self.batches, self.memory, self.bf16 = Batches(batch), memory, bf16
         self.stopwatch = stopwatch or Stopwatch(running=False)
-        self.things: Things | None = None
 
-    def prepare(self, things: Things) -> None:
-        if things is not self.things:
-            size, dense = self.batches.size, self.options.level == "flow"
-            store = FeatureStore(self.files, self.network, things.templates, batch=size, bf16=self.bf16)
-            self.templates = FeatureBank(self.network, store, memory=self.memory, dense=dense)
-            self.things = things
-        for obj_id in things.by_id:
-            self.templates.descriptors(obj_id)
+    def open(self, things: Things) -> None:
+        size, dense = self.batches.size, self.options.level == "flow"
+        store = FeatureStore(self.files, self.network, things.templates, batch=size, bf16=self.bf16)
+        self.templates = FeatureBank(self.network, store, memory=self.memory, dense=dense)
+
+    def prepare_object(self, obj_id: int) -> None:
+        self.templates.descriptors(obj_id)
 
     def forget(self, obj_id: int) -> None:
+        super().forget(obj_id)
         self.templates.forget(obj_id)
 
     def template(self, obj_id: int, view: int) -> View:

@@ -66,15 +66,15 @@ class RenderMatchStage(Stage):
         self.hypotheses, self.turns = hypotheses, turns
         self.batches, self.seed = Batches(batch), seed
         self.stopwatch = stopwatch or Stopwatch(running=False)
-        self.things: Things | None = None
 
-    def prepare(self, things: Things) -> None:
-        if things is not self.things:
-            self.things, self.views = things, self.bank(things)
-        for obj_id in things.by_id:
-            self.views.get(obj_id)
+    def open(self, things: Things) -> None:
+        self.views = self.bank(things)
+
+    def prepare_object(self, obj_id: int) -> None:
+        self.views.get(obj_id)
 
     def forget(self, obj_id: int) -> None:
+        super().forget(obj_id)
         self.views.forget(obj_id)
 
     @torch.inference_mode()
