@@ -86,7 +86,7 @@ def main() -> None:
     objects = [things_of(config, dataset, world) for dataset in datasets]
     for tested, dataset, things in zip(sets, datasets, objects, strict=True):
         if arguments.init:
-            start = InitialPoses(arguments.init, things, dataset.places)
+            start = InitialPoses(arguments.init, things, set(dataset.places))
         else:
             start = Detected(dataset) if detected else Nothing()
         setup.stopwatch.seconds.clear()

@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -72,7 +72,7 @@ class InitialPoses:
     Raises an `InputError` for a file that cannot be read or has no pose to go on from, or without meshes.
     """
 
-    def __init__(self, path: Path | str, things: Things, images: Iterable[tuple[int, int]]):
+    def __init__(self, path: Path | str, things: Things, images: Container[tuple[int, int]]):
         self.path, self._things = Path(path), things
         if things.drawings is None:
             raise InputError(
@@ -84,12 +84,11 @@ class InitialPoses:
         sound = finite & is_rotation(results.cam_from_obj[:, :, :3])
         self._tell("of objects that are no targets", (~known).sum())
         self._tell("with numbers that are not finite, or no rotation", (known & ~sound).sum())
-        wanted = set(images)
         self._rows: dict[tuple[int, int], list[tuple[int, float, np.ndarray, float]]] = defaultdict(list)
         for row in np.flatnonzero(known & sound):
             image = int(results.scene_id[row]), int(results.im_id[row])
             pose = int(results.obj_id[row]), float(results.score[row]), results.cam_from_obj[row]
-            if image in wanted:
+            if image in images:
                 self._rows[image].append((*pose, max(0.0, float(results.time[row]))))
         if not self._rows:
             raise InputError(f"{self.path} has no pose in these images: is it of another data set?")
