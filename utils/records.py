@@ -121,6 +121,17 @@ class Pair(Record):
 
 
 @dataclass(frozen=True)
+class Observation(Record):
+    """A photo of an object whose pose is known."""
+
+    rgb: Tensor  # (3, H, W) uint8
+    depth: Tensor  # (H, W) m, of the object alone; 0 on all that is not the object
+    K: Tensor  # (3, 3)
+    cam_from_obj: Tensor  # (4, 4) m
+    initial: Tensor | None = None  # (4, 4) m, a pose to begin with, where the data hold one
+
+
+@dataclass(frozen=True)
 class Correspondences(Record):
     """Points of a photo and of the object's surface that belong together."""
 

@@ -79,18 +79,34 @@ def random_scene(
     """
     rests = resting > 0 and rng.random() < resting
     normal = _level_normal(rng) if rests else None
-    rotation = _resting_rotation(rng, target, normal) if rests else _random_rotation(rng)
+    rotation = _resting_rotation(rng, target, normal) if rests else random_rotation(rng)
     pose = _placed(rng, target, rotation)
     points = moved(pose, target.hull)
     whole = window(points, round(size * np.exp(rng.uniform(np.log(0.5), np.log(1.6)))), margin)
     camera = _shifted(rng, whole, margin) if rng.random() < TRUNCATED_SHARE else whole
-    board = None
-    if rests or rng.random() < TABLE_SHARE:
-        normal = normal if rests else _table_normal(rng)
+    return surrounded(rng, target, pose, neighbours, table, whole, camera, normal)
+
+
+def surrounded(
+    rng: Rng,
+    target: TrainingObject,
+    pose: np.ndarray,
+    neighbours: Sequence[TrainingObject],
+    table: Mesh,
+    whole: Camera,
+    camera: Camera,
+    normal: np.ndarray | None = None,
+) -> Scene:
+    """A scene about `target` at a pose (4, 4), under random lights and mostly on a table.
+
+    normal: up (3,) of the table that the object rests on; None: one of any slope, or no table.
+    """
+    points, board = moved(pose, target.hull), None
+    if normal is not None or rng.random() < TABLE_SHARE:
+        normal = _table_normal(rng) if normal is None else normal
         places = [_on_table(rng, target, points, normal, neighbour) for neighbour in neighbours]
         board = table, _table_pose(rng, points, normal)
     else:
-        normal = None
         places = [_floating(rng, target, pose, neighbour) for neighbour in neighbours]
     seen = [
         (neighbour, place)
@@ -111,7 +127,7 @@ def _pose(linear: np.ndarray, translation: np.ndarray) -> np.ndarray:
     return pose
 
 
-def _random_rotation(rng: Rng) -> np.ndarray:
+def random_rotation(rng: Rng) -> np.ndarray:
     quaternion = rng.normal(size=4)
     return Rotation.from_quat(quaternion / np.linalg.norm(quaternion)).as_matrix()
 
@@ -182,7 +198,7 @@ def _table_pose(rng: Rng, points: np.ndarray, normal: np.ndarray) -> np.ndarray:
 
 def _resized(rng: Rng, target: TrainingObject, neighbour: TrainingObject) -> np.ndarray:
     """A random rotation times the scale that makes a neighbour 0.4 to 1.3 times as large as the target."""
-    return _random_rotation(rng) * (rng.uniform(0.4, 1.3) * target.radius / neighbour.radius)
+    return random_rotation(rng) * (rng.uniform(0.4, 1.3) * target.radius / neighbour.radius)
 
 
 def _on_table(
