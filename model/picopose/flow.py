@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from picopose.model.correlation import lookup
+from picopose.model.motion import MotionEncoder
 from picopose.model.picopose.matching import mask_cells
 from picopose.utils.geometry import cell_centres, invert, sample, sample_depth, transform, unproject
 from picopose.utils.records import Correspondences, Matches, Record, View
@@ -131,30 +132,6 @@ class OffsetBlock(nn.Module):
         """Weight and bias of the first convolutions of both heads as one."""
         first = self.flow_head[0], self.certainty_head[0]
         return torch.cat([conv.weight for conv in first]), torch.cat([conv.bias for conv in first])
-
-
-class MotionEncoder(nn.Module):
-    """Correlations (B, n, s, s) and flow (B, 2, s, s) -> motion features (B, width / 2, s, s)."""
-
-    def __init__(self, correlations: int, width: int):
-        super().__init__()
-        self.correlation = nn.Sequential(
-            nn.Conv2d(correlations, width, 1),
-            nn.ReLU(),
-            nn.Conv2d(width, width * 3 // 4, 3, padding=1),
-            nn.ReLU(),
-        )
-        self.flow = nn.Sequential(
-            nn.Conv2d(2, width // 2, 7, padding=3),
-            nn.ReLU(),
-            nn.Conv2d(width // 2, width // 4, 3, padding=1),
-            nn.ReLU(),
-        )
-        self.join = nn.Sequential(nn.Conv2d(width, width // 2 - 2, 3, padding=1), nn.ReLU())
-
-    def forward(self, correlation: Tensor, flow: Tensor) -> Tensor:
-        joined = self.join(torch.cat([self.correlation(correlation), self.flow(flow)], dim=1))
-        return torch.cat([joined, flow], dim=1)
 
 
 def _head(channels: int, width: int, predict: nn.Conv2d) -> nn.Sequential:
