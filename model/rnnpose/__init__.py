@@ -1,0 +1,1 @@
+"""RNNPose: recurrent refinement of the pose of one known object (Xu et al., CVPR 2022)."""

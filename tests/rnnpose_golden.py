@@ -1,0 +1,82 @@
+"""Golden inputs and outputs of the original RNNPose, and weights by the rule they were made with."""
+
+import json
+import zlib
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from picopose.model.checkpoint import fit
+from picopose.model.rnnpose.encoder import ImageEncoder
+from picopose.model.rnnpose.image_descriptors import ImageDescriptors
+from picopose.model.rnnpose.kpconv import PointNetwork
+from picopose.model.rnnpose.released import UNUSED, convert, rename
+from picopose.model.rnnpose.update import UpdateBlock
+from tests.shared import shared
+
+FOLDER = "reference_rnnpose"
+SALIENT = "hybrid_desc_net.corr_fea_extractor_2d.conv"
+
+
+def arrays(name: str) -> dict[str, Tensor]:
+    """Those of `golden_{name}.npz`."""
+    with np.load(shared(f"{FOLDER}/golden_{name}.npz"), allow_pickle=False) as content:
+        return {key: torch.from_numpy(content[key]) for key in content.files}
+
+
+def seeded(name: str, *shape: int) -> Tensor:
+    """Normal numbers from a generator seeded by a name."""
+    generator = np.random.Generator(np.random.PCG64(zlib.crc32(name.encode())))
+    return torch.from_numpy(generator.standard_normal(shape).astype(np.float32))
+
+
+def rule_weights() -> dict[str, Tensor]:
+    """Weights in the released files' form, each drawn from a generator seeded by its key."""
+    shapes = json.loads(shared(f"{FOLDER}/state_dict_rnnpose.json").read_text())
+    kernel_points = arrays("kernel_points")
+    return {key: kernel_points[key] if key in kernel_points else _draw(key, shapes[key]) for key in shapes}
+
+
+def _draw(key: str, shape: list[int]) -> Tensor:
+    if key == "global_step":
+        return torch.zeros(shape, dtype=torch.long)
+    if key.endswith("epsilon"):
+        return torch.full(shape, -5.0)
+    values = np.random.Generator(np.random.PCG64(zlib.crc32(key.encode()))).standard_normal(shape)
+    if key.endswith("bias"):
+        values = 0.05 * values
+    elif key.endswith("KPConv.weights"):
+        values = values / np.sqrt(shape[1])
+    elif len(shape) == 1:
+        values = 1 + 0.1 * values
+    else:
+        values = values / np.sqrt(np.prod(shape[1:])) * (np.sqrt(2) if key.startswith(SALIENT) else 1)
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def original_names() -> dict[str, str]:
+    """The released network's key of every weight of ours."""
+    shapes = json.loads(shared(f"{FOLDER}/state_dict_rnnpose.json").read_text())
+    return {rename(key): key for key in shapes if not UNUSED.match(key)}
+
+
+class Networks(nn.Module):
+    """The networks of RNNPose, under the names that they have in it."""
+
+    def __init__(self):
+        super().__init__()
+        self.image_descriptors = ImageDescriptors()
+        self.point_descriptors = PointNetwork(32, normalised=True)
+        self.point_context = PointNetwork(256, normalised=False)
+        self.encoder = ImageEncoder()
+        self.update = UpdateBlock()
+        self.sigma = nn.Parameter(torch.ones(1))
+
+
+def released_network() -> Networks:
+    """The networks with the converted weights of the golden runs."""
+    network, source = Networks().eval(), Path("ape.tckpt")
+    fit(network, convert(rule_weights(), network.state_dict(), source), source)
+    return network
