@@ -7,6 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from picopose.rendering.mesh import Mesh
 from picopose.utils.config import Config
 from picopose.utils.errors import InputError
 from picopose.utils.records import Drawing, Estimates, Frame, View
@@ -31,6 +32,9 @@ class Drawings(Protocol):
 
     def digest(self, obj_id: int) -> str:
         """Tells objects apart, and the ways of drawing them."""
+
+    def mesh(self, obj_id: int) -> Mesh:
+        """Its triangles."""
 
     def hull(self, obj_id: int) -> Tensor:
         """(N, 3) float64 m: the corners of the object's convex hull."""

@@ -37,6 +37,9 @@ class MeshViews:
         self._hulls, self._digests = Lru(KEPT), Lru(KEPT)
         self.progress: Callable[[int, int], None] | None = None
 
+    def mesh(self, obj_id: int) -> Mesh:
+        return self._meshes[obj_id]
+
     def digest(self, obj_id: int) -> str:
         """Identifies a mesh and the way it is drawn."""
         return self._digests.get(obj_id, lambda key: content_digest(self._meshes[key]))
@@ -69,6 +72,18 @@ class MeshViews:
             cam_from_obj=cam_from_obj.cpu().float(),
         )
 
+    def draw_faces(
+        self, obj_ids: Sequence[int], cam_from_obj: Tensor, K: Tensor, size: int
+    ) -> tuple[Tensor, Tensor]:
+        """Colours (B, 3, size, size) in [0, 1], and the triangles (B, size, size) long seen, -1 for none.
+
+        Edges are hard, the light is white and ambient. Otherwise as `draw`.
+        """
+        poses, cameras = cam_from_obj.detach().cpu().double().numpy(), K.detach().cpu().double().numpy()
+        images = self._thread.submit(self._draw_faces, list(obj_ids), poses, cameras, size).result()
+        rgb, faces = (torch.from_numpy(np.stack(part)) for part in zip(*images, strict=True))
+        return rgb.permute(0, 3, 1, 2) / 255, faces.long()
+
     def silhouette(self, obj_id: int, pose: np.ndarray, K: np.ndarray, width: int, height: int) -> np.ndarray:
         """The pixels (H, W) bool where a camera K (3, 3) sees a mesh at pose cam_from_obj (4, 4) m."""
         return self._thread.submit(self._depth, obj_id, pose, K, width, height).result() > 0
@@ -88,6 +103,15 @@ class MeshViews:
         self._renderer = self._renderer or Renderer()
         return [
             self._renderer.render([(self._meshes[obj_id], pose)], K, size, size)
+            for obj_id, pose, K in zip(obj_ids, poses, cameras, strict=True)
+        ]
+
+    def _draw_faces(
+        self, obj_ids: list[int], poses: np.ndarray, cameras: np.ndarray, size: int
+    ) -> list[tuple[np.ndarray, np.ndarray]]:
+        self._renderer = self._renderer or Renderer()
+        return [
+            self._renderer.render_faces(self._meshes[obj_id], pose, K, size, size)
             for obj_id, pose, K in zip(obj_ids, poses, cameras, strict=True)
         ]
 

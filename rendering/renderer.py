@@ -57,6 +57,7 @@ class Renderer:
         self._ctx.front_face = "cw"  # rows run top-down, which mirrors every triangle
         self._color = _Target(self._ctx, (("f1", 4), ("f4", 2)))  # RGBA; depth and id + 1
         self._depth = _Target(self._ctx, (("f4", 1),))
+        self._faces = _Target(self._ctx, (("f1", 4), ("f4", 1)))  # RGBA; number of the triangle + 1
         self._programs: dict[Features, moderngl.Program] = {}
         self._meshes: OrderedDict[Mesh, _DeviceMesh] = OrderedDict()
         self._cache_bytes = cache_bytes
@@ -116,6 +117,21 @@ class Renderer:
             self._ctx.disable(moderngl.CULL_FACE)
             return self._depth.read(0, np.float32, 1)[..., 0]
 
+    def render_faces(
+        self, mesh: Mesh, cam_from_obj: np.ndarray, K: np.ndarray, width: int, height: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Colours (H, W, 3) uint8 without light, and the triangles (H, W) int32 that are seen, -1 for none.
+
+        One mesh of at most 2^24 triangles at cam_from_obj (4, 4).
+        """
+        with self._ctx:
+            self._faces.begin(width, height)
+            camera = _camera_uniforms(K, width, height, self._near([(mesh, cam_from_obj)]))
+            features = Features(color=True, textured=mesh.texture is not None, faces=True)
+            self._draw(mesh, cam_from_obj, features, camera | _light_uniforms(1.0, ()))
+            rgba, faces = self._faces.read(0, np.uint8, 4), self._faces.read(1, np.float32, 1)
+        return cv2.cvtColor(rgba, cv2.COLOR_RGBA2RGB), faces[..., 0].astype(np.int32) - 1
+
     def forget(self, mesh: Mesh) -> None:
         """Frees the device memory of a mesh."""
         if mesh in self._meshes:
@@ -124,8 +140,9 @@ class Renderer:
 
     def close(self) -> None:
         """Frees the context and its device memory."""
+        targets = self._color, self._depth, self._faces
         with self._ctx:
-            for resource in (*self._meshes.values(), *self._programs.values(), self._color, self._depth):
+            for resource in (*self._meshes.values(), *self._programs.values(), *targets):
                 resource.release()
         self._meshes.clear()
         self._ctx.release()

@@ -82,7 +82,11 @@ uniform vec3 ambient;
 uniform float instance;
 in vec3 v_color;
 layout(location = 0) out vec4 rgb;
+#ifdef FACES
+layout(location = 1) out float face;
+#else
 layout(location = 1) out vec2 depth_and_id;
+#endif
 
 void main() {
     vec3 albedo = v_color;
@@ -96,7 +100,11 @@ void main() {
     shade(diffuse, specular);
 #endif
     rgb = vec4(albedo * diffuse + specular, 1.0);
+#ifdef FACES
+    face = float(gl_PrimitiveID) + 1.0;
+#else
     depth_and_id = vec2(z, instance + 1.0);
+#endif
 }
 #else
 layout(location = 0) out float depth;
@@ -115,11 +123,12 @@ class Features:
     color: bool = False
     textured: bool = False
     lit: bool = False
+    faces: bool = False  # numbers of triangles in place of depth and instance
 
 
 def sources(features: Features) -> dict[str, str]:
     """Keywords for `moderngl.Context.program`."""
-    names = [name for name in ("color", "textured", "lit") if getattr(features, name)]
+    names = [name for name in ("color", "textured", "lit", "faces") if getattr(features, name)]
     head = "".join(f"#define {name.upper()}\n" for name in names)
     head = f"#version 330\n#define MAX_LIGHTS {MAX_LIGHTS}\n{head}"
     return {"vertex_shader": head + _VERTEX, "fragment_shader": head + _FRAGMENT}

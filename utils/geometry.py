@@ -17,6 +17,12 @@ def rigid(rotation: Tensor, translation: Tensor) -> Tensor:
     return torch.cat([top, bottom], dim=-2)
 
 
+def nearest_rotation(matrix: Tensor) -> Tensor:
+    """The rotations (..., 3, 3) nearest to matrices, R (R^T R)^(-1/2), by singular values."""
+    left, _, right = torch.linalg.svd(matrix)
+    return left @ right
+
+
 def invert(b_from_a: Tensor) -> Tensor:
     """a_from_b of a rigid transform (..., 4, 4)."""
     rotation = b_from_a[..., :3, :3].mT

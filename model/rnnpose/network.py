@@ -1,0 +1,226 @@
+"""RNNPose's network and its loop (Xu et al., CVPR 2022, Fig. 2).
+
+A rendering at the pose and the photo are compared by a recurrent network that finds the flow between them, learned
+descriptors of the object's vertices and of the photo's pixels say how far to trust each pixel, and a
+Levenberg-Marquardt step turns both into a motion of the object. Every few steps the rendering is made anew.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from picopose.model.correlation import lookup
+from picopose.model.rnnpose import lm
+from picopose.model.rnnpose.crops import Zoom, drawn_camera, zoom
+from picopose.model.rnnpose.encoder import ImageEncoder
+from picopose.model.rnnpose.image_descriptors import ImageDescriptors
+from picopose.model.rnnpose.kpconv import PointNetwork
+from picopose.model.rnnpose.point_pyramid import PointPyramid
+from picopose.model.rnnpose.quirks import MENDED, Quirks
+from picopose.model.rnnpose.surface import Drawn, Surface, trace
+from picopose.model.rnnpose.update import UPSAMPLING, UpdateBlock, upsample_flow
+from picopose.utils.geometry import sample, transform
+from picopose.utils.records import Record
+
+CONTEXT_SCALE = 0.1
+LEVELS, RADIUS = 4, 4  # of the correlation
+
+# Draws the object at poses (B, 4, 4) with cameras (B, 3, 3): colours (B, 3, S, S) without light and the triangles
+# (B, S, S) that are seen, -1 for none.
+Draw = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of the network; the defaults are the original's."""
+
+    patch: int = 320  # px, side of the patch of the photo
+    zoom: int = 240  # px, side of the windows in which it is compared with renderings
+    width: int = 64  # channels at the finest scale, to which all others are in proportion
+    descriptor: int = 32  # channels of the descriptors
+    renderings: int = 3
+    iterations: int = 4  # for each rendering
+
+
+@dataclass(frozen=True)
+class KnownObject(Record):
+    """The object that a network was trained for."""
+
+    surface: Surface
+    centre: Tensor  # (3,) m, of its box
+    diameter: float  # m
+    descriptors: Tensor  # (V, D), of unit length
+    context: Tensor  # (V, C)
+
+
+@dataclass(frozen=True)
+class Comparison(Record):
+    """A rendering beside the photo in the same zoom."""
+
+    cam_from_obj: Tensor  # (B, 4, 4) m, where the object is drawn
+    K: Tensor  # (B, 3, 3) of the zoom
+    points: Tensor  # (B, S*S, 3) m, the surface in the camera's frame; of depth 0 where there is none
+    drawn: Drawn
+    drawn_map: Tensor  # (B, 4w, S/8, S/8) features of the rendering
+    photo_map: Tensor  # (B, 4w, S/8, S/8) features of the photo
+    context: Tensor  # (B, 2w, S/8, S/8)
+    hidden: Tensor  # (B, 2w, S/8, S/8), the first state of the recurrent unit
+    drawn_descriptors: Tensor  # (B, D, S, S)
+    photo_descriptors: Tensor  # (B, D, S, S)
+
+
+@dataclass(frozen=True)
+class Iteration(Record):
+    """What one iteration finds."""
+
+    seen: Comparison
+    motion: Tensor  # (B, 4, 4) m, of the object since it was drawn
+    flow: Tensor  # (B, 2, S, S) px of the zoom, from the rendering to the photo
+    weight: Tensor  # (B, S, S) in [0, 1], how far each pixel is trusted
+
+    @property
+    def cam_from_obj(self) -> Tensor:
+        """(B, 4, 4) m."""
+        return self.motion @ self.seen.cam_from_obj
+
+
+class RNNPose(nn.Module):
+    """Refines poses of one object."""
+
+    def __init__(self, sizes: Sizes, quirks: Quirks = MENDED):
+        super().__init__()
+        width, self.sizes, self.quirks = sizes.width, sizes, quirks
+        self.image_descriptors = ImageDescriptors(sizes.descriptor, width)
+        self.point_descriptors = PointNetwork(sizes.descriptor, width=width, normalised=True)
+        self.point_context = PointNetwork(4 * width, width=width, normalised=False)
+        self.encoder = ImageEncoder(4 * width, (width, width * 3 // 2, 2 * width))
+        self.update = UpdateBlock(
+            hidden=2 * width, context=2 * width, levels=LEVELS, radius=RADIUS, width=4 * width
+        )
+        self.sigma = nn.Parameter(torch.ones(1))
+
+    def known(self, surface: Surface, pyramid: PointPyramid, diameter: float) -> KnownObject:
+        """What the network knows of its object, whatever the photo."""
+        low, high = surface.vertices.amin(0), surface.vertices.amax(0)
+        features = self.point_descriptors(pyramid), self.point_context(pyramid)
+        return KnownObject(surface, (low + high) / 2, diameter, *features)
+
+    def forward(
+        self,
+        patch: Tensor,
+        descriptors: Tensor,
+        K: Tensor,
+        cam_from_obj: Tensor,
+        known: KnownObject,
+        draw: Draw,
+    ) -> Iterator[Iteration]:
+        """Refines poses, step by step.
+
+        Args:
+            patch: (B, 3, P, P) in [0, 1], of photos. descriptors: (B, D, P, P), `image_descriptors` of them.
+            K: (B, 3, 3) of the patches. cam_from_obj: (B, 4, 4) m.
+        """
+        for _ in range(self.sizes.renderings):
+            seen = self.compare(patch, descriptors, K, cam_from_obj.detach(), known, draw)
+            motion = torch.eye(4, device=K.device).expand(len(K), 4, 4)
+            hidden = seen.hidden
+            for _ in range(self.sizes.iterations):
+                start = self.induced_flow(seen, motion.detach())
+                hidden, flow = self.correct(seen, hidden, start)
+                weight = self.trust(seen, flow)
+                motion = self.move(seen, motion.detach(), flow, weight, known)
+                yield Iteration(seen, motion, flow, weight)
+            cam_from_obj = motion @ seen.cam_from_obj
+
+    def compare(
+        self,
+        patch: Tensor,
+        descriptors: Tensor,
+        K: Tensor,
+        cam_from_obj: Tensor,
+        known: KnownObject,
+        draw: Draw,
+    ) -> Comparison:
+        """Draws the object at its poses, and looks at the photo through the same windows."""
+        size, quirks, surface = self.sizes.zoom, self.quirks, known.surface
+        window = zoom(surface.vertices, cam_from_obj, K, self.sizes.patch, size, quirks)
+        camera = drawn_camera(window.K, size, quirks)
+        rgb, faces = draw(cam_from_obj, camera)
+        drawn = trace(surface, faces, cam_from_obj, camera, quirks)
+        images = torch.cat([drawn.shaded(rgb, surface), window.look(patch)])
+        drawn_map, photo_map = self.encoder(self._normalised(images)).chunk(2)
+        context = self.to_cells(drawn.spread(CONTEXT_SCALE * known.context), drawn.seen)
+        hidden, context = context.chunk(2, dim=1)
+        return Comparison(
+            cam_from_obj=cam_from_obj,
+            K=window.K,
+            points=self._lift(drawn.depth, window),
+            drawn=drawn,
+            drawn_map=drawn_map,
+            photo_map=photo_map,
+            context=context.relu(),
+            hidden=hidden.tanh(),
+            drawn_descriptors=drawn.spread(known.descriptors),
+            photo_descriptors=window.look(descriptors),
+        )
+
+    def induced_flow(self, seen: Comparison, motion: Tensor) -> Tensor:
+        """Flow (B, 2, S/8, S/8) in cells by which a motion (B, 4, 4) shifts the rendering; 0 behind it."""
+        shift = lm.project(seen.K, transform(motion, seen.points)) - pixels(self.sizes.zoom, seen.K.device)
+        shift = shift.mT.unflatten(-1, seen.drawn.seen.shape[1:]) * seen.drawn.seen[:, None]
+        return self.to_cells(shift, seen.drawn.seen) / UPSAMPLING
+
+    def correct(self, seen: Comparison, hidden: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+        """The next state of the recurrent unit, and the corrected flow (B, 2, S, S) px."""
+        cells = pixels(start.shape[-1], start.device).mT.unflatten(-1, start.shape[-2:])
+        correlation = lookup(seen.drawn_map, seen.photo_map, cells + start, radius=RADIUS, scales=LEVELS)
+        hidden, delta, mask = self.update(hidden, seen.context, correlation, start)
+        return hidden, upsample_flow(start + delta, mask)
+
+    def trust(self, seen: Comparison, flow: Tensor) -> Tensor:
+        """Weights (B, S, S): how alike the descriptors of the rendering and, along the flow, the photo are."""
+        target = pixels(flow.shape[-1], flow.device) + flow.flatten(2).mT
+        if self.quirks.loose_pixels:
+            size = flow.shape[-1]
+            target = target * size / (size - 1) - 0.5
+        found = sample(seen.photo_descriptors, target).unflatten(-1, flow.shape[-2:])
+        likeness = (seen.drawn_descriptors * found).sum(dim=1)
+        return (-(1 - likeness).abs() / self.sigma).exp() * seen.drawn.seen
+
+    def move(
+        self, seen: Comparison, motion: Tensor, flow: Tensor, weight: Tensor, known: KnownObject
+    ) -> Tensor:
+        """The motion (B, 4, 4) after one step towards the flow's targets."""
+        target = pixels(flow.shape[-1], flow.device) + flow.flatten(2).mT
+        centre = transform(seen.cam_from_obj, known.centre[None, None])[:, 0]
+        options = {"centre": centre, "diameter": known.diameter, "quirks": self.quirks}
+        return lm.step(motion, seen.points, target, weight.flatten(1), seen.K, **options)
+
+    def to_cells(self, maps: Tensor, seen: Tensor) -> Tensor:
+        """Maps (B, C, S, S) by cells of 8 x 8 px: their means over the surface, seen (B, S, S)."""
+        if self.quirks.corner_flow:
+            cells = maps.shape[-1] // UPSAMPLING
+            return F.interpolate(maps, (cells, cells), mode="bilinear", align_corners=True)
+        share = F.avg_pool2d(seen[:, None].to(maps.dtype), UPSAMPLING)
+        return F.avg_pool2d(maps * seen[:, None], UPSAMPLING) / share.clamp(min=1 / UPSAMPLING**2)
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        return 2 * (images / 255 if self.quirks.dark_images else images) - 1
+
+    def _lift(self, depth: Tensor, window: Zoom) -> Tensor:
+        """(B, S*S, 3) camera points of the pixels at depths (B, S, S)."""
+        K = window.K[:, None]
+        rays = (pixels(depth.shape[-1], depth.device) - K[..., :2, 2]) / torch.stack(
+            [K[..., 0, 0], K[..., 1, 1]], dim=-1
+        )
+        return torch.cat([rays, torch.ones_like(rays[..., :1])], dim=-1) * depth.flatten(1)[..., None]
+
+
+def pixels(size: int, device: torch.device) -> Tensor:
+    """(size*size, 2) the pixels of a square, row by row."""
+    index = torch.arange(size, device=device, dtype=torch.float32)
+    y, x = torch.meshgrid(index, index, indexing="ij")
+    return torch.stack([x, y], dim=-1).flatten(0, 1)

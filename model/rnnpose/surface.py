@@ -1,0 +1,99 @@
+"""An object's surface as the network sees it: values of its vertices, interpolated over a drawing of it."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from picopose.model.rnnpose.quirks import Quirks
+from picopose.rendering.mesh import Mesh
+from picopose.utils.geometry import transform
+from picopose.utils.records import Record
+
+# The original's lamp, m in the object's frame, and its light: ambient, diffuse and a glow on everything.
+LAMP = (1.0, 1.0, -1.0)
+AMBIENT, DIFFUSE, GLOW = 0.5, 0.3, 0.2
+DEPTH_OFFSET = (
+    1e-5  # m, added to all depths, those of the background too, where `Quirks.vertex_depth` is kept
+)
+
+
+@dataclass(frozen=True)
+class Surface(Record):
+    """Triangles without texture; where vertices of a mesh differ in looks alone, they are one."""
+
+    vertices: Tensor  # (V, 3) m
+    faces: Tensor  # (F, 3) long, in the order of the mesh's
+    normals: Tensor  # (V, 3)
+
+    @classmethod
+    def of(cls, mesh: Mesh) -> Self:
+        """The surface of a mesh, its vertices in the mesh's order."""
+        _, first, place = np.unique(mesh.vertices, axis=0, return_index=True, return_inverse=True)
+        order = np.argsort(first)
+        rank = np.empty_like(order)
+        rank[order] = np.arange(len(order))
+        kept, faces = first[order], rank[place.ravel()][mesh.faces]
+        arrays = mesh.vertices[kept], faces.astype(np.int64), mesh.normals[kept]
+        return cls(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+
+
+@dataclass(frozen=True)
+class Drawn(Record):
+    """What is drawn of surfaces at poses."""
+
+    corners: Tensor  # (P, 3) long, the vertices about each of the P pixels with a surface, row by row
+    shares: Tensor  # (P, 3) barycentric coordinates of the pixels
+    seen: Tensor  # (B, S, S) bool, those pixels
+    depth: Tensor  # (B, S, S) m; 0 where there is no surface
+
+    def spread(self, values: Tensor) -> Tensor:
+        """Maps (B, C, S, S) of values (V, C) of the vertices; 0 where there is no surface."""
+        at_pixels = (values[self.corners] * self.shares[..., None]).sum(dim=1)
+        return self._placed(at_pixels).movedim(-1, 1)
+
+    def shaded(self, rgb: Tensor, surface: Surface) -> Tensor:
+        """Colours (B, 3, S, S) in [0, 1] under the original's light; black where there is no surface.
+
+        rgb: (B, 3, S, S) in [0, 1], without light.
+        """
+        lit = torch.cat([surface.vertices, surface.normals], dim=1)[self.corners]
+        place, normal = (lit * self.shares[..., None]).sum(dim=1).split(3, dim=-1)
+        to_lamp = F.normalize(place.new_tensor(LAMP) - place, dim=-1)
+        cosine = (F.normalize(normal, dim=-1) * to_lamp).sum(-1).clamp(min=0)
+        light = self._placed((AMBIENT + DIFFUSE * cosine)[:, None]).movedim(-1, 1)
+        return ((rgb * light + GLOW) * self.seen[:, None]).clamp(max=1)
+
+    def _placed(self, at_pixels: Tensor) -> Tensor:
+        """(B, S, S, C) of values (P, C); 0 elsewhere."""
+        places = self.seen.flatten().nonzero()
+        flat = at_pixels.new_zeros(self.seen.numel(), at_pixels.shape[1])
+        flat = flat.scatter(0, places.expand_as(at_pixels), at_pixels)
+        return flat.unflatten(0, self.seen.shape)
+
+
+def trace(surface: Surface, faces: Tensor, cam_from_obj: Tensor, K: Tensor, quirks: Quirks) -> Drawn:
+    """Where in its triangle each pixel's ray meets the surface, exactly.
+
+    faces: (B, S, S) long, the triangle that is seen, -1 for none; cam_from_obj: (B, 4, 4); K: (B, 3, 3), of
+    whole pixels.
+    """
+    seen = faces >= 0
+    image, row, column = seen.nonzero().unbind(1)
+    corners = surface.faces[faces[seen]]
+    xyz = transform(cam_from_obj, surface.vertices[None])[image[:, None], corners]  # (P, 3, 3)
+    pixel = torch.stack([column, row, torch.ones_like(row)], dim=-1).to(xyz.dtype)
+    ray = (torch.linalg.inv(K)[image] @ pixel[..., None])[..., 0]
+    opposite = torch.linalg.cross(xyz.roll(-1, dims=1), xyz.roll(-2, dims=1))
+    shares = (opposite * ray[:, None]).sum(-1)
+    shares = (shares / shares.sum(-1, keepdim=True)).nan_to_num(nan=1 / 3).clamp(0, 1)
+    shares = shares / shares.sum(-1, keepdim=True)
+    nearest = shares.argmax(dim=1, keepdim=True)
+    depths = xyz[..., 2]
+    depth = depths.gather(1, nearest)[:, 0] if quirks.vertex_depth else (shares * depths).sum(-1)
+    offset = DEPTH_OFFSET if quirks.vertex_depth else 0.0
+    maps = torch.zeros(seen.shape, dtype=depth.dtype, device=depth.device).masked_scatter(seen, depth)
+    return Drawn(corners, shares, seen, maps + offset)
