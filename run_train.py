@@ -83,13 +83,13 @@ def train(run: Run) -> None:
 
     from picopose.datasets.training.loader import noticing_dead_workers
     from picopose.pipeline.training.health import agree, restore
-    from picopose.pipeline.training.schedule import rate_at, set_rate
+    from picopose.pipeline.training.schedule import set_rate
     from picopose.pipeline.training.stop import StopRequest
 
     network, optimizer, options, losses_of = run.network, run.optimizer, run.options, run.losses()
     with run.open_log() as log, StopRequest() as stop, noticing_dead_workers():
         for batch in run.batches():
-            set_rate(optimizer, rate_at(run.step, options))
+            set_rate(optimizer, run.step, options)
             batch = batch.to(run.device, non_blocking=True)
             buffers = [buffer.clone() for buffer in network.buffers()]
 

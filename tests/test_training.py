@@ -27,7 +27,6 @@ from picopose.model.picopose import learner as picopose_learner
 from picopose.model.picopose.supervision import StartNoise
 from picopose.pipeline.training import run as training_run
 from picopose.pipeline.training.run import Run, measure
-from picopose.pipeline.training.schedule import rate_at
 from picopose.pipeline.training.snapshots import Snapshots, read_snapshot
 from picopose.utils.config import Config, ModelConfig, TrainConfig, load_config
 from picopose.utils.distributed import World, join, leave
@@ -286,14 +285,6 @@ def test_many_losses_that_are_not_finite_end_the_run_with_the_sample(tmp_path: P
     source = Damaged(rendered.RenderedPairs(size=TINY.size), {5, 13})
     with pytest.raises(InputError, match=r"2 of the last 4 steps.*rendered pair 13: "):
         run_train.train(make_run(config_of(max_skipped=2), tmp_path, source))
-
-
-def test_rate_warms_up_and_falls_to_zero():
-    options = TrainConfig(lr=1.0, warmup=1000, steps=400_000)
-    assert rate_at(0, options) == pytest.approx(0.001)
-    assert rate_at(500, options) == pytest.approx(0.5005, rel=1e-4)
-    assert rate_at(200_000, options) == pytest.approx(0.5)
-    assert rate_at(400_000, options) == pytest.approx(0)
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(tmp_path: Path):

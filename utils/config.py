@@ -21,6 +21,7 @@ from picopose.utils.home import own_file
 _LONGEST = 100_000  # characters of a configuration
 _WIDEST = 2048  # px or channels: what a damaged file asks for beyond that would not fit into memory
 LEVELS = ("match", "affine", "flow")  # of the paper
+SCHEDULES = ("cosine", "one_cycle")
 
 # Training entries that affect neither pairs nor losses.
 NO_MATTER = {"workers", "threads", "keep", "max_skipped", "validation_pairs", "validation_meshes"}
@@ -116,9 +117,11 @@ class TrainConfig:
     seed: int = 0
     batch_size: int = 64  # pairs per step, of all processes together
     steps: int = 400_000
+    schedule: str = "cosine"  # of the learning rate: cosine or one_cycle, see `pipeline.training.schedule`
     warmup: int = 1000  # steps
     lr: float = 1e-5  # peak
     betas: list[float] = field(default_factory=lambda: [0.5, 0.999])
+    low_beta: float | None = None  # to which one_cycle takes the first beta at the peak; None: it stays
     eps: float = 1e-6
     weight_decay: float = 5e-4
     clip: float = 10.0  # largest norm of the gradients
@@ -155,6 +158,12 @@ class TrainConfig:
             raise ValueError("train.validate_on names a data set, but train.validate_every is 0, never")
         fit = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
         _check(self, "train", "betas", "be two numbers in 0 to 1, 1 excluded", lambda _: fit)
+        _check(self, "train", "schedule", f"be one of {', '.join(SCHEDULES)}", SCHEDULES.__contains__)
+        _check(self, "train", "low_beta", "lie in 0 to 1, 1 excluded", lambda beta: 0 <= beta < 1)
+        if self.schedule == "one_cycle" and self.warmup >= self.steps:
+            raise ValueError(f"train.warmup is {self.warmup}; one_cycle needs it below train.steps")
+        if self.schedule != "one_cycle" and self.low_beta is not None:
+            raise ValueError("train.low_beta is for train.schedule=one_cycle; set that, or drop it")
 
 
 @dataclass
@@ -302,13 +311,18 @@ def network_of(trained_with: Any, source: str) -> dict[str, Any]:
 
 
 def changed_options(before: str, config: Config, source: str) -> list[str]:
-    """Names of the training entries that differ from a configuration stored as YAML."""
+    """Names of the training entries that differ from a configuration stored as YAML.
+
+    Entries that are newer than the stored configuration have had their defaults in it.
+    """
     old, new = _read_yaml(before, source), OmegaConf.structured(config)
+    default = OmegaConf.structured(Config)
     return [
         f"{section}.{name}"
         for section in ("model", "train_dataset", "train")
         for name, value in new[section].items()
-        if name not in NO_MATTER and (section not in old or old[section].get(name) != value)
+        if name not in NO_MATTER
+        and (section not in old or old[section].get(name, default[section][name]) != value)
     ]
 
 
