@@ -56,7 +56,7 @@ def main() -> None:
     with loading():
         from picopose.datasets.layouts import dataset_names
         from picopose.evaluation.after_run import check_truth, score_run
-        from picopose.model.methods import detects, make_stages, stage_names
+        from picopose.model.methods import check_poses_are_found, detects, make_stages, stage_names
         from picopose.model.prepared_files import features_dir
         from picopose.model.stage import Setup
         from picopose.pipeline.bop_run import open_dataset, run_dataset, tested_set, things_of
@@ -69,6 +69,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = load_config(arguments.config, arguments.overrides, flags_of(arguments))
     config = replace(config, stages=stage_names(config, from_poses=arguments.init is not None))
+    if not arguments.init:
+        check_poses_are_found(config.stages)
     world = join()
     device = choose_device(arguments.gpus, world.local_rank)
     run_dir = Path(config.log_dir) / f"{config.method}_{Path(arguments.config).stem}_id{arguments.version_id}"

@@ -1,7 +1,8 @@
 """Methods and stages by name: a module of `model/`, or any module by a name with a dot in it.
 
-A new method is a folder in `model/` whose `__init__.py` offers `make_stage(setup)` and, where it is trained,
-`make_learner(config)`; nothing else has to know of it.
+A new method is a folder in `model/` whose `__init__.py` offers `make_stage(setup)`, `STAGES` and, where it is
+trained, `make_learner(config)`; nothing else has to know of it. `REFINES = True` in it says that the method
+goes on from poses in place of finding them.
 """
 
 import importlib
@@ -39,16 +40,32 @@ def find(name: str, offering: str = "make_stage") -> ModuleType:
 def stage_names(config: Config, *, from_poses: bool = False) -> list[str]:
     """The stages of a run in their order: the configuration's, or else the method's own.
 
-    from_poses: those that go on from given poses; an `InputError` for a method, which would begin anew.
+    from_poses: those that go on from given poses; an `InputError` for a method that would begin anew.
     """
     names = config.stages or list(getattr(find(config.method), "STAGES", ()))
     if not names:
         raise InputError(f"{config.method} is a stage, no method: name it in stages")
-    for method in [name for name in names if hasattr(find(name), "STAGES")] if from_poses else ():
+    for method in [name for name in names if _finds(name)] if from_poses else ():
         if config.stages:
             raise InputError(f"stages: {method} would not use the given poses; leave it out")
         names.remove(method)
     return names
+
+
+def check_poses_are_found(names: Sequence[str]) -> None:
+    """An `InputError` for a method that refines where no poses are given and no stage before it finds any."""
+    first = next((i for i, name in enumerate(names) if getattr(find(name), "REFINES", False)), None)
+    if first is not None and not any(_finds(name) for name in names[:first]):
+        remedy = ",".join([*names[:first], "rendermatch", "best", *names[first:]])
+        raise InputError(
+            f"stages: {names[first]} goes on from poses; give poses to start, or name a method before it, as "
+            f"in stages=[{remedy}]"
+        )
+
+
+def _finds(name: str) -> bool:
+    """Whether it is a method that finds poses itself."""
+    return hasattr(find(name), "STAGES") and not getattr(find(name), "REFINES", False)
 
 
 def detects(config: Config) -> bool:

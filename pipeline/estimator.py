@@ -17,7 +17,7 @@ from torch import Tensor
 from picopose.datasets.cameras.matrices import check_camera
 from picopose.datasets.masks.regions import box_mask
 from picopose.model.checkpoint import read_checkpoint
-from picopose.model.methods import detects, make_stages, stage_names
+from picopose.model.methods import check_poses_are_found, detects, make_stages, stage_names
 from picopose.model.picopose.released import is_released
 from picopose.model.stage import Setup, Things
 from picopose.pipeline.conversions import AnyMask, Photo, as_camera, as_masks, as_photo
@@ -85,7 +85,9 @@ class PoseEstimator:
             raise InputError(f"device {device}: {str(error).splitlines()[0]}") from None
         if detects(self.config):
             raise InputError("stages: PoseEstimator is told where to look; leave the detector out")
-        self._stages = make_stages(stage_names(self.config), Setup(self.config, device, self.stopwatch))
+        names = stage_names(self.config)
+        check_poses_are_found(names)
+        self._stages = make_stages(names, Setup(self.config, device, self.stopwatch))
         self._added = 0
         self._centred: dict[int, Mesh] = {}
         self._by_id: dict[int, PreparedObject] = {}

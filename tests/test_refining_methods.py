@@ -1,0 +1,105 @@
+"""A method that refines goes on from poses: given ones, or those of a method before it in the same run."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import run_demo
+from picopose.model.methods import needs_of, stage_names
+from picopose.pipeline.estimator import PoseEstimator
+from picopose.utils.config import Config
+from picopose.utils.errors import InputError
+from tests.shared import ROOT
+from tests.small_bop import run_program
+from tests.test_methods import arguments, poses
+
+REFINING = "tests.toys.refining"
+BEHIND = {
+    "rendermatch": ["--config", "config/default.yaml", "options.rendermatch.turns=2"],
+    "picopose": ["--config", "config/small.yaml", "model.size=64"],
+}
+
+
+@pytest.fixture(scope="module")
+def found(toy, tmp_path_factory) -> Path:
+    """A result of another method."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        run_program(monkeypatch, *arguments(toy, 20, "--model", "tests.toys.method"))
+    (path,) = (toy / "log" / "tests.toys.method_base_id20").glob("*.csv")
+    return path
+
+
+@pytest.mark.parametrize("named", [[], ["--stages", f"{REFINING},best"]])
+def test_it_keeps_its_stage_where_poses_are_given(monkeypatch, toy, found, named):
+    given = ["--model", REFINING, "--init", str(found), *named]
+    run_program(monkeypatch, *arguments(toy, 21 + len(named), *given))
+    refined = poses(toy / "log" / f"{REFINING}_base_id{21 + len(named)}")
+    for (place, before, _), (same, after, _) in zip(poses(found.parent), refined, strict=True):
+        assert place == same and np.allclose(after - before, [0, 0, 0.05], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("stages", "remedy"),
+    [
+        ([], f"rendermatch,best,{REFINING},best"),
+        (["--stages", f"best,{REFINING}"], f"best,rendermatch,best,{REFINING}"),
+        (["--stages", f"tests.toys.detector,{REFINING}"], f"tests.toys.detector,rendermatch,best,{REFINING}"),
+        (["--stages", f"{REFINING},tests.toys.method"], f"rendermatch,best,{REFINING},tests.toys.method"),
+    ],
+)
+def test_without_poses_it_is_refused_before_anything_is_read(monkeypatch, capsys, tmp_path, stages, remedy):
+    with pytest.raises(SystemExit) as ended:
+        run_program(monkeypatch, *arguments(tmp_path / "absent", 0, "--model", REFINING, *stages))
+    assert ended.value.code == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.endswith(
+        f"stages: {REFINING} goes on from poses; give poses to start, or name a method before it, as in "
+        f"stages=[{remedy}]"
+    )
+    with pytest.raises(InputError, match="goes on from poses; give poses to start"):
+        PoseEstimator(config=ROOT / "config/default.yaml", overrides=[f"stages=[best,{REFINING}]"])
+
+
+@pytest.mark.parametrize("method", BEHIND)
+def test_it_refines_what_a_method_of_the_same_run_has_found(monkeypatch, toy, method):
+    given = [*BEHIND[method], "--view", "42", "--hypotheses", "2", "--model", method, "--stages"]
+    results = []
+    for version, stages in ((30, f"{method},best"), (31, f"{method},best,{REFINING}")):
+        run_program(monkeypatch, *arguments(toy, version, *given, stages))
+        (folder,) = (toy / "log").glob(f"{method}_*_id{version}")
+        results.append(poses(folder))
+    for (place, before, _), (same, after, _) in zip(*results, strict=True):
+        assert place == same and np.allclose(after - before, [0, 0, 0.05], atol=1e-5)
+
+
+def test_it_asks_for_what_both_need():
+    config = Config(method=REFINING, stages=["picopose", "best", REFINING])
+    assert needs_of(config) == {"templates", "meshes"}
+    assert stage_names(Config(method=REFINING), from_poses=True) == [REFINING, "best"]
+
+
+def test_it_runs_behind_the_default_method_on_own_photos(monkeypatch, tmp_path):
+    """Whose objects are moved to their centres, and whose stages come from a file of one's own."""
+    mini = ROOT / "data/mini"
+    gt = json.loads((mini / "test/000001/scene_gt_info.json").read_text())["0"][0]
+    obj_id = json.loads((mini / "test/000001/scene_gt.json").read_text())["0"][0]["obj_id"]
+    K = json.loads((mini / "test/000001/scene_camera.json").read_text())["0"]["cam_K"]
+    left, top, width, height = gt["bbox_visib"]
+    results = []
+    for number, stages in enumerate(("rendermatch,best", f"rendermatch,best,{REFINING}")):
+        config = tmp_path / f"{number}.yaml"
+        config.write_text(f"method: rendermatch\nstages: [{stages},confidence]\n")
+        given = ["--mesh", next((mini / "models").glob(f"obj_{obj_id:06d}.*"))]
+        given += ["--image", next((mini / "test/000001").glob("rgb/000000.*"))]
+        given += ["--K", K[0], K[4], K[2], K[5], "--box", left, top, left + width, top + height]
+        given += ["--config", config, "--gpus", "cpu", "--out", tmp_path / f"{number}"]
+        given += ["test.views=42", "test.hypotheses=1", f"log_dir={tmp_path / 'log'}"]
+        monkeypatch.setattr(sys, "argv", ["run_demo.py", *map(str, given)])
+        run_demo.main()
+        results.append(json.loads((tmp_path / f"{number}" / "pose.json").read_text())["poses"][0])
+    before, after = (np.array(pose["cam_from_obj"]) for pose in results)
+    assert np.allclose(after - before, np.eye(4)[2][:, None] * np.eye(4)[3] * 0.05, atol=1e-5)
+    assert results[1]["confidence"] != 0.7  # judged anew
