@@ -40,6 +40,11 @@ class Scene:
         """The file of `camera`, `gt` or `gt_info` by image."""
         return self.folder / f"scene_{name}{self._suffix}.json"
 
+    @property
+    def image_ids(self) -> list[int]:
+        """The annotated images."""
+        return list(self._truths)
+
     def photo(self, im_id: int) -> Path | None:
         return self._photos.get(im_id)
 

@@ -1,0 +1,76 @@
+"""Photos of one object of a BOP data set whose images are annotated: train_pbr, train_real or test."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from picopose.datasets.bop.scenes import Scene, open_scenes
+from picopose.datasets.images import read_depth, read_pixels
+from picopose.datasets.layouts import names_in
+from picopose.datasets.linemod.photos import observation
+from picopose.datasets.linemod.poses import camera_pose
+from picopose.utils.errors import InputError
+from picopose.utils.records import Observation
+
+_REMEDY = "download the images of the data set again"
+
+
+class BopPhotos:
+    """Every instance of an object that is seen well enough; depths are those of what is seen of it.
+
+    Args:
+        split: such as `lmo/train_pbr`.
+        visible: share of an instance that must be seen.
+
+    Raises:
+        InputError: a file is missing or damaged, or the object is nowhere.
+    """
+
+    def __init__(self, split: Path, obj_id: int, *, visible: float = 0.1):
+        numbers = [int(path.name) for path in split.glob("*") if path.name.isdecimal()]
+        if not numbers:
+            raise InputError(f"{split} holds no scenes: name a split of a BOP data set ({names_in(split)})")
+        self._scenes = open_scenes(split, sorted(numbers))
+        self._entries: list[tuple[int, int, int, np.ndarray]] = []  # scene, image, index, pose
+        for scene_id, scene in self._scenes.items():
+            for im_id in scene.image_ids:
+                for index, instance in enumerate(scene.instances(im_id)):
+                    if instance.obj_id == obj_id and instance.visibility >= visible:
+                        self._entries.append((scene_id, im_id, index, instance.cam_from_obj))
+        if not self._entries:
+            raise InputError(f"{split} shows object {obj_id} nowhere: name another split or object")
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def name(self, index: int) -> str:
+        scene_id, im_id, own, _ = self._entries[index]
+        return f"{self._scenes[scene_id].folder}: image {im_id}, object {own}"
+
+    def photo(self, index: int) -> Observation:
+        scene_id, im_id, own, pose = self._entries[index]
+        scene = self._scenes[scene_id]
+        depth, seen = _depth(scene, im_id), _mask(scene, im_id, own)
+        if depth.shape != seen.shape:
+            sizes = [f"{shape[1]}x{shape[0]} px" for shape in (depth.shape, seen.shape)]
+            raise InputError(
+                f"{self.name(index)}: a depth of {sizes[0]}, and a mask of {sizes[1]}: {_REMEDY}"
+            )
+        pose = camera_pose(pose, self.name(index))
+        return observation(scene.photo_path(im_id), np.where(seen, depth, 0), scene.K(im_id), pose)
+
+
+def _depth(scene: Scene, im_id: int) -> np.ndarray:
+    """(H, W) float32 m."""
+    path = scene.depth(im_id)
+    if path is None:
+        raise InputError(f"{scene.folder / 'depth' / f'{im_id:06d}.png'} not found: {_REMEDY}")
+    return read_depth(path) * np.float32(scene.depth_scale(im_id))
+
+
+def _mask(scene: Scene, im_id: int, index: int) -> np.ndarray:
+    """(H, W) bool, what is seen of an instance."""
+    pixels = read_pixels(scene.folder / "mask_visib" / f"{im_id:06d}_{index:06d}.png")
+    return (pixels if pixels.ndim == 2 else pixels[..., 0]) > 0
