@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from picopose.datasets.linemod.classes import canonical
 from picopose.datasets.safe_pickle import read_npy
 from picopose.utils.errors import MALFORMED, InputError
+from picopose.utils.geometry import nearest_rotation
 from picopose.utils.reading import is_rotation
 
 FARTHEST = 20.0  # m; what is farther away is in mm
@@ -31,9 +33,8 @@ def rigid_pose(values: Any, where: str) -> np.ndarray:
         raise InputError(f"{where} has numbers that are not finite: {_REMEDY}")
     if not is_rotation(given[:3, :3]):
         raise InputError(f"{where} has no rotation in its first three columns: {_REMEDY}")
-    left, _, right = np.linalg.svd(given[:3, :3])
     pose = np.eye(4)
-    pose[:3, :3], pose[:3, 3] = left @ right, given[:3, 3]
+    pose[:3, :3], pose[:3, 3] = nearest_rotation(torch.from_numpy(given[:3, :3])).numpy(), given[:3, 3]
     return pose
 
 
