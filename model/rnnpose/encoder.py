@@ -5,6 +5,8 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from picopose.model.rnnpose.norm import InstanceNorm
+
 
 class ImageEncoder(nn.Module):
     """Images -> features that are correlated to find the flow; instance norms throughout.
@@ -18,7 +20,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         half, quarter, eighth = widths
         self.stem = nn.Conv2d(3, half, 7, stride=2, padding=3)
-        self.norm = nn.InstanceNorm2d(half)
+        self.norm = InstanceNorm()
         self.blocks = nn.Sequential(
             ResidualBlock(half, half),
             ResidualBlock(half, half),
@@ -31,7 +33,7 @@ class ImageEncoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W), normalised, H and W multiples of 8 -> (B, channels, H / 8, W / 8)."""
-        return self.project(self.blocks(F.relu(self.norm(self.stem(images)))))
+        return self.project(self.blocks(F.relu_(self.norm(self.stem(images)))))
 
 
 class ResidualBlock(nn.Module):
@@ -41,13 +43,13 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
-        self.norm = nn.InstanceNorm2d(outputs)
+        self.norm = InstanceNorm()
         self.shortcut = nn.Identity() if stride == 1 else nn.Conv2d(inputs, outputs, 1, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm(self.conv1(x)))
-        y = F.relu(self.norm(self.conv2(y)))
-        return F.relu(self._passed(x) + y)
+        y = F.relu_(self.norm(self.conv1(x)))
+        y = F.relu_(self.norm(self.conv2(y)))
+        return F.relu_(self._passed(x) + y)
 
     def _passed(self, x: Tensor) -> Tensor:
         return x if isinstance(self.shortcut, nn.Identity) else self.norm(self.shortcut(x))

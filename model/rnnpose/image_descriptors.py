@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from picopose.model.rnnpose.norm import InstanceNorm
+
 
 class ImageDescriptors(nn.Module):
     """Image -> a descriptor of unit length for every pixel.
@@ -27,7 +29,7 @@ class ImageDescriptors(nn.Module):
         )
         self.head = nn.Sequential(
             nn.Conv2d(wide, 2 * wide, 3, padding=1),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Conv2d(2 * wide, descriptor, 1),
         )
 
@@ -52,14 +54,14 @@ class ImageDescriptors(nn.Module):
 def _encode(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(inputs, outputs, 3, padding=1),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
         nn.Conv2d(outputs, outputs, 3, padding=1),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
     )
 
 
 def _decode(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), nn.InstanceNorm2d(outputs), nn.ReLU())
+    return nn.Sequential(nn.Conv2d(inputs, outputs, 3, padding=1), InstanceNorm(), nn.ReLU(inplace=True))
 
 
 def _doubled(maps: Tensor) -> Tensor:
