@@ -1,7 +1,8 @@
 """Reads pickles and pickled NumPy files that hold plain data: nothing named in a file is imported or run.
 
 A pickle is a program. Of the functions that it may call this reader knows those alone that make arrays,
-numbers and dictionaries, and has its own in their place; arrays are built from their bytes, which are checked.
+numbers and dictionaries, and has its own in their place; arrays are built from their bytes, which are
+checked.
 """
 
 from __future__ import annotations

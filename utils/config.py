@@ -280,9 +280,12 @@ def load_config(
 T = TypeVar("T")
 
 
-def options_of(config: Config, stage: str, kind: type[T]) -> T:
-    """A stage's entries of `options` as its dataclass; an `InputError` for others than that has."""
-    where = f"options.{stage}"
+def options_of(config: Config, stage: str, kind: type[T], *, where: str | None = None) -> T:
+    """A stage's entries of `options` as its dataclass; an `InputError` for others than that has.
+
+    where: what the error begins with.
+    """
+    where = where or f"options.{stage}"
     merged = _merge(OmegaConf.structured(kind), config.options.get(stage, {}), where)
     try:
         return OmegaConf.to_object(merged)
@@ -308,6 +311,21 @@ def network_of(trained_with: Any, source: str) -> dict[str, Any]:
     if not isinstance(network, DictConfig):
         raise InputError(f"{source}: model is no table; give its config")
     return OmegaConf.to_container(network)
+
+
+def options_in(trained_with: Any, stage: str, kind: type[T], source: str) -> T:
+    """A stage's entries of `options` in the YAML of a checkpoint, as its dataclass.
+
+    Raises an `InputError` that begins with `source` where it is no configuration, or has none.
+    """
+    if not isinstance(trained_with, str):
+        raise InputError(
+            f"{source}: {type(trained_with).__name__} in place of YAML; pass a checkpoint of training"
+        )
+    options = OmegaConf.select(_read_yaml(trained_with, source), f"options.{stage}")
+    if not isinstance(options, DictConfig):
+        raise InputError(f"{source}: no options of {stage}; pass a checkpoint of its training")
+    return options_of(Config(options={stage: OmegaConf.to_container(options)}), stage, kind, where=source)
 
 
 def changed_options(before: str, config: Config, source: str) -> list[str]:

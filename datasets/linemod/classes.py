@@ -78,6 +78,11 @@ def _class(entry: Any, where: str) -> ObjectClass:
     return ObjectClass(name, integer(entry["id"], f"{where}: id"), diameter, symmetric)
 
 
+def linemod_name(obj_id: int) -> str | None:
+    """What LINEMOD calls an object of an id; None where it has none."""
+    return next((known.name for known in _LINEMOD if known.obj_id == obj_id), None)
+
+
 def canonical(name: str) -> str:
     """The name that the tables have of a class, whoever's name is given."""
     return _OTHER_NAMES.get(name, name)

@@ -13,9 +13,9 @@ def augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         size = int(rng.choice(BLUR_SIZES))
         image = cv2.GaussianBlur(image, (size, size), 0)
     brightness, contrast, saturation = 1 + rng.uniform(-1, 1, 3) * (BRIGHTNESS, CONTRAST, SATURATION)
-    values = image.astype(np.float32) * brightness
-    values += (1 - contrast) * (cv2.cvtColor(values, cv2.COLOR_RGB2GRAY).mean() - values)
-    values += (1 - saturation) * (cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)[..., None] - values)
+    values = image.astype(np.float32) * np.float32(brightness)
+    values += np.float32(1 - contrast) * (cv2.cvtColor(values, cv2.COLOR_RGB2GRAY).mean() - values)
+    values += np.float32(1 - saturation) * (cv2.cvtColor(values, cv2.COLOR_RGB2GRAY)[..., None] - values)
     hsv = cv2.cvtColor(values.clip(0, 255) / 255, cv2.COLOR_RGB2HSV)
-    hsv[..., 0] = (hsv[..., 0] + 360 * rng.uniform(-HUE, HUE)) % 360
+    hsv[..., 0] = (hsv[..., 0] + np.float32(360 * rng.uniform(-HUE, HUE))) % 360
     return np.rint(255 * cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)).clip(0, 255).astype(np.uint8)

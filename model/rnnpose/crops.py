@@ -1,4 +1,4 @@
-"""What the network looks at: a patch of the photo about the initial pose, and zooms into it about later ones."""
+"""What the network looks at: a patch of the photo about the first pose, and zooms into it about later ones."""
 
 from dataclasses import dataclass
 
@@ -50,9 +50,7 @@ def patch_window(vertices: Tensor, cam_from_obj: Tensor, K: Tensor, height: int,
     xy = xy.clamp(min=xy.new_zeros(2), max=xy.new_tensor([width - 1, height - 1]))
     low, span = xy.amin(0), xy.amax(0) - xy.amin(0) + 1
     side = int(span.max().item() * PATCH_SIDE)
-    left, top = (
-        max(0, int(at + length / 2 - side / 2)) for at, length in zip(*map(Tensor.tolist, (low, span)))
-    )
+    left, top = (max(0, int(middle - side / 2)) for middle in (low + span / 2).tolist())
     return Window(left, top, side)
 
 
@@ -69,7 +67,10 @@ class Zoom(Record):
 
 
 def zoom(vertices: Tensor, cam_from_obj: Tensor, K: Tensor, patch: int, size: int, quirks: Quirks) -> Zoom:
-    """Windows of `size` px of patches of `patch` px with cameras K (B, 3, 3), about objects at poses (B, 4, 4)."""
+    """Windows of `size` px about an object (V, 3) m at poses (B, 4, 4).
+
+    K: (B, 3, 3) of the patches, which measure `patch` px.
+    """
     xy = project(K, transform(cam_from_obj, vertices[None]))
     if quirks.origin_zoom:
         xy = xy.round().clamp(0, patch - 1)

@@ -34,7 +34,8 @@ def step(
         motion: camera from camera, m, of which a step is made; it gets no gradient.
         points: (B, N, 3) m, camera frame before the motion; those of depth 0 are none.
         target: (B, N, 2) px, where they are seen. weight: (B, N).
-        K: (B, 3, 3). centre: (B, 3) m, the object's, camera frame before the motion. diameter: the object's, m.
+        K: (B, 3, 3).
+        centre: (B, 3) m, the object's, camera frame before the motion. diameter: the object's, m.
     """
     moved = transform(motion, points)
     pivot = torch.zeros_like(centre) if quirks.camera_twist else transform(motion, centre[:, None])[:, 0]

@@ -1,4 +1,4 @@
-"""What RNNPose learns from (Xu et al., CVPR 2022, Sec. 3.4): poses, flow, and descriptors that tell points apart."""
+"""What RNNPose learns from (Xu et al., CVPR 2022, Sec. 3.4): poses, flow, and descriptors of points."""
 
 from collections.abc import Sequence
 
@@ -61,7 +61,7 @@ def true_flow(step: Iteration, truth: Tensor, near: float) -> tuple[Tensor, Tens
 
 
 def circle_loss(photo: Tensor, model: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """The circle loss of descriptors, and the share of the photo's points whose nearest vertex is the right one.
+    """The circle loss of descriptors, and the share of the photo's points that find the right vertex.
 
     photo, model: (B, N, D), descriptors of the pairs' pixels and vertices; where a pair is of the background,
     its pixel's in both.

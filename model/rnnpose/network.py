@@ -1,8 +1,8 @@
 """RNNPose's network and its loop (Xu et al., CVPR 2022, Fig. 2).
 
-A rendering at the pose and the photo are compared by a recurrent network that finds the flow between them, learned
-descriptors of the object's vertices and of the photo's pixels say how far to trust each pixel, and a
-Levenberg-Marquardt step turns both into a motion of the object. Every few steps the rendering is made anew.
+A recurrent network finds the flow from a rendering at the pose to the photo, learned descriptors of the object's
+vertices and of the photo's pixels say how far to trust each pixel, and a Levenberg-Marquardt step turns both
+into a motion of the object. Every few steps the rendering is made anew.
 """
 
 from collections.abc import Callable, Iterator
@@ -26,14 +26,15 @@ from picopose.utils.geometry import sample, transform
 from picopose.utils.records import Record
 
 CONTEXT_SCALE = 0.1
+SAME_VERTEX = 1e-5  # m
 LEVELS, RADIUS = 4, 4  # of the correlation
 
-# Draws the object at poses (B, 4, 4) with cameras (B, 3, 3): colours (B, 3, S, S) without light and the triangles
-# (B, S, S) that are seen, -1 for none.
+# Draws the object at poses (B, 4, 4) with cameras (B, 3, 3): colours (B, 3, S, S) without light, and the
+# triangles (B, S, S) that are seen, -1 for none.
 Draw = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Sizes:
     """Sizes of the network; the defaults are the original's."""
 
@@ -88,10 +89,18 @@ class Iteration(Record):
 
 
 class RNNPose(nn.Module):
-    """Refines poses of one object."""
+    """Refines poses of one object.
 
-    def __init__(self, sizes: Sizes, quirks: Quirks = MENDED):
+    Args:
+        vertices: (V, 3) of the object's surface, which tell it from others; None where they are not known, as
+            with released weights.
+    """
+
+    vertices: Tensor
+
+    def __init__(self, sizes: Sizes, quirks: Quirks = MENDED, *, vertices: Tensor | None = None):
         super().__init__()
+        self.register_buffer("vertices", torch.zeros(0, 3) if vertices is None else _in_shape(vertices))
         width, self.sizes, self.quirks = sizes.width, sizes, quirks
         self.image_descriptors = ImageDescriptors(sizes.descriptor, width)
         self.point_descriptors = PointNetwork(sizes.descriptor, width=width, normalised=True)
@@ -101,6 +110,18 @@ class RNNPose(nn.Module):
             hidden=2 * width, context=2 * width, levels=LEVELS, radius=RADIUS, width=4 * width
         )
         self.sigma = nn.Parameter(torch.ones(1))
+
+    @property
+    def knows_its_object(self) -> bool:
+        return len(self.vertices) > 0
+
+    def is_of(self, vertices: Tensor) -> bool:
+        """Whether an object's vertices (V, 3) are those that it was trained with, wherever their origin."""
+        if not self.knows_its_object:
+            return True
+        return vertices.shape == self.vertices.shape and torch.allclose(
+            _in_shape(vertices), self.vertices.cpu(), atol=SAME_VERTEX
+        )
 
     def known(self, surface: Surface, pyramid: PointPyramid, diameter: float) -> KnownObject:
         """What the network knows of its object, whatever the photo."""
@@ -181,7 +202,7 @@ class RNNPose(nn.Module):
         return hidden, upsample_flow(start + delta, mask)
 
     def trust(self, seen: Comparison, flow: Tensor) -> Tensor:
-        """Weights (B, S, S): how alike the descriptors of the rendering and, along the flow, the photo are."""
+        """Weights (B, S, S): how alike descriptors of the rendering and, along the flow, the photo are."""
         target = pixels(flow.shape[-1], flow.device) + flow.flatten(2).mT
         if self.quirks.loose_pixels:
             size = flow.shape[-1]
@@ -217,6 +238,11 @@ class RNNPose(nn.Module):
             [K[..., 0, 0], K[..., 1, 1]], dim=-1
         )
         return torch.cat([rays, torch.ones_like(rays[..., :1])], dim=-1) * depth.flatten(1)[..., None]
+
+
+def _in_shape(vertices: Tensor) -> Tensor:
+    """Vertices (V, 3) m from the middle of their box."""
+    return vertices - (vertices.amin(0) + vertices.amax(0)) / 2
 
 
 def pixels(size: int, device: torch.device) -> Tensor:

@@ -9,8 +9,8 @@ class Quirks:
 
     # The image encoder reads 2 (x / 255) - 1 of colours x in [0, 1], not 2 x - 1.
     dark_images: bool = False
-    # Patch and zoom leave out the half pixels of resizing, a zoom's pixel i is drawn at (i + 1/2) 239/240 of its
-    # camera but lifted at i, and descriptors of a zoom are read at x 240/239 - 1/2.
+    # Patch and zoom leave out the half pixels of resizing, a zoom's pixel i is drawn at (i + 1/2) 239/240 of
+    # its camera but lifted at i, and descriptors of a zoom are read at x 240/239 - 1/2.
     loose_pixels: bool = False
     # A pixel takes the depth of the vertex that is nearest in barycentric coordinates.
     vertex_depth: bool = False
@@ -24,7 +24,7 @@ class Quirks:
     near_limit: bool = False
     # Training alone: gradients of the exponential are those at the identity.
     identity_gradient: bool = False
-    # Training alone: at the end of a rendering's iterations, but for the last, the pose is forgotten in the loss.
+    # Training alone: the losses forget the poses after the last iteration of all renderings but the last.
     forgotten_poses: bool = False
     # Training alone: poses turned by more than 45 degrees are drawn anew, but only once.
     redrawn_once: bool = False

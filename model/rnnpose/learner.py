@@ -1,0 +1,133 @@
+"""How RNNPose learns: one network for one object, from poses that are wrong on purpose."""
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from picopose.datasets.images import find_photos
+from picopose.datasets.training.loader import Source
+from picopose.datasets.training.one_object import RenderedPhotos
+from picopose.model.rnnpose import losses
+from picopose.model.rnnpose.model_mesh import model_mesh
+from picopose.model.rnnpose.network import Iteration, KnownObject, RNNPose
+from picopose.model.rnnpose.options import Options, read_options
+from picopose.model.rnnpose.point_pyramid import build_pyramid
+from picopose.model.rnnpose.samples import Pairs, PoseNoise, Sample, Samples
+from picopose.model.rnnpose.surface import Surface
+from picopose.rendering.mesh import Mesh, diameter, load_mesh
+from picopose.rendering.mesh_views import MeshViews
+from picopose.rendering.studio import Studio
+from picopose.rendering.units import guess_unit
+from picopose.utils.config import Config
+from picopose.utils.geometry import rotation_angle, transform
+
+LOG = logging.getLogger(__name__)
+OBJ = 0  # the id of the object among the meshes that are drawn
+HELD_OUT = 1_000_000  # added to the seed
+WORST = 1.0  # diameters: errors beyond it are not told apart, so that a mean means something
+
+
+def make_learner(config: Config, *, resumes: bool = False) -> "RnnPoseLearner":
+    """The network as training begins with it."""
+    options = read_options(config)
+    mesh = load_mesh(options.training.mesh, unit=guess_unit)
+    return RnnPoseLearner(mesh, options, config)
+
+
+class RnnPoseLearner:
+    """The `Learner` of RNNPose; its samples are `Sample`s."""
+
+    best_by = "add"
+
+    def __init__(self, mesh: Mesh, options: Options, config: Config):
+        self._options, self._config = options, config
+        self._quirks = options.kept(released=False)
+        self._mesh = model_mesh(mesh, options.longest_edge, options.training.object)
+        self._surface = Surface.of(self._mesh)
+        self._pyramid = build_pyramid(self._surface.vertices)
+        self._diameter = diameter(self._mesh.vertices)
+        self._views = MeshViews({OBJ: self._mesh})
+        self.network = RNNPose(options.network, self._quirks, vertices=self._surface.vertices)
+
+    def source(self, *, held_out: bool) -> Source:
+        training, data = self._options.training, self._config.train_dataset
+        seed = self._config.train.seed + held_out * HELD_OUT
+        backgrounds = find_photos(Path(data.backgrounds)) if data.backgrounds else ()
+        photos = RenderedPhotos(Studio(), self._mesh, training.object, seed=seed, backgrounds=backgrounds)
+        noise = PoseNoise(training.noise_degrees, tuple(training.noise_shift))
+        size, augmented = self._options.network.patch, data.augment > 0 and not held_out
+        return Samples(
+            photos, self._surface, noise, size=size, seed=seed, quirks=self._quirks, augmented=augmented
+        )
+
+    def losses(self, batch: Sample, step: int) -> dict[str, Tensor]:
+        """The sums over all iterations, and the descriptors' loss once."""
+        training, truth = self._options.training, batch.cam_from_obj
+        known, descriptors, steps = self._refine(batch)
+        points = losses.point_losses(steps, truth, known, self._quirks).sum()
+        flow = losses.flow_losses(steps, truth, known, self._quirks).sum()
+        circle, _ = losses.circle_loss(
+            *paired_descriptors(descriptors, known.descriptors, batch.pairs), batch.pairs
+        )
+        return {
+            "point": training.point_weight * points,
+            "flow": training.flow_weight * flow,
+            "circle": training.circle_weight * circle,
+        }
+
+    def measures(self, batch: Sample) -> dict[str, Tensor]:
+        """Errors of the poses to begin with, and after each rendering: in degrees, mm and diameters."""
+        known, descriptors, steps = self._refine(batch)
+        each = self._options.network.iterations
+        poses = {"start": batch.initial}
+        poses |= {f"render_{n + 1}": step.cam_from_obj for n, step in enumerate(steps[each - 1 :: each])}
+        measures = {}
+        for name, pose in poses.items():
+            turn, shift, add = self._errors(pose, batch.cam_from_obj, known)
+            found = {"deg": turn, "mm": shift, "add": add, "add_10": (add < 0.1).float()}
+            measures |= {f"{name}_{error}": value for error, value in found.items()}
+        goal, valid = losses.true_flow(steps[-1], batch.cam_from_obj, 0.0)
+        return measures | {
+            "add": add.clamp(max=WORST),
+            "flow_px": (steps[-1].flow - goal).norm(dim=1)[valid],
+            "recall": losses.circle_loss(
+                *paired_descriptors(descriptors, known.descriptors, batch.pairs), batch.pairs
+            )[1][None],
+        }
+
+    def pictures(self, batch: Sample) -> list[Tensor]:
+        return []
+
+    def _errors(self, pose: Tensor, truth: Tensor, known: KnownObject) -> tuple[Tensor, Tensor, Tensor]:
+        vertices = known.surface.vertices[None]
+        off = (transform(pose, vertices) - transform(truth, vertices)).norm(dim=-1).mean(1)
+        turn = rotation_angle(pose[:, :3, :3] @ truth[:, :3, :3].mT).rad2deg()
+        return turn, 1000 * (pose - truth)[:, :3, 3].norm(dim=1), off / known.diameter
+
+    def _refine(self, batch: Sample) -> tuple[KnownObject, Tensor, list[Iteration]]:
+        """What the network knows of the object, its descriptors of the patches, and all iterations."""
+        device, network = batch.patch.device, self.network
+        known = network.known(self._surface.to(device), self._pyramid.to(device), self._diameter)
+        patch = batch.patch.float() / 255
+        descriptors = network.image_descriptors(patch)
+        steps = list(network(patch, descriptors, batch.K, batch.initial, known, self._draw))
+        return known, descriptors, steps
+
+    def _draw(self, cam_from_obj: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
+        size = self._options.network.zoom
+        drawn = self._views.draw_faces([OBJ] * len(K), cam_from_obj, K, size)
+        return tuple(part.to(K.device) for part in drawn)
+
+
+def paired_descriptors(photo: Tensor, model: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """Descriptors (B, N, D) of the pixels and of the vertices of pairs; a background's vertex is its pixel.
+
+    photo: (B, D, P, P); model: (V, D).
+    """
+    x, y = pairs.pixel.unbind(-1)
+    batch = torch.arange(len(photo), device=photo.device)[:, None]
+    pixels = photo[batch, :, y, x]
+    vertices = model[pairs.vertex.clamp(min=0)]
+    return pixels, torch.where((pairs.vertex < 0)[..., None], pixels, vertices)

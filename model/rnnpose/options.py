@@ -1,0 +1,51 @@
+"""What a YAML file may say of RNNPose, under `options.rnnpose`."""
+
+from dataclasses import dataclass, field, fields
+
+from picopose.model.rnnpose.network import Sizes
+from picopose.model.rnnpose.quirks import MENDED, RELEASED, Quirks
+from picopose.utils.config import Config, options_of
+
+MOST_VERTICES = 20_000
+
+
+@dataclass
+class Training:
+    """What a network learns from; see docs/rnnpose.md."""
+
+    object: str = ""  # its name in the data
+    mesh: str | None = None  # file; None: that of the data
+    photos: list[str] = field(default_factory=lambda: ["rendered"])
+    noise_degrees: float = 15.0  # standard deviation of each of three angles, by which poses are off
+    noise_shift: list[float] = field(default_factory=lambda: [0.01, 0.01, 0.05])  # m, camera's axes
+    point_weight: float = 1.0  # of the losses
+    flow_weight: float = 0.5
+    circle_weight: float = 1.0
+
+
+@dataclass
+class Options:
+    """Entries of `options.rnnpose`."""
+
+    network: Sizes = field(default_factory=Sizes)
+    # Habits of the original that are kept, by their names in `Quirks`, or all; None: all with released weights,
+    # else none.
+    quirks: list[str] | None = None
+    # Longest edge of triangles that are not divided, in sizes of the object; None: none is.
+    longest_edge: float | None = 0.1
+    training: Training = field(default_factory=Training)
+
+    def __post_init__(self):
+        names = {field.name for field in fields(Quirks)} | {"all"}
+        if unknown := set(self.quirks or ()) - names:
+            raise ValueError(f"quirks names {unknown.pop()}; it may hold {', '.join(sorted(names))}")
+
+    def kept(self, *, released: bool) -> Quirks:
+        """The quirks of a network, whose weights may be released ones."""
+        if self.quirks is None:
+            return RELEASED if released else MENDED
+        return RELEASED if "all" in self.quirks else Quirks(**dict.fromkeys(self.quirks, True))
+
+
+def read_options(config: Config) -> Options:
+    return options_of(config, "rnnpose", Options)
