@@ -1,4 +1,4 @@
-"""What the network looks at: a patch of the photo about the first pose, and zooms into it about later ones."""
+"""What the network sees: a patch of the photo about the first pose, and zooms into it about later ones."""
 
 from dataclasses import dataclass
 

@@ -1,8 +1,8 @@
 """RNNPose's network and its loop (Xu et al., CVPR 2022, Fig. 2).
 
-A recurrent network finds the flow from a rendering at the pose to the photo, learned descriptors of the object's
-vertices and of the photo's pixels say how far to trust each pixel, and a Levenberg-Marquardt step turns both
-into a motion of the object. Every few steps the rendering is made anew.
+A recurrent network finds the flow from a rendering at the pose to the photo, learned descriptors of the
+object's vertices and of the photo's pixels say how far to trust each pixel, and a Levenberg-Marquardt step
+turns both into a motion of the object. Every few steps the rendering is made anew.
 """
 
 from collections.abc import Callable, Iterator

@@ -28,8 +28,8 @@ class Options:
     """Entries of `options.rnnpose`."""
 
     network: Sizes = field(default_factory=Sizes)
-    # Habits of the original that are kept, by their names in `Quirks`, or all; None: all with released weights,
-    # else none.
+    # Habits of the original that are kept, by their names in `Quirks`, or all; None: all with released
+    # weights, else none.
     quirks: list[str] | None = None
     # Longest edge of triangles that are not divided, in sizes of the object; None: none is.
     longest_edge: float | None = 0.1
