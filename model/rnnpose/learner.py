@@ -1,29 +1,24 @@
 """How RNNPose learns: one network for one object, from poses that are wrong on purpose."""
 
-import logging
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
-from picopose.datasets.images import find_photos
 from picopose.datasets.training.loader import Source
-from picopose.datasets.training.one_object import RenderedPhotos
 from picopose.model.rnnpose import losses
 from picopose.model.rnnpose.model_mesh import model_mesh
 from picopose.model.rnnpose.network import Iteration, KnownObject, RNNPose
 from picopose.model.rnnpose.options import Options, read_options
+from picopose.model.rnnpose.photos import model_file, training_photos
 from picopose.model.rnnpose.point_pyramid import build_pyramid
 from picopose.model.rnnpose.samples import Pairs, PoseNoise, Sample, Samples
 from picopose.model.rnnpose.surface import Surface
 from picopose.rendering.mesh import Mesh, diameter, load_mesh
 from picopose.rendering.mesh_views import MeshViews
-from picopose.rendering.studio import Studio
-from picopose.rendering.units import guess_unit
+from picopose.rendering.units import UNITS, guess_unit
 from picopose.utils.config import Config
+from picopose.utils.errors import InputError
 from picopose.utils.geometry import rotation_angle, transform
 
-LOG = logging.getLogger(__name__)
 OBJ = 0  # the id of the object among the meshes that are drawn
 HELD_OUT = 1_000_000  # added to the seed
 WORST = 1.0  # diameters: errors beyond it are not told apart, so that a mean means something
@@ -32,7 +27,9 @@ WORST = 1.0  # diameters: errors beyond it are not told apart, so that a mean me
 def make_learner(config: Config, *, resumes: bool = False) -> "RnnPoseLearner":
     """The network as training begins with it."""
     options = read_options(config)
-    mesh = load_mesh(options.training.mesh, unit=guess_unit)
+    if not options.training.object or not options.training.photos:
+        raise InputError("options.rnnpose.training: object and photos say what is learnt; name them")
+    mesh = load_mesh(model_file(options.training, config.train_dataset), unit=_metres)
     return RnnPoseLearner(mesh, options, config)
 
 
@@ -54,8 +51,7 @@ class RnnPoseLearner:
     def source(self, *, held_out: bool) -> Source:
         training, data = self._options.training, self._config.train_dataset
         seed = self._config.train.seed + held_out * HELD_OUT
-        backgrounds = find_photos(Path(data.backgrounds)) if data.backgrounds else ()
-        photos = RenderedPhotos(Studio(), self._mesh, training.object, seed=seed, backgrounds=backgrounds)
+        photos = training_photos(training, data, self._mesh, seed=seed, held_out=held_out)
         noise = PoseNoise(training.noise_degrees, tuple(training.noise_shift))
         size, augmented = self._options.network.patch, data.augment > 0 and not held_out
         return Samples(
@@ -131,3 +127,8 @@ def paired_descriptors(photo: Tensor, model: Tensor, pairs: Pairs) -> tuple[Tens
     pixels = photo[batch, :, y, x]
     vertices = model[pairs.vertex.clamp(min=0)]
     return pixels, torch.where((pairs.vertex < 0)[..., None], pixels, vertices)
+
+
+def _metres(diameter: float) -> float:
+    """Metres per unit of a mesh whose diameter is given in it."""
+    return UNITS[guess_unit(diameter)]
