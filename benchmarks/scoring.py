@@ -48,9 +48,8 @@ def bumpy_model(n_vertices: int, diameter: float, seed: int) -> EvalModel:
     radius = 1 + 0.08 * np.sin(grid.vertices @ waves.T + rng.uniform(0, 6, 6)).sum(axis=1)
     vertices = grid.vertices * radius[:, None] * [1.0, 0.8, 0.6]
     vertices *= diameter / np.ptp(vertices[:, 0])
-    return EvalModel(
-        seed, np.float32(vertices).astype(float), grid.faces.astype(np.int32), diameter, np.eye(4)[None, :3]
-    )
+    exact, faces = np.float32(vertices).astype(float), grid.faces.astype(np.int32)
+    return EvalModel(seed, exact, faces, diameter, np.eye(4)[None, :3], f"shape {seed}")
 
 
 def random_poses(rng: np.random.Generator, count: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from pathlib import Path
 from picopose.datasets.bop.scenes import open_scenes
 from picopose.datasets.bop.targets import read_targets
 from picopose.evaluation.bop_scores import write_scores
+from picopose.evaluation.linemod_table import linemod_table
 from picopose.evaluation.report import write_report
 from picopose.evaluation.scoring import ERRORS, Scores, score_csv
 from picopose.pipeline.tested_set import SCORE_FILES, TestedSet
@@ -33,7 +34,7 @@ def check_truth(tested: TestedSet) -> None:
 def score_run(
     sets: Sequence[TestedSet], run_dir: Path, *, config: str, template_size: int, required: bool = False
 ) -> dict[str, Scores]:
-    """Scores the result files of a run, prints one table and writes scores.json and report.html.
+    """Scores the result files of a run, prints LINEMOD's and BOP's tables, writes scores.json and a report.
 
     Args:
         sets: the run's data sets; those without annotations are left out, and said so.
@@ -48,13 +49,13 @@ def score_run(
     for tested in sets:
         try:
             check_truth(tested)
-            scores[tested.name] = score_set(tested)
+            scores[tested.name] = score_set(tested, measures=True)
         except InputError as error:
             if required:
                 raise
             _LOG.warning("%s is not scored: %s", tested.name, error)
     if scores:
-        print(table(scores))
+        print(linemod_table(scores), table(scores), sep="\n\n")
         write_scores({name: found.as_json() for name, found in scores.items()}, run_dir / "scores.json")
         scored = [(tested, scores[tested.name]) for tested in sets if tested.name in scores]
         write_report(run_dir / "report.html", scored, config=config, template_size=template_size)
@@ -62,10 +63,11 @@ def score_run(
     return scores
 
 
-def score_set(tested: TestedSet) -> Scores:
-    """The scores of a run by the task that its targets are of."""
+def score_set(tested: TestedSet, *, measures: bool = False) -> Scores:
+    """The scores of a run by the task that its targets are of; see `score_csv`."""
     task = read_targets(tested.targets).task
-    return score_csv(tested.csv, tested.dataset_dir, targets=tested.targets, camera=tested.camera, task=task)
+    where = {"targets": tested.targets, "camera": tested.camera}
+    return score_csv(tested.csv, tested.dataset_dir, **where, task=task, measures=measures)
 
 
 def table(scores: dict[str, Scores]) -> str:

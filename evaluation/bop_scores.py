@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from picopose.evaluation.linemod_table import linemod_table
 from picopose.evaluation.scoring import Scores
 from picopose.utils.files import write_atomically
 
@@ -27,6 +28,7 @@ def table(scores: Scores) -> str:
     lines += [f"{label:<12}" + "".join(f"{row[name]:8.4f}" for name in names) for label, row in rows.items()]
     if scores.measures is not None:
         lines += [f"{name:<24}{value:8.4g}" for name, value in asdict(scores.measures[0]).items()]
+        lines.append(linemod_table({scores.dataset: scores}))
     seconds = scores.time_per_image
     lines.append(
         f"{'seconds per image':<24}{seconds:8.3f}" if seconds >= 0 else "seconds per image: not available"

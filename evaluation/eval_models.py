@@ -32,6 +32,7 @@ class EvalModel:
     faces: np.ndarray  # (F, 3) int32
     diameter: float  # m, as listed
     symmetries: np.ndarray  # (S, 3, 4) float64, m; the first is the identity
+    name: str
 
     @cached_property
     def box_corners(self) -> np.ndarray:
@@ -63,7 +64,7 @@ def load_models(dataset_dir: Path | str, obj_ids: Iterable[int]) -> dict[int, Ev
         vertices, faces = _geometry(info.model_path or folder / f"obj_{obj_id:06d}.ply")
         _check_diameter(info, vertices, folder)
         transforms = symmetry_transforms(info.symmetry)
-        models[obj_id] = EvalModel(obj_id, vertices, faces, info.diameter, transforms)
+        models[obj_id] = EvalModel(obj_id, vertices, faces, info.diameter, transforms, info.name)
     return models
 
 

@@ -1,22 +1,29 @@
-"""Measures from before the BOP challenge: ADD(-S) and 2D projection by LINEMOD's and YCB-Video's protocols.
+"""Measures from before the BOP challenge, by LINEMOD's and YCB-Video's protocols: ADD(-S), 2D projection, ...
 
 Every target instance counts; one without an estimate has infinite errors.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from picopose.datasets.bop.results import Results
-from picopose.evaluation.errors import add, adds, projection_error, rotation_error, translation_error
+from picopose.evaluation.errors import (
+    add,
+    adds,
+    plain_angle,
+    projection_error,
+    rotation_error,
+    translation_error,
+)
 from picopose.evaluation.eval_models import EvalModel
 from picopose.evaluation.groups import Group, places_by_key
 from picopose.evaluation.recall import match_nearest
 
 LINEMOD_SHARE = 0.1  # of the diameter, for ADD(-S)
 LINEMOD_PX = 5.0  # for the 2D projection
-NEAR = 0.05  # m, "within 5 cm"
+NEAR, TURNED = 0.05, 5.0  # m and degrees, "within 5 cm 5 degrees"
 YCB_MAX = 0.1  # m
 
 
@@ -26,7 +33,10 @@ class PoseMeasures:
 
     targets: int
     add_s_10: float  # share with ADD, for symmetric objects ADD-S, below 10 % of the diameter
-    projection_5px: float  # share with a mean projection error below 5 px
+    add_s_05: float  # below 5 %
+    add_s_02: float  # below 2 %
+    projection_5px: float  # share with a mean projection error below 5 px, symmetries aside
+    cm5_deg5: float  # share within 5 cm and 5 degrees, symmetries aside
     translation_5cm: float  # share of translations within 5 cm
     auc_add: float  # area under ADD's accuracy curve up to 10 cm
     auc_adds: float
@@ -63,7 +73,8 @@ class _Errors:
     add_s: np.ndarray  # m
     add_s_share: np.ndarray  # of the diameter
     projection: np.ndarray  # px
-    rotation: np.ndarray  # deg
+    rotation: np.ndarray  # deg, the smallest of all symmetries
+    angle: np.ndarray  # deg, symmetries aside
     translation: np.ndarray  # m
 
     @property
@@ -71,7 +82,10 @@ class _Errors:
         return PoseMeasures(
             targets=len(self.add),
             add_s_10=float(np.mean(self.add_s_share < LINEMOD_SHARE)),
+            add_s_05=float(np.mean(self.add_s_share < LINEMOD_SHARE / 2)),
+            add_s_02=float(np.mean(self.add_s_share < LINEMOD_SHARE / 5)),
             projection_5px=float(np.mean(self.projection < LINEMOD_PX)),
+            cm5_deg5=float(np.mean((self.translation < NEAR) & (self.angle < TURNED))),
             translation_5cm=float(np.mean(self.translation < NEAR)),
             auc_add=auc(self.add),
             auc_adds=auc(self.adds),
@@ -97,6 +111,13 @@ def pose_measures(
     return _Errors(*pooled).measures, {obj_id: e.measures for obj_id, e in errors.items()}
 
 
+def mean_of_objects(objects: Iterable[PoseMeasures]) -> PoseMeasures:
+    """LINEMOD's score of a data set, in which every object counts alike; the targets are summed."""
+    objects = list(objects)
+    means = {f.name: float(np.mean([getattr(m, f.name) for m in objects])) for f in fields(PoseMeasures)}
+    return PoseMeasures(**means | {"targets": sum(m.targets for m in objects)})
+
+
 def _object_errors(groups: list[Group], results: Results, model: EvalModel) -> _Errors:
     matches = match_nearest(groups, results)
     rows = np.concatenate([g.rows[m >= 0] for g, m in zip(groups, matches, strict=True)])
@@ -117,5 +138,6 @@ def _object_errors(groups: list[Group], results: Results, model: EvalModel) -> _
         *(mean, nearest, add_s, add_s / model.diameter),
         projection=padded(projection_error(estimate, truth, model.vertices, K)),
         rotation=padded(rotation_error(estimate, truth, model.symmetries)),
+        angle=padded(plain_angle(estimate, truth)),
         translation=padded(translation_error(estimate, truth)),
     )

@@ -18,6 +18,7 @@ from picopose.datasets.bop.side_file import LineDetails
 from picopose.evaluation.case_pictures import CasePainter, CasePictures
 from picopose.evaluation.cases import Case, find_cases, select
 from picopose.evaluation.eval_models import EvalModel
+from picopose.evaluation.linemod_table import COLUMNS, Row, linemod_rows
 from picopose.evaluation.recall import THRESHOLDS
 from picopose.evaluation.scoring import ERRORS, Scores
 from picopose.pipeline.tested_set import TestedSet
@@ -62,6 +63,7 @@ class SetPage:
     scores: Scores
     timing: Timing | None  # None where the result file gives no times
     reliability: list[Bin]  # empty where poses have no confidence
+    linemod: list[Row]  # empty where nothing was measured
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ def write_report(
     for tested, scores in scored:
         details = tested.details(len(scores.results))
         found = find_cases(tested.name, scores, details)
-        sets.append(SetPage(tested.name, scores, _timing(scores.results, details), reliability(found)))
+        timing, rows = _timing(scores.results, details), linemod_rows(scores)
+        sets.append(SetPage(tested.name, scores, timing, reliability(found), rows))
         cases += _draw_cases(tested, found, scores.models, template_size, share=len(scored))
         total += len(found)
     script = (_PAGE / "script.js").read_text(encoding="utf-8")
@@ -115,6 +118,7 @@ def write_report(
         charts=_charts(scored),
         set_index={tested.name: index for index, (tested, _) in enumerate(scored)},
         infinity=np.inf,
+        linemod_columns=list(COLUMNS),
         cases=cases,
         total=total,
         limits={"worst": WORST, "best": BEST, "sample": SAMPLE},

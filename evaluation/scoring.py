@@ -22,7 +22,7 @@ from picopose.evaluation.eval_models import EvalModel, load_models
 from picopose.evaluation.ground_truth import GroundTruth, load_ground_truth
 from picopose.evaluation.groups import Group, groups_of, places_by_key
 from picopose.evaluation.pair_errors import PairErrors, pair_errors, split_by_group
-from picopose.evaluation.pose_measures import PoseMeasures, pose_measures
+from picopose.evaluation.pose_measures import PoseMeasures, mean_of_objects, pose_measures
 from picopose.evaluation.recall import THRESHOLDS, match_groups, recalls
 from picopose.utils.errors import InputError
 
@@ -50,7 +50,8 @@ class Scores:
     groups: list[Group]
     models: dict[int, EvalModel]
     pairs: PairErrors
-    measures: tuple[PoseMeasures, dict[int, PoseMeasures]] | None  # of all and of each object, if asked for
+    # Of all targets and of each object's, if they were asked for and there are any.
+    measures: tuple[PoseMeasures, dict[int, PoseMeasures]] | None
 
     def average(self, error: str) -> float:
         """Average recall or, in detection, mean average precision of one error."""
@@ -73,7 +74,8 @@ class Scores:
         content |= {"objects": self.objects, "scenes": self.scenes}
         if self.measures is not None:
             overall, objects = self.measures
-            content["measures"] = {"all": asdict(overall)} | {key: asdict(m) for key, m in objects.items()}
+            told = {"all": overall, "mean of objects": mean_of_objects(objects.values()), **objects}
+            content["measures"] = {key: asdict(measures) for key, measures in told.items()}
         return content
 
 
@@ -116,7 +118,9 @@ def score_csv(
     by_group = {name: _normalized(pairs, name, groups, models, truth.image_width) for name in errors}
     scored = _localization(groups, by_group) if per_object else _detection(groups, by_group, results, pairs)
     scored["summary"][f"{PROTOCOLS[task]}_average_time_per_image"] = results.time_per_image
-    measured = pose_measures(groups, results, models) if measures else None
+    measured = None
+    if measures and any(group.n_valid for group in groups):
+        measured = pose_measures(groups, results, models)
     return Scores(
         dataset,
         task,

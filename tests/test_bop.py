@@ -172,6 +172,9 @@ DAMAGES = {
     r"object 2: diameter 0\.05 mm: metres where mm": lambda f: edit(
         f / "models/models_info.json", lambda m: m["2"].update(diameter=0.05)
     ),
+    r"object 2: its name must be text in one line": lambda f: edit(
+        f / "models/models_info.json", lambda m: m["2"].update(name="mug\nred")
+    ),
     r"object 5: diameter 20000 mm: metres where mm": lambda f: edit(
         f / "models/models_info.json", lambda m: m["5"].update(diameter=20000)
     ),

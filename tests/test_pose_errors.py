@@ -10,12 +10,14 @@ from picopose.evaluation.errors import (
     add,
     adds,
     end_point_error,
+    plain_angle,
     projection_error,
     rotation_error,
     translation_error,
 )
 from picopose.evaluation.eval_models import load_models, symmetry_transforms
-from picopose.evaluation.pose_measures import auc
+from picopose.evaluation.linemod_table import linemod_rows, linemod_table
+from picopose.evaluation.pose_measures import auc, mean_of_objects
 from picopose.evaluation.scoring import score_csv
 from picopose.utils.symmetry import Symmetry
 from tests import scored_set, slow_scores
@@ -76,6 +78,19 @@ def test_rotation_error_is_the_smallest_of_all_symmetries():
     assert rotation_error(tiny, poses[1], none) == pytest.approx([np.degrees(1e-7)], rel=1e-6)
 
 
+def test_the_plain_angle_is_of_rotations_even_where_matrices_are_none(poses):
+    estimate, truth, _ = poses
+    exact = Rotation.from_matrix(estimate[..., :3] @ truth[..., :3].mT).magnitude()
+    skewed = truth.copy()
+    skewed[..., :3] = (1 + 2e-4) * truth[..., :3]  # as in BOP's LM-O
+    assert plain_angle(estimate, skewed) == pytest.approx(np.degrees(exact), abs=1e-9)
+    trace = np.trace(estimate[..., :3].mT @ skewed[..., :3], axis1=1, axis2=2)
+    by_trace = np.degrees(np.arccos((trace - 1) / 2))
+    assert np.abs(by_trace - np.degrees(exact)).max() > 0.05
+    estimate[2, 0, 0] = np.nan
+    assert np.flatnonzero(np.isnan(plain_angle(estimate, truth))).tolist() == [2]
+
+
 def test_translation_error():
     truth = np.zeros((1, 3, 4))
     estimate = truth + np.array([0, 0, 0, 1]) * np.array([[3], [4], [12]])
@@ -120,7 +135,7 @@ def test_measures_of_a_result_file(tmp_path):
     assert overall.targets == sum(measures.targets for measures in objects.values()) == 8
     # Object 6 is symmetric and has one target in each of two images, with one estimate or two.
     results, model = read_results(toy.csv), load_models(toy.folder, [6])[6]
-    errors = []
+    errors, plain = [], []
     for image in ((1, 2), (3, 2)):
         rows = np.flatnonzero(
             (results.scene_id == image[0]) & (results.im_id == image[1]) & (results.obj_id == 6)
@@ -130,6 +145,7 @@ def test_measures_of_a_result_file(tmp_path):
         pair = results.cam_from_obj[best][None], truth[None]
         turned = [slow_scores.under_symmetry(truth, s) for s in model.symmetries]
         angles = [Rotation.from_matrix(pair[0][0, :, :3] @ t[:, :3].T).magnitude() for t in turned]
+        plain.append(np.degrees(Rotation.from_matrix(pair[0][0, :, :3] @ truth[:, :3].T).magnitude()))
         camera = scored_set.K[None]
         pixels = projection_error(*pair, model.vertices, camera)[0]
         means = add(*pair, model.vertices)[0], adds(*pair, model.vertices)[0]
@@ -139,9 +155,38 @@ def test_measures_of_a_result_file(tmp_path):
     assert found.add_s_10 == np.mean(add_s < 0.1 * model.diameter)
     assert found.auc_add_s == found.auc_adds == pytest.approx(auc(add_s))
     assert found.auc_add == pytest.approx(auc(mean))
+    assert found.add_s_05 == np.mean(add_s < 0.05 * model.diameter)
+    assert found.add_s_02 == np.mean(add_s < 0.02 * model.diameter)
     assert found.projection_5px == np.mean(pixels < 5)
+    assert found.cm5_deg5 == np.mean((np.array(plain) < 5) & (metres < 0.05))
     assert found.translation_5cm == np.mean(metres < 0.05)
     assert found.median_rotation_deg == pytest.approx(np.median(degrees), abs=1e-6)
     assert found.median_translation_mm == pytest.approx(1000 * np.median(metres))
     assert objects[1].auc_add_s == objects[1].auc_add  # not symmetric
     assert objects[1].translation_5cm <= 1 - 1 / objects[1].targets  # one target has no estimate
+
+
+def test_in_linemods_table_every_object_counts_alike(tmp_path):
+    toy = scored_set.write(tmp_path, depth=False)
+    scores = score_csv(toy.csv, toy.folder, measures=True)
+    overall, objects = scores.measures
+    mean = mean_of_objects(objects.values())
+    assert mean.targets == overall.targets
+    assert mean.add_s_10 == np.mean([measures.add_s_10 for measures in objects.values()]) != overall.add_s_10
+    assert scores.as_json()["measures"]["mean of objects"]["add_s_10"] == mean.add_s_10
+    *rows, last = linemod_rows(scores)
+    assert [row.targets for row in rows] == [measures.targets for measures in objects.values()]
+    assert last.shares[0] == mean.add_s_10 and last.shares[-1] == mean.cm5_deg5
+    lines = linemod_table({"toy": scores}).splitlines()
+    assert len(lines) == 1 + len(rows) + 1
+    assert lines[-1].split() == ["mean", *(f"{100 * share:.2f}" for share in last.shares)]
+    both = linemod_table({"toy": scores, "again": scores}).splitlines()
+    assert [line.split()[0] for line in both] == ["mean", "toy", "again"]
+    assert both[1].split()[1:] == lines[-1].split()[1:]
+
+
+def test_without_a_single_pose_every_share_is_none(tmp_path):
+    toy = scored_set.write(tmp_path, depth=False)
+    toy.csv.write_text("")
+    *_, mean = linemod_rows(score_csv(toy.csv, toy.folder, measures=True))
+    assert mean.targets == 8 and mean.shares == (0.0,) * 5

@@ -150,6 +150,20 @@ def test_scores_are_those_of_the_file(example, page):
     assert "detection" in page.text["li"] and "poses" in page.text["li"]
 
 
+def test_linemods_table_has_every_object_by_name_and_their_mean(example):
+    text = example.page.read_text(encoding="utf-8")
+    (section,) = re.findall(r'<section id="linemod".*?</section>', text, re.DOTALL)
+    rows = [re.findall(r"<t[hd][^>]*>([^<]*)<", row) for row in re.findall(r"<tr>(.*?)</tr>", section)]
+    assert rows[0] == ["object", "targets", "ADD(-S) .1d", ".05d", ".02d", "2D 5px", "5cm 5deg"]
+    infos = json.loads((example.tested.dataset_dir / "models_eval" / "models_info.json").read_text())
+    assert [row[0] for row in rows[1:-1]] == [info["name"] for info in infos.values()]
+    measures = json.loads((example.folder / "scores.json").read_text())["mini"]["measures"]
+    names = ("add_s_10", "add_s_05", "add_s_02", "projection_5px", "cm5_deg5")
+    for row, key in zip(rows[1:], [*infos, "mean of objects"], strict=True):
+        assert row[2:] == [f"{100 * measures[key][name]:.1f}" for name in names]
+        assert row[1] == f"{measures[key]['targets']:.0f}"
+
+
 def test_each_pose_says_how_sure_it_is(example, page):
     """The side file has the numbers; the words' bounds are 60 % and 25 %."""
     expected = {}

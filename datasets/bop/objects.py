@@ -29,6 +29,7 @@ class ObjectInfo:
     model_path: Path | None  # mesh; None where there is none
     diameter: float  # m, largest distance of two vertices
     symmetry: Symmetry  # as listed: the identity left out, and no products
+    name: str  # as listed, or else its number
 
 
 def read_objects(models: Path | str) -> dict[int, ObjectInfo]:
@@ -94,9 +95,12 @@ def _object(obj_id: int, entry: Any, path: Path, model: Path | None) -> ObjectIn
         raise InputError(
             f"{where}: diameter {diameter:g} mm: metres where mm are expected? Scale models and file to mm"
         )
+    name = entry.get("name") or str(obj_id)
+    if not isinstance(name, str) or not name.isprintable():
+        raise InputError(f"{where}: its name must be text in one line: correct the file")
     discrete = _discrete(_list(entry, "symmetries_discrete", where), where)
     axes = _axes(_list(entry, "symmetries_continuous", where), where)
-    return ObjectInfo(obj_id, model, MM * diameter, Symmetry(discrete, axes))
+    return ObjectInfo(obj_id, model, MM * diameter, Symmetry(discrete, axes), name)
 
 
 def _list(entry: dict, key: str, where: str) -> list:
