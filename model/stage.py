@@ -10,7 +10,7 @@ from torch import Tensor
 from picopose.rendering.mesh import Mesh
 from picopose.utils.config import Config
 from picopose.utils.errors import InputError
-from picopose.utils.records import Drawing, Estimates, Frame, View
+from picopose.utils.records import Drawing, Estimates, Frame, Record, View
 from picopose.utils.stopwatch import Stopwatch
 from picopose.utils.symmetry import Symmetry
 
@@ -82,6 +82,16 @@ def check_poses(found: Estimates, stage: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Step(Record):
+    """One iteration of the refinement of N poses, for who watches it."""
+
+    rows: Tensor  # (N,) long, of the estimates that the stage was given
+    cam_from_obj: Tensor  # (N, 4, 4) m, after the iteration
+    weight: Tensor  # (N, S, S) in [0, 1], how much each pixel of a window of the photo has counted
+    K: Tensor  # (N, 3, 3) camera of that window
+
+
 class Stage:
     """A detector, an estimator, a refiner, a judge of poses, ...: this one leaves everything as it is.
 
@@ -89,6 +99,7 @@ class Stage:
     """
 
     things: Things | None = None
+    watch: Callable[[Step], None] | None = None  # is told every iteration by a stage that refines
     _ready: frozenset[int] = frozenset()
 
     def prepare(self, things: Things) -> None:
