@@ -20,6 +20,7 @@ from picopose.datasets.templates import StoredViews
 from picopose.evaluation.cases import Case
 from picopose.evaluation.errors import end_point_error, homogeneous
 from picopose.evaluation.eval_models import EvalModel
+from picopose.evaluation.photo_part import PhotoPart, part_about
 from picopose.pipeline.tested_set import TestedSet
 from picopose.rendering.mesh import Mesh
 from picopose.rendering.mesh_files import MeshFiles
@@ -30,8 +31,6 @@ from picopose.utils.records import View
 
 SIDE = 320  # px, longer side of a photo's picture
 _JPEG_QUALITY = 82
-_MARGIN = 0.12  # about the outlines, as a share of their extent
-_MIN_WINDOW = 48  # px of the photo
 
 
 @dataclass(frozen=True)
@@ -64,32 +63,6 @@ class CasePictures:
     match_error: float | None  # px of the photo, see `match_error`; None without matches
 
 
-@dataclass(frozen=True, eq=False)
-class _Frame:
-    """The part of a photo that a picture shows, enlarged or made smaller."""
-
-    window: tuple[int, int, int, int]  # px of the photo: left, top, right, bottom
-    scale: float  # px of the picture per px of the photo
-    photo_K: np.ndarray  # (3, 3)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the picture in px."""
-        left, top, right, bottom = self.window
-        return round(self.scale * (right - left)), round(self.scale * (bottom - top))
-
-    @property
-    def K(self) -> np.ndarray:
-        """(3, 3) camera of the picture."""
-        picture_from_photo = np.diag([self.scale, self.scale, 1.0])
-        picture_from_photo[:2, 2] = self.scaled(np.zeros(2))
-        return picture_from_photo @ self.photo_K
-
-    def scaled(self, xy: np.ndarray) -> np.ndarray:
-        """Points (..., 2) px of the photo in px of the picture."""
-        return self.scale * (xy - self.window[:2] + 0.5) - 0.5
-
-
 class CasePainter:
     """Draws the cases of one data set; holds its models on the renderer.
 
@@ -112,8 +85,7 @@ class CasePainter:
         rgb = read_image(case.image.photo_path()).permute(1, 2, 0).numpy()
         mesh, estimate = self._models[case.obj_id].mesh, case.estimate
         poses = [case.truth] + ([estimate.cam_from_obj] if estimate else [])
-        window = _window(mesh, poses, case.image.K, rgb.shape[:2])
-        frame = _Frame(window, SIDE / max(window[2] - window[0], window[3] - window[1]), case.image.K)
+        frame = part_about(mesh.vertices, poses, case.image.K, rgb.shape[:2], side=SIDE)
         view, matches = self._matched(case, frame)
         outlines = [self._outline(mesh, pose, frame) for pose in poses]
         return CasePictures(
@@ -125,7 +97,7 @@ class CasePainter:
             match_error=None if view is None else match_error(matches, view, case.image.K, case.truth),
         )
 
-    def _matched(self, case: Case, frame: _Frame) -> tuple[View | None, np.ndarray]:
+    def _matched(self, case: Case, frame: PhotoPart) -> tuple[View | None, np.ndarray]:
         """What the photo was matched to (1, ...), if it is there, and the matches (N, 4) px of both."""
         estimate = case.estimate
         if estimate is None or estimate.details is None:
@@ -136,7 +108,7 @@ class CasePainter:
         drawn = self._drawing(case.obj_id, estimate.cam_from_obj, frame)
         return drawn, np.hstack([matches[:, :2], frame.scaled(matches[:, 2:])])
 
-    def _outline(self, mesh: Mesh, pose: np.ndarray, frame: _Frame) -> str:
+    def _outline(self, mesh: Mesh, pose: np.ndarray, frame: PhotoPart) -> str:
         """The silhouette's outline as SVG path data; empty where nothing is seen."""
         if not np.isfinite(pose).all():
             return ""
@@ -144,7 +116,7 @@ class CasePainter:
         contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
         return "".join(map(_path, contours))
 
-    def _drawing(self, obj_id: int, pose: np.ndarray, frame: _Frame) -> View | None:
+    def _drawing(self, obj_id: int, pose: np.ndarray, frame: PhotoPart) -> View | None:
         """The object (1, ...) at a pose (3, 4) m as the photo's picture would show it; None if it is out."""
         if not np.isfinite(pose).all():
             return None
@@ -207,32 +179,7 @@ def _fine_meshes(tested: TestedSet) -> MeshFiles:
     return MeshFiles({int(name): file for name, file in files.items() if name.isdecimal()})
 
 
-def _window(
-    mesh: Mesh, poses: Sequence[np.ndarray], K: np.ndarray, size: tuple[int, int]
-) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom in px of the part of an image of size (H, W) that holds all poses' objects.
-
-    Square where the image allows; the whole image if nothing is in it.
-    """
-    height, width = size
-    low, high = np.array([width, height], float), np.zeros(2)
-    for pose in poses:
-        cam = mesh.vertices @ pose[:, :3].T + pose[:, 3]
-        if not np.isfinite(cam).all() or cam[:, 2].min() <= 0:
-            continue
-        xy = cam @ K[:2].T / cam[:, 2:]
-        if (xy.max(axis=0) > 0).all() and (xy.min(axis=0) < (width, height)).all():
-            low, high = np.minimum(low, xy.min(axis=0)), np.maximum(high, xy.max(axis=0))
-    low, high = np.clip(low, 0, (width, height)), np.clip(high, 0, (width, height))
-    if (low >= high).any():
-        return 0, 0, width, height
-    side = max(_MIN_WINDOW, (1 + 2 * _MARGIN) * (high - low).max())
-    extent = np.minimum(round(side), (width, height)).astype(int)
-    corner = np.clip(np.round((low + high - extent) / 2), 0, np.array([width, height]) - extent).astype(int)
-    return *corner.tolist(), *(corner + extent).tolist()
-
-
-def _photo(rgb: np.ndarray, frame: _Frame) -> Picture:
+def _photo(rgb: np.ndarray, frame: PhotoPart) -> Picture:
     left, top, right, bottom = frame.window
     part = rgb[top:bottom, left:right]
     if frame.scale < 1:
@@ -258,7 +205,7 @@ def _path(contour: np.ndarray) -> str:
     return "M" + " ".join(f"{x:g},{y:g}" for x, y in corners.tolist()) + "Z"
 
 
-def _points(matches: np.ndarray, frame: _Frame) -> tuple[Point, ...]:
+def _points(matches: np.ndarray, frame: PhotoPart) -> tuple[Point, ...]:
     """Of matches (N, 4) px of the photo and of what it was matched to.
 
     Coloured by where they are in the latter: the hue goes round, light ones are in the middle.
