@@ -42,7 +42,12 @@ def draw_pose(
 
 
 def draw_bounding_box(
-    image: np.ndarray, K: np.ndarray, cam_from_obj: np.ndarray, low: np.ndarray, high: np.ndarray
+    image: np.ndarray,
+    K: np.ndarray,
+    cam_from_obj: np.ndarray,
+    low: np.ndarray,
+    high: np.ndarray,
+    colour: Sequence[int] = YELLOW,
 ) -> np.ndarray:
     """The image with the edges of a box from corner `low` (3,) to `high` (3,), m in the object's frame."""
     picks = np.stack(np.meshgrid(*[[0, 1]] * 3, indexing="ij"), axis=-1).reshape(8, 3)
@@ -56,7 +61,7 @@ def draw_bounding_box(
         for second in range(first):
             if np.abs(picks[first] - picks[second]).sum() == 1:
                 ends = xy[first].tolist(), xy[second].tolist()
-                cv2.line(image, *ends, YELLOW, max(1, image.shape[1] // 640), cv2.LINE_AA)
+                cv2.line(image, *ends, colour, max(1, image.shape[1] // 640), cv2.LINE_AA)
     return image
 
 

@@ -1,11 +1,11 @@
 """Pictures of the network's answers beside the truth, for TensorBoard."""
 
 import cv2
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from picopose.model.flow_colours import flow_colours
 from picopose.model.picopose.network import Answer, PicoPose
 from picopose.model.picopose.supervision import Truth
 from picopose.utils.geometry import cell_centres
@@ -62,7 +62,9 @@ def _flow(offset: Tensor, true_offset: Tensor, valid: Tensor) -> Tensor:
     Cells of which no truth is known (valid (s, s) bool) are dark in the true one.
     """
     longest = true_offset.norm(dim=0)[valid].max().clamp(min=1).item() if valid.any() else 1.0
-    return torch.cat([_wheel(offset, longest), _wheel(true_offset, longest) * valid.cpu()], dim=-1)
+    return torch.cat(
+        [flow_colours(offset, longest), flow_colours(true_offset, longest) * valid.cpu()], dim=-1
+    )
 
 
 def _certainty(certainty: Tensor, visible: Tensor) -> Tensor:
@@ -73,11 +75,3 @@ def _certainty(certainty: Tensor, visible: Tensor) -> Tensor:
 def _stacked(pictures: list[Tensor], height: int) -> Tensor:
     """Pictures one above the other, each as wide as two squares of `height` px."""
     return torch.cat([F.interpolate(p[None].float(), size=(height, 2 * height))[0] for p in pictures], dim=-2)
-
-
-def _wheel(offset: Tensor, longest: float) -> Tensor:
-    x, y = offset.float().cpu().numpy()
-    hue = (np.degrees(np.arctan2(y, x)) % 360).astype(np.float32)
-    saturation = np.clip(np.hypot(x, y) / longest, 0, 1).astype(np.float32)
-    hsv = np.stack([hue, saturation, np.ones_like(hue)], axis=-1)
-    return torch.from_numpy(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)).permute(2, 0, 1)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from picopose.datasets.training.loader import Source
-from picopose.model.rnnpose import losses
+from picopose.model.rnnpose import losses, pictures
 from picopose.model.rnnpose.model_mesh import model_mesh
 from picopose.model.rnnpose.network import Iteration, KnownObject, RNNPose
 from picopose.model.rnnpose.options import Options, read_options
@@ -94,7 +94,8 @@ class RnnPoseLearner:
         }
 
     def pictures(self, batch: Sample) -> list[Tensor]:
-        return []
+        known, _, steps = self._refine(batch)
+        return pictures.draw(batch, known, steps[0], steps[-1])
 
     def _errors(self, pose: Tensor, truth: Tensor, known: KnownObject) -> tuple[Tensor, Tensor, Tensor]:
         vertices = known.surface.vertices[None]

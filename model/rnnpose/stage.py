@@ -20,7 +20,7 @@ from picopose.model.rnnpose.point_pyramid import build_pyramid
 from picopose.model.rnnpose.samples import upright
 from picopose.model.rnnpose.surface import Surface
 from picopose.model.rnnpose.weights import Weights, load_network
-from picopose.model.stage import Setup, Stage, Thing, Things, check_poses
+from picopose.model.stage import Setup, Stage, Step, Thing, Things, check_poses
 from picopose.rendering.mesh import Mesh
 from picopose.rendering.mesh_views import MeshViews
 from picopose.utils.errors import InputError
@@ -97,11 +97,12 @@ class RnnPoseStage(Stage):
     def _with_object(self, obj_id: int, frame: Frame, found: Estimates) -> Estimates:
         """Estimates of all objects, with the poses of one refined."""
         rows = (found.obj_id == obj_id).nonzero()[:, 0]
-        parts = self.batches.run(lambda part: self._refine(frame, found[rows[part]]), len(rows))
+        parts = self.batches.run(lambda part: self._refine(frame, found, rows[part]), len(rows))
         return replaced(found, rows, Estimates.cat(parts))
 
-    def _refine(self, frame: Frame, found: Estimates) -> Estimates:
-        """Poses of one object after all iterations."""
+    def _refine(self, frame: Frame, found: Estimates, rows: Tensor) -> Estimates:
+        """The rows (N,), all of one object, after all iterations."""
+        found = found[rows]
         known = self._known[int(found.obj_id[0])]
         network, start = known.network, upright(found.cam_from_obj.float())
         with self.stopwatch("crop"):
@@ -112,6 +113,8 @@ class RnnPoseStage(Stage):
             draw = partial(self._draw, found.obj_id.tolist(), network.sizes.zoom)
             for step in network(patch, descriptors, K, start, known.thing, draw):
                 last = step
+                if self.watch is not None:
+                    self.watch(Step(rows, step.cam_from_obj, step.weight, step.seen.K))
             return self._judged(frame, found, last)
 
     def _patches(self, frame: Frame, poses: Tensor, known: Known) -> tuple[Tensor, Tensor]:
