@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from picopose.model.correlation import lookup
+from picopose.model.rnnpose.kpconv import Neighborhoods
 from picopose.model.rnnpose.point_pyramid import PointPyramid, build_pyramid, normalisation
 from picopose.model.rnnpose.update import upsample_flow
 from tests.rnnpose_golden import Networks, arrays, released_network, rule_weights, seeded
@@ -16,9 +17,11 @@ ENCODER = 5e-4
 HIDDEN, FLOW = 5e-5, 1e-4
 
 
-@pytest.fixture(scope="module")
-def network() -> Networks:
-    return released_network()
+@pytest.fixture(scope="module", params=["as trained", "as used"])
+def network(request) -> Networks:
+    """The networks, also with the channels of images last in memory, as they are faster."""
+    order = torch.channels_last if request.param == "as used" else torch.contiguous_format
+    return released_network().to(memory_format=order)
 
 
 def difference(ours: Tensor, golden: Tensor) -> float:
@@ -157,10 +160,10 @@ def test_bare_kernel_point_convolutions(network, golden_pyramid):
     features, points = seeded("golden.kpconv.features", 1196, 32), golden_pyramid.points
     same = network.point_descriptors.blocks[0][1].layer.conv
     strided = network.point_descriptors.pooling[0].layer.conv
-    ours = same(features, points[0], points[0], golden_pyramid.neighbors[0])
-    assert difference(ours, golden["kp_unit.out_block1"]) < POINT_CONV
-    ours = strided(features, points[0], points[1], golden_pyramid.pools[0])
-    assert difference(ours, golden["kp_unit.out_block2_strided"]) < POINT_CONV
+    around = Neighborhoods.of(points[0], points[0], golden_pyramid.neighbors[0])
+    assert difference(same(features, around), golden["kp_unit.out_block1"]) < POINT_CONV
+    around = Neighborhoods.of(points[0], points[1], golden_pyramid.pools[0])
+    assert difference(strided(features, around), golden["kp_unit.out_block2_strided"]) < POINT_CONV
 
 
 # The flow's encoder and recurrent update

@@ -44,12 +44,9 @@ class ResidualBlock(nn.Module):
         self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1)
         self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.norm = InstanceNorm()
-        self.shortcut = nn.Identity() if stride == 1 else nn.Conv2d(inputs, outputs, 1, stride=stride)
+        self.shortcut = None if stride == 1 else nn.Conv2d(inputs, outputs, 1, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu_(self.norm(self.conv1(x)))
         y = F.relu_(self.norm(self.conv2(y)))
-        return F.relu_(self._passed(x) + y)
-
-    def _passed(self, x: Tensor) -> Tensor:
-        return x if isinstance(self.shortcut, nn.Identity) else self.norm(self.shortcut(x))
+        return F.relu_(y + (x if self.shortcut is None else self.norm(self.shortcut(x))))

@@ -1,12 +1,15 @@
 """Kernel point convolutions (KPConv; Thomas et al., ICCV 2019): features of every vertex of a mesh."""
 
 import math
+from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from picopose.model.rnnpose.point_pyramid import PointPyramid
+from picopose.model.rnnpose.point_pyramid import LEVELS, PointPyramid
+from picopose.utils.records import Record
 
 # Where the kernel points lie in the unit ball before they are turned: one in the middle, the others pushing
 # each other apart. Solved for once by the authors of KPConv.
@@ -27,12 +30,28 @@ DISPOSITION = (
     (0.25233084, -0.59706653, -0.12951142),
     (0.03415394, 0.65858341, 0.04513958),
 )
-JITTER = 0.01  # standard deviation of each coordinate, relative to the radius
+JITTER = 0.01  # standard deviation of each coordinate of the kernel points, relative to the radius
 EXTENT = 0.8  # distance at which a kernel point's influence ends, relative to the radius
 SLOPE = 0.1  # of the leaky ReLUs
-LEVELS = 4
-FAR = 1e6  # where a point lies that does not exist
-EXACT = "donot_use_mm_for_euclid_dist"  # not by |a|^2 + |b|^2 - 2 ab, which loses digits
+FAR = 1e6  # where a neighbour lies that does not exist
+EXACT = "donot_use_mm_for_euclid_dist"  # by differences, which keep more digits than matrix products
+
+
+@dataclass(frozen=True)
+class Neighborhoods(Record):
+    """The points that lie about each of M queries."""
+
+    index: Tensor  # (M, n) long, of the points; their number N for none
+    offset: Tensor  # (M, n, 3) from the query to the point
+
+    @classmethod
+    def of(cls, points: Tensor, queries: Tensor, index: Tensor) -> Self:
+        """Those of points (N, 3) about queries (M, 3), as a `PointPyramid` lists them."""
+        return cls(index, F.pad(points, (0, 0, 0, 1), value=FAR)[index] - queries[:, None])
+
+    def gather(self, features: Tensor) -> Tensor:
+        """Features (N, C) of the points -> (M, n, C), 0 for none."""
+        return F.pad(features, (0, 0, 0, 1))[self.index]
 
 
 class PointNetwork(nn.Module):
@@ -50,23 +69,25 @@ class PointNetwork(nn.Module):
     def __init__(self, channels: int, *, width: int = 64, normalised: bool, radius: float = 0.0625):
         super().__init__()
         self.normalised = normalised
-        widths = [2 * width * 2**level for level in range(LEVELS)]
-        reach = [radius * 2**level for level in range(LEVELS)]
-        self.blocks = nn.ModuleList([nn.ModuleList([PointLayer(1, width, radius)])])
-        self.blocks.extend(
-            nn.ModuleList([PointBlock(narrow, wide, r)])
-            for narrow, wide, r in zip(widths, widths[1:], reach[1:], strict=False)
-        )
-        for blocks, inputs, outputs, r in zip(self.blocks, [width, *widths[1:]], widths, reach, strict=True):
-            blocks.append(PointBlock(inputs, outputs, r))
-        self.pooling = nn.ModuleList(PointBlock(w, w, r) for w, r in zip(widths[:-1], reach, strict=False))
-        self.bottleneck = nn.Linear(widths[-1], 2 * width)
+        self.blocks, self.pooling = nn.ModuleList(), nn.ModuleList()
+        for level in range(LEVELS):
+            reach, inputs, outputs = radius * 2**level, width * 2**level, 2 * width * 2**level
+            if level:
+                blocks = PointBlock(inputs, outputs, reach), PointBlock(outputs, outputs, reach)
+            else:
+                blocks = PointLayer(1, inputs, reach), PointBlock(inputs, outputs, reach)
+            self.blocks.append(nn.ModuleList(blocks))
+            if level < LEVELS - 1:
+                self.pooling.append(PointBlock(outputs, outputs, reach, pooled=True))
+        self.bottleneck = nn.Linear(outputs, 2 * width)
         self.project = nn.Linear(2 * width, 2 * width)
-        outputs = [width, width // 2, channels]
-        inputs = [2 * width + widths[2], width + widths[1], width // 2 + widths[0]]
-        self.decoder = nn.ModuleList(
-            nn.Linear(*sizes, bias=False) for sizes in zip(inputs, outputs, strict=True)
-        )
+        # From level 3 to 2, to 1 and to 0, each beside that level's own features.
+        sizes = [
+            (2 * width + 8 * width, width),
+            (width + 4 * width, width // 2),
+            (width // 2 + 2 * width, channels),
+        ]
+        self.decoder = nn.ModuleList(nn.Linear(*size, bias=False) for size in sizes)
 
     def forward(self, pyramid: PointPyramid) -> Tensor:
         """(V, channels), of every vertex."""
@@ -74,16 +95,17 @@ class PointNetwork(nn.Module):
         x = torch.ones_like(points[0][:, :1])
         finer = []
         for level, blocks in enumerate(self.blocks):
+            if level:
+                around = Neighborhoods.of(points[level - 1], points[level], pyramid.pools[level - 1])
+                x = self.pooling[level - 1](x, around)
+            around = Neighborhoods.of(points[level], points[level], pyramid.neighbors[level])
             for block in blocks:
-                x = block(x, points[level], points[level], pyramid.neighbors[level])
-            if level < LEVELS - 1:
-                finer.append(x)
-                x = self.pooling[level](x, points[level], points[level + 1], pyramid.pools[level])
-        x = self.project(self.bottleneck(x))
-        for level in reversed(range(LEVELS - 1)):
-            joined = torch.cat([x[pyramid.upsamples[level]], finer[level]], dim=1)
-            x = self.decoder[LEVELS - 2 - level](joined)
-            x = _activated(_norm(x)) if level else x
+                x = block(x, around)
+            finer.append(x)
+        x = self.project(self.bottleneck(finer.pop()))
+        for layer, nearest in zip(self.decoder, reversed(pyramid.upsamples), strict=True):
+            x = layer(torch.cat([x[nearest], finer.pop()], dim=1))
+            x = _activated(_norm(x)) if finer else x
         return F.normalize(x, dim=1) if self.normalised else x
 
 
@@ -99,20 +121,17 @@ class KernelPointConv(nn.Module):
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
         self.register_buffer("kernel_points", _kernel_points(radius))
 
-    def forward(self, features: Tensor, points: Tensor, queries: Tensor, neighbors: Tensor) -> Tensor:
-        """Features (N, inputs) of points (N, 3) -> (M, outputs) of the queries (M, 3).
-
-        neighbors: (M, n) the points about each query; N for none.
-        """
-        # Of the neighbours those alone count whose features have a positive sum: a habit of the original's
-        # that released weights rely on.
-        present = F.pad(features.sum(dim=1) > 0, (0, 1))[neighbors].sum(dim=1)
-        towards = F.pad(points, (0, 0, 0, 1), value=FAR)[neighbors] - queries[:, None]  # (M, n, 3)
-        distance = torch.cdist(towards, self.kernel_points.expand(len(queries), -1, -1), compute_mode=EXACT)
-        influence = (1 - distance / self.extent).clamp(min=0)  # (M, n, kernel points)
-        gathered = F.pad(features, (0, 0, 0, 1))[neighbors]
-        summed = (influence.mT @ gathered).flatten(1) @ self.weight.flatten(0, 1)
-        return summed / present.clamp(min=1)[:, None]
+    def forward(self, features: Tensor, around: Neighborhoods) -> Tensor:
+        """Features (N, inputs) of the points -> (M, outputs) of the queries."""
+        kernel = self.kernel_points.expand(len(around.index), -1, -1)
+        distance = torch.cdist(around.offset, kernel, compute_mode=EXACT)  # (M, n, kernel points)
+        influence = (1 - distance / self.extent).clamp(min=0)
+        # Over the neighbourhood first: a kernel point's matrix is then applied once, not to every neighbour.
+        gathered = influence.mT @ around.gather(features)
+        summed = gathered.flatten(1) @ self.weight.flatten(0, 1)
+        # Neighbours count whose features have a positive sum; released weights rely on that.
+        count = around.gather((features.sum(dim=1, keepdim=True) > 0).to(features)).sum(dim=1)
+        return summed / count.clamp(min=1)
 
 
 class PointLayer(nn.Module):
@@ -122,50 +141,45 @@ class PointLayer(nn.Module):
         super().__init__()
         self.conv = KernelPointConv(inputs, outputs, radius)
 
-    def forward(self, features: Tensor, points: Tensor, queries: Tensor, neighbors: Tensor) -> Tensor:
-        """See `KernelPointConv`."""
-        return _activated(_norm(self.conv(features, points, queries, neighbors)))
+    def forward(self, features: Tensor, around: Neighborhoods) -> Tensor:
+        """(N, inputs) -> (M, outputs)."""
+        return _activated(_norm(self.conv(features, around)))
 
 
 class PointBlock(nn.Module):
-    """A bottleneck about a kernel point convolution, beside a shortcut.
+    """A kernel point convolution of a quarter of the channels, beside a shortcut.
 
-    Between levels the shortcut is the largest value of each channel in a neighbourhood.
+    pooled: whether it leads to the queries of another level; the shortcut is then the largest value of each
+    channel in a neighbourhood.
     """
 
-    def __init__(self, inputs: int, outputs: int, radius: float):
+    def __init__(self, inputs: int, outputs: int, radius: float, *, pooled: bool = False):
         super().__init__()
-        inner = outputs // 4
-        self.reduce = nn.Linear(inputs, inner, bias=False)
-        self.layer = PointLayer(inner, inner, radius)
-        self.expand = nn.Linear(inner, outputs, bias=False)
-        self.shortcut = nn.Identity() if inputs == outputs else nn.Linear(inputs, outputs, bias=False)
+        self.pooled = pooled
+        self.reduce = nn.Linear(inputs, outputs // 4, bias=False)
+        self.layer = PointLayer(outputs // 4, outputs // 4, radius)
+        self.expand = nn.Linear(outputs // 4, outputs, bias=False)
+        self.shortcut = None if inputs == outputs else nn.Linear(inputs, outputs, bias=False)
 
-    def forward(self, features: Tensor, points: Tensor, queries: Tensor, neighbors: Tensor) -> Tensor:
-        """See `KernelPointConv`; queries that are the points themselves are told by being the same tensor."""
-        x = _activated(_norm(self.reduce(features)))
-        x = _norm(self.expand(self.layer(x, points, queries, neighbors)))
-        if queries is not points:
-            features = F.pad(features, (0, 0, 0, 1))[neighbors].amax(dim=1)
-        elif not isinstance(self.shortcut, nn.Identity):
-            features = _norm(self.shortcut(features))
-        return _activated(x + features)
+    def forward(self, features: Tensor, around: Neighborhoods) -> Tensor:
+        """(N, inputs) -> (M, outputs)."""
+        x = _norm(self.expand(self.layer(_activated(_norm(self.reduce(features))), around)))
+        passed = around.gather(features).amax(dim=1) if self.pooled else features
+        return _activated(x + (passed if self.shortcut is None else _norm(self.shortcut(passed))))
 
 
 def _kernel_points(radius: float) -> Tensor:
     """(points, 3): the disposition, turned about z by a random angle and moved a little."""
     angle = 2 * math.pi * torch.rand(())
-    sin, cos, zero, one = angle.sin(), angle.cos(), torch.zeros(()), torch.ones(())
-    turn = torch.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one]).view(3, 3)
-    points = torch.tensor(DISPOSITION) @ turn.mT
-    return radius * (points + JITTER * torch.randn(points.shape))
+    x, y, z = torch.tensor(DISPOSITION).unbind(dim=1)
+    turned = [angle.cos() * x - angle.sin() * y, angle.sin() * x + angle.cos() * y, z]
+    return radius * (torch.stack(turned, dim=1) + JITTER * torch.randn(len(z), 3))
 
 
 def _norm(features: Tensor) -> Tensor:
-    """Instance norm over the points (N, C) of the cloud."""
-    variance, mean = torch.var_mean(features, dim=0, correction=0)
-    return (features - mean) * (variance + 1e-5).rsqrt()
+    """Instance norm of the points' features (N, C), N > 1."""
+    return F.batch_norm(features, None, None, training=True, eps=1e-5)
 
 
 def _activated(features: Tensor) -> Tensor:
-    return F.leaky_relu(features, SLOPE)
+    return F.leaky_relu_(features, SLOPE)

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from picopose.utils.records import Record
 
+LEVELS = 4  # of the original's networks
+
 
 @dataclass(frozen=True)
 class PointPyramid(Record):
@@ -33,7 +35,7 @@ def normalisation(vertices: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def build_pyramid(
-    vertices: Tensor, *, radius: float = 0.0625, cell: float = 0.05, levels: int = 4, keep: float = 0.8
+    vertices: Tensor, *, radius: float = 0.0625, cell: float = 0.05, levels: int = LEVELS, keep: float = 0.8
 ) -> PointPyramid:
     """The pyramid of the vertices (V, 3) of a mesh, in any unit.
 
