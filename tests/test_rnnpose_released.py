@@ -66,7 +66,6 @@ def test_released_network_without_the_heads_of_saliency(network):
             torch.tensor(1.0),
             r"hybrid_desc_net.corr_fea_extractor_3d.bottle.weight has shape \(\) instead of \(128, 1024\)",
         ),
-        ("motion_net.sigma.0", [1.0], "ape.tckpt: motion_net.sigma.0 is no tensor"),
     ],
 )
 def test_other_weights_are_refused(network, weights, key, value, message):

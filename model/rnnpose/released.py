@@ -11,7 +11,6 @@ from pathlib import Path
 from torch import Tensor
 
 from picopose.model.checkpoint import check_keys
-from picopose.utils.errors import InputError
 
 PREFIX = "motion_net."  # of some of the keys of every released checkpoint
 WINDOW = 9  # side of the correlation windows
@@ -79,9 +78,6 @@ def convert(checkpoint: Mapping, expected: Mapping[str, Tensor], source: Path) -
         InputError: a key is missing, unknown or of another shape; the message names it as it is in the file.
     """
     original = {str(key): value for key, value in checkpoint.items() if not UNUSED.match(str(key))}
-    for key, value in original.items():
-        if not isinstance(value, Tensor):
-            raise InputError(f"{source}: {key} is no tensor; pass a file of RNNPose's weights")
     original_name = {rename(key): key for key in original}
     weights = {name: _fold(name, original[key], expected) for name, key in original_name.items()}
     check_keys(
