@@ -10,12 +10,12 @@ from PIL import Image
 
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.rendering.mesh import Mesh, load_mesh, make_mesh
+from picopose.rendering.ply_writer import write_ply
 from picopose.rendering.procedural import solids
 from picopose.rendering.procedural.painting import paint
 from picopose.rendering.renderer import Renderer
 from picopose.utils.errors import InputError
 from tools.mini_set import make_mini, photos
-from tools.mini_set.bop_files import write_ply
 from tools.mini_set.make_mini import _schedule
 from tools.mini_set.one_texture import with_one_texture
 from tools.mini_set.own_meshes import read_objects

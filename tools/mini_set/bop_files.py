@@ -16,10 +16,10 @@ from pycocotools import mask as coco
 
 from picopose.evaluation.vsd import Window, ray_lengths
 from picopose.rendering.mesh import Mesh, diameter
+from picopose.rendering.ply_writer import MM, write_ply
 from picopose.rendering.renderer import Renderer
 from tools.mini_set.objects import NamedObject
 
-MM = 1000.0
 VISIBILITY_TOLERANCE = 15.0  # mm
 TARGET_VISIBILITY = 0.1
 
@@ -47,38 +47,6 @@ def segmentation(mask: np.ndarray) -> dict[str, Any]:
     """A mask (H, W), not 0 inside, as COCO's compressed run lengths."""
     code = coco.encode(np.asfortranarray(mask != 0, dtype=np.uint8))
     return {"size": [int(side) for side in code["size"]], "counts": code["counts"].decode("ascii")}
-
-
-def write_ply(path: Path, mesh: Mesh, *, look: bool = True) -> None:
-    """Writes a binary PLY in mm: with normals and vertex colours or a PNG texture, or geometry only."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    vertices, faces = mesh.vertices.astype(np.float64) * MM, mesh.faces
-    fields = [(name, "<f4", column) for name, column in zip("xyz", vertices.T, strict=True)]
-    comments = ""
-    if look:
-        names = ("nx", "ny", "nz")
-        fields += [(name, "<f4", column) for name, column in zip(names, mesh.normals.T, strict=True)]
-    if look and mesh.texture is not None:
-        write_image(path.with_suffix(".png"), mesh.texture)
-        comments = f"comment TextureFile {path.stem}.png\n"
-        names = ("texture_u", "texture_v")
-        fields += [(name, "<f4", column) for name, column in zip(names, mesh.uv.T, strict=True)]
-    elif look:
-        names = ("red", "green", "blue")
-        fields += [(name, "u1", column) for name, column in zip(names, mesh.colors.T, strict=True)]
-    rows = np.zeros(len(vertices), [(name, kind) for name, kind, _ in fields])
-    for name, _, column in fields:
-        rows[name] = column
-    triangles = np.zeros(len(faces), [("n", "u1"), ("corners", "<i4", 3)])
-    triangles["n"], triangles["corners"] = 3, faces
-    properties = "".join(
-        f"property {'uchar' if kind == 'u1' else 'float'} {name}\n" for name, kind, _ in fields
-    )
-    header = (
-        f"ply\nformat binary_little_endian 1.0\n{comments}element vertex {len(rows)}\n{properties}"
-        f"element face {len(triangles)}\nproperty list uchar int vertex_indices\nend_header\n"
-    )
-    path.write_bytes(header.encode("ascii") + rows.tobytes() + triangles.tobytes())
 
 
 def _form(mesh: Mesh) -> Mesh:
