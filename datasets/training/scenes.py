@@ -114,7 +114,7 @@ def surrounded(
         if _is_seen(camera, moved(place, neighbour.hull))
     ]
     is_whole = not seen and camera is whole
-    return Scene([(target, pose), *seen], board, whole, camera, _random_lighting(rng, normal), is_whole)
+    return Scene([(target, pose), *seen], board, whole, camera, random_lighting(rng, normal), is_whole)
 
 
 def moved(pose: np.ndarray, points: np.ndarray) -> np.ndarray:
@@ -237,7 +237,7 @@ def _is_seen(camera: Camera, points: np.ndarray) -> bool:
     return bool((xy.max(axis=0) > 0).all() and (xy.min(axis=0) < camera.size).all())
 
 
-def _random_lighting(rng: Rng, normal: np.ndarray | None) -> Lighting:
+def random_lighting(rng: Rng, normal: np.ndarray | None) -> Lighting:
     """Up to three suns from above the table and the camera's side; the total is about as bright as white."""
     count = int(rng.choice([0, 1, 2, 3], p=[0.1, 0.4, 0.3, 0.2]))
     total, ambient = rng.uniform(0.7, 1.35), rng.uniform(0.25, 0.75) if count else 1.0

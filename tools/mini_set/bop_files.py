@@ -35,10 +35,13 @@ def write_json(path: Path, content: Any) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def write_image(path: Path, image: np.ndarray, quality: int = 93) -> None:
-    """Writes a PNG or JPEG, by the suffix; colours are RGB."""
+def write_image(path: Path, image: np.ndarray, quality: int = 93, compression: int = 9) -> None:
+    """Writes a PNG or JPEG, by the suffix; colours are RGB. compression: of a PNG, 0 to 9."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    options = {".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality], ".png": [cv2.IMWRITE_PNG_COMPRESSION, 9]}
+    options = {
+        ".jpg": [cv2.IMWRITE_JPEG_QUALITY, quality],
+        ".png": [cv2.IMWRITE_PNG_COMPRESSION, compression],
+    }
     if not cv2.imwrite(str(path), image[..., ::-1] if image.ndim == 3 else image, options[path.suffix]):
         raise OSError(f"cannot write {path}")
 
