@@ -45,6 +45,13 @@ def parse_arguments() -> argparse.Namespace:
         help="write scores and a report (default: where the images are annotated)",
     )
     parser.add_argument(
+        "--pictures",
+        type=int,
+        default=0,
+        metavar="N",
+        help="draw how poses are refined in the first N annotated images",
+    )
+    parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="entries of the config, e.g. log_dir=out"
     )
     return parser.parse_intermixed_args()
@@ -56,6 +63,7 @@ def main() -> None:
     with loading():
         from picopose.datasets.layouts import dataset_names
         from picopose.evaluation.after_run import check_truth, score_run
+        from picopose.evaluation.refinement_pictures import write_refinements
         from picopose.model.methods import check_poses_are_found, detects, make_stages, stage_names
         from picopose.model.prepared_files import features_dir
         from picopose.model.stage import Setup
@@ -76,11 +84,13 @@ def main() -> None:
     run_dir = Path(config.log_dir) / f"{config.method}_{Path(arguments.config).stem}_id{arguments.version_id}"
     names = dataset_names(arguments.dataset)
     check_files(config, names, arguments.init)
+    if arguments.pictures < 0:
+        raise InputError(f"--pictures {arguments.pictures}: give the number of images, 0 for none")
     detected = not (arguments.init or detects(config))
     setup = Setup(config, device, Stopwatch(running=arguments.profile))
     stages = make_stages(config.stages, setup)
     sets = [tested_set(name, config, run_dir) for name in names]
-    for tested in sets if arguments.score else []:
+    for tested in sets if arguments.score or arguments.pictures else []:
         check_truth(tested)  # better told now than after the run
     datasets = [open_dataset(tested, config, detected=detected) for tested in sets]
     if world.rank == 0:
@@ -97,6 +107,9 @@ def main() -> None:
             LOG.info("poses: %s", tested.csv)
         if arguments.profile:
             LOG.info("%s", setup.stopwatch.table())
+        if world.rank == 0 and arguments.pictures:
+            folder, images = run_dir / "pictures", arguments.pictures
+            write_refinements(folder, tested, dataset, things, stages, start, images=images)
     if world.rank == 0 and arguments.score is not False:
         options = {"config": to_yaml(config), "template_size": config.model.size}
         score_run(sets, run_dir, **options, required=arguments.score is True)

@@ -1,15 +1,20 @@
-"""A method that refines: it draws each object at its pose, and moves it five centimetres away."""
+"""A method that refines: it moves every object five centimetres away, in steps, and tells them.
+
+What it calls a weight is where the object is seen at its pose, in the square about its box.
+"""
 
 from dataclasses import replace
 
 import torch
 
-from picopose.model.stage import Setup, Stage, check_poses
+from picopose.model.stage import Setup, Stage, Step, check_poses
+from picopose.utils.crop import crop_from_image, square_boxes
 from picopose.utils.records import Estimates, Frame
 
 STAGES = ("tests.toys.refining", "best")
 NEEDS = ("meshes",)
 REFINES = True
+STEPS, SIZE = 5, 64
 
 
 class Refining(Stage):
@@ -17,14 +22,19 @@ class Refining(Stage):
         self.things.drawings.hull(obj_id)
 
     def __call__(self, frame: Frame, found: Estimates) -> Estimates:
+        if len(found) == 0:
+            return found
         check_poses(found, "refining")
-        K = frame.K.double().expand(len(found), 3, 3)
-        drawn = self.things.drawings.draw(found.obj_id.tolist(), found.cam_from_obj.double(), K, 64)
-        assert drawn.mask.shape == (len(found), 64, 64)
-        pose = found.cam_from_obj.clone()
-        pose[:, 2, 3] += 0.05
+        windows = square_boxes(found.box.float(), *frame.rgb.shape[1:])
+        K = crop_from_image(windows, SIZE).double() @ frame.K.double()
+        pose = found.cam_from_obj.double().clone()
+        for _ in range(STEPS):
+            drawn = self.things.drawings.draw(found.obj_id.tolist(), pose, K, SIZE)
+            pose[:, 2, 3] += 0.05 / STEPS
+            if self.watch is not None:
+                self.watch(Step(torch.arange(len(found)), pose.float(), drawn.mask.float(), K))
         confidence = torch.full((len(found),), 0.7)
-        return replace(found, cam_from_obj=pose, confidence=confidence)
+        return replace(found, cam_from_obj=pose.float(), confidence=confidence)
 
 
 def make_stage(setup: Setup) -> Stage:
