@@ -25,7 +25,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--checkpoint_path", help="weights: the released checkpoint or one trained here")
     parser.add_argument("--model", help="method (default: the config's)")
     parser.add_argument("--stages", metavar="NAME,...", help="in this order (default: the method's)")
-    parser.add_argument("--init", type=Path, metavar="CSV", help="BOP result to start from, not detections")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help="poses to start from, not detections: BOP's CSV, PoseCNN's .pkl, PVNet's .npy or their folder",
+    )
     parser.add_argument(
         "--version_id", type=int, default=0, help="number of the run, part of its folder's name"
     )
@@ -98,7 +103,7 @@ def main() -> None:
     objects = [things_of(config, dataset, world) for dataset in datasets]
     for tested, dataset, things in zip(sets, datasets, objects, strict=True):
         if arguments.init:
-            start = InitialPoses(arguments.init, things, set(dataset.places))
+            start = InitialPoses(arguments.init, things, dataset)
         else:
             start = Detected(dataset) if detected else Nothing()
         setup.stopwatch.seconds.clear()

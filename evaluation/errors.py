@@ -9,7 +9,10 @@ dozen extreme vertices, which can only be smaller.
 from collections.abc import Callable
 
 import numpy as np
+import torch
 from scipy.spatial import KDTree
+
+from picopose.utils.geometry import nearest_rotation
 
 # Squared distances (n, V) between the two placements of vertices (V, 3) under n (pair, symmetry) choices.
 _Distances = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
@@ -156,15 +159,9 @@ def plain_angle(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:
     """
     angles = np.full(len(estimate), np.nan)
     finite = np.isfinite(estimate[..., :3]).all(axis=(1, 2)) & np.isfinite(truth[..., :3]).all(axis=(1, 2))
-    pair = (_nearest_rotation(pose[finite, :, :3]) for pose in (estimate, truth))
+    pair = (nearest_rotation(torch.from_numpy(pose[finite, :, :3])).numpy() for pose in (estimate, truth))
     angles[finite] = rotation_error(*pair, np.eye(3, 4)[None])
     return angles
-
-
-def _nearest_rotation(matrices: np.ndarray) -> np.ndarray:
-    """R (R'R)^(-1/2) of matrices (P, 3, 3), the nearest orthonormal ones."""
-    u, _, vt = np.linalg.svd(matrices)
-    return u @ vt
 
 
 def translation_error(estimate: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -12,8 +11,8 @@ import torch
 from torch import Tensor
 
 from picopose.datasets.bop.detections import Detection
-from picopose.datasets.bop.results import read_results
 from picopose.datasets.bop.test_set import BopTestSet
+from picopose.datasets.linemod.initial_poses import read_initial_poses
 from picopose.datasets.masks.regions import box_mask
 from picopose.model.stage import Things
 from picopose.utils.errors import InputError
@@ -67,18 +66,19 @@ class InitialPoses:
     finite, not in sight.
 
     Args:
-        things: with drawings; images: (scene_id, im_id) of those that are looked at.
+        path: see `datasets.linemod.initial_poses.read_initial_poses`.
+        things: of the data set, with drawings.
 
     Raises an `InputError` for a file that cannot be read or has no pose to go on from, or without meshes.
     """
 
-    def __init__(self, path: Path | str, things: Things, images: Container[tuple[int, int]]):
+    def __init__(self, path: Path | str, things: Things, dataset: BopTestSet):
         self.path, self._things = Path(path), things
         if things.drawings is None:
             raise InputError(
                 f"{self.path}: poses to begin with need the objects' meshes: download the models"
             )
-        results = read_results(self.path)
+        results, images = read_initial_poses(self.path, dataset.images_of), set(dataset.places)
         known = np.isin(results.obj_id, list(things.by_id))
         finite = np.isfinite(results.score) & np.isfinite(results.cam_from_obj).all(axis=(1, 2))
         sound = finite & is_rotation(results.cam_from_obj[:, :, :3])

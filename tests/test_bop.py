@@ -101,6 +101,15 @@ def test_objects_are_in_metres(tmp_path):
     assert point == pytest.approx([0.001, 0.002, 0.003])
 
 
+@pytest.mark.parametrize(("name", "expected"), [("toy", "2"), ("lmo", "benchvise"), ("lm", "benchvise")])
+def test_objects_have_names_listed_or_not(tmp_path, name, expected):
+    folder = write_set(tmp_path, name)
+    assert read_objects(folder / "models")[2].name == expected
+    dump(folder / "models/models_info.json", {"2": {"diameter": 50, "name": "mug"}, "3": {"diameter": 50}})
+    found = read_objects(folder / "models")
+    assert found[2].name == "mug" and found[3].name == "3"
+
+
 def test_discrete_symmetries_map_the_object_onto_itself(tmp_path):
     folder = write_set(tmp_path)
     turned = [-1, 0, 0, 4, 0, -1, 0, 6, 0, 0, 1, 0, 0, 0, 0, 1]

@@ -1,6 +1,7 @@
 """A method that refines goes on from poses: given ones, or those of a method before it in the same run."""
 
 import json
+import pickle
 import sys
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import numpy as np
 import pytest
 
 import run_demo
+from picopose.datasets.bop.results import read_results
 from picopose.model.methods import needs_of, stage_names
 from picopose.pipeline.estimator import PoseEstimator
 from picopose.utils.config import Config
 from picopose.utils.errors import InputError
+from tests import small_linemod
 from tests.shared import ROOT
-from tests.small_bop import run_program
+from tests.small_bop import dump, run_program, write_set
 from tests.test_methods import arguments, poses
 
 REFINING = "tests.toys.refining"
@@ -103,3 +106,43 @@ def test_it_runs_behind_the_default_method_on_own_photos(monkeypatch, tmp_path):
     before, after = (np.array(pose["cam_from_obj"]) for pose in results)
     assert np.allclose(after - before, np.eye(4)[2][:, None] * np.eye(4)[3] * 0.05, atol=1e-5)
     assert results[1]["confidence"] != 0.7  # judged anew
+
+
+def posecnn(folder: Path, poses: dict[str, list[np.ndarray]]) -> Path:
+    """PoseCNN's file of poses (3, 4) by class."""
+    path = folder / "linemod_posecnn_results.pkl"
+    rows = {name: [small_linemod.quaternion_row(pose) for pose in own] for name, own in poses.items()}
+    path.write_bytes(pickle.dumps(rows))
+    return path
+
+
+def pvnet(folder: Path, poses: dict[str, list[np.ndarray]]) -> Path:
+    """PVNet's folder of them."""
+    (folder / "pvnet").mkdir()
+    (folder / "pose_conversion").mkdir()
+    frames = dict.fromkeys(poses, small_linemod.BOP_FROM_BLENDER)
+    np.save(folder / "pose_conversion/blender2bop_RT.npy", frames)
+    for name, own in poses.items():
+        np.save(folder / f"pvnet/{name}.npy", np.array([small_linemod.in_blender(pose) for pose in own]))
+    return folder / "pvnet"
+
+
+@pytest.mark.parametrize("write", [posecnn, pvnet])
+def test_poses_to_start_come_from_any_file_of_initial_poses(monkeypatch, found, tmp_path, write):
+    """By class, in the order of the targets: one of the cup, object 2, and two of the jug, object 5."""
+    write_set(tmp_path)
+    keys = ("name", "id", "diameter")
+    names = [dict(zip(keys, row, strict=True)) for row in (("cup", 2, 0.05), ("jug", 5, 0.08))]
+    dump(tmp_path / "classes.json", names)
+    given = read_results(found)
+    places = {"cup": [(3, 2)], "jug": [(3, 5), (7, 5)]}
+    rows = zip(given.im_id.tolist(), given.obj_id.tolist(), given.cam_from_obj, strict=True)
+    first = {(im_id, obj_id): pose for im_id, obj_id, pose in reversed(list(rows))}
+    wanted = {name: [first[place] for place in own] for name, own in places.items()}
+    path = write(tmp_path, wanted)
+    run_program(monkeypatch, *arguments(tmp_path, 40, "--model", REFINING, "--init", str(path)))
+    refined = poses(tmp_path / "log" / f"{REFINING}_base_id40")
+    assert [place for place, _, _ in refined] == ["3 2", "3 5", "7 5"]
+    for place, after, score in refined:
+        before = first[tuple(map(int, place.split()))][:, 3]
+        assert np.allclose(after - before, [0, 0, 0.05], atol=1e-6) and score == pytest.approx(0.7)

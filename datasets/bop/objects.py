@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from picopose.datasets.bop import MM
+from picopose.datasets.linemod.classes import linemod_name
 from picopose.datasets.tables import read_table
 from picopose.utils.errors import InputError
 from picopose.utils.mesh_file import MESH_SUFFIXES
@@ -18,6 +19,7 @@ _SMALLEST_MM, _LARGEST_MM = 1.0, 10_000.0
 _MOST_SYMMETRIES = 1000
 _AXIS_LENGTHS = 1e-6, 1e6  # of what still is a direction
 _ANOTHER_VERSION = 1.1  # factor: the listed diameter may be of another version of the mesh
+_LINEMOD = "lm", "lmo"  # data sets of its objects
 _REMEDY = "download the models of the data set again"
 
 
@@ -29,7 +31,7 @@ class ObjectInfo:
     model_path: Path | None  # mesh; None where there is none
     diameter: float  # m, largest distance of two vertices
     symmetry: Symmetry  # as listed: the identity left out, and no products
-    name: str  # as listed, or else its number
+    name: str  # as listed, LINEMOD's in its own sets, or else the number
 
 
 def read_objects(models: Path | str) -> dict[int, ObjectInfo]:
@@ -95,7 +97,8 @@ def _object(obj_id: int, entry: Any, path: Path, model: Path | None) -> ObjectIn
         raise InputError(
             f"{where}: diameter {diameter:g} mm: metres where mm are expected? Scale models and file to mm"
         )
-    name = entry.get("name") or str(obj_id)
+    known = linemod_name(obj_id) if path.absolute().parents[1].name in _LINEMOD else None
+    name = entry.get("name") or known or str(obj_id)
     if not isinstance(name, str) or not name.isprintable():
         raise InputError(f"{where}: its name must be text in one line: correct the file")
     discrete = _discrete(_list(entry, "symmetries_discrete", where), where)

@@ -79,6 +79,15 @@ class BopTestSet:
         if detected:
             self._read_detections(Path(detections or layouts.find_detections(data_dir, name)))
 
+    @property
+    def images_of(self) -> dict[int, list[tuple[int, int]]]:
+        """(scene_id, im_id) of the targets of each object, in their order; empty where they name none."""
+        return {
+            obj_id: [place for place, instances in self._instances.items() if obj_id in instances]
+            for obj_id in self.objects
+            if self._per_object
+        }
+
     def _read_detections(self, path: Path) -> None:
         self.detections = Detections(path, images=set(self._instances))
         if self._per_object:
