@@ -46,7 +46,8 @@ class RnnPoseLearner:
         self._pyramid = build_pyramid(self._surface.vertices)
         self._diameter = diameter(self._mesh.vertices)
         self._views = MeshViews({OBJ: self._mesh})
-        self.network = RNNPose(options.network, self._quirks, vertices=self._surface.vertices)
+        network = RNNPose(options.network, self._quirks, vertices=self._surface.vertices)
+        self.network = network.to(memory_format=torch.channels_last)  # convolutions like it best
 
     def source(self, *, held_out: bool) -> Source:
         training, data = self._options.training, self._config.train_dataset

@@ -54,4 +54,4 @@ def load_network(path: Path, options: Options) -> tuple[RNNPose, Options]:
         count = len(weights.get("vertices", ()))
         network = RNNPose(options.network, options.kept(released=False), vertices=torch.zeros(count, 3))
     fit(network, weights, path)
-    return network.eval(), options
+    return network.eval().to(memory_format=torch.channels_last), options
