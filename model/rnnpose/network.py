@@ -110,6 +110,8 @@ class RNNPose(nn.Module):
             hidden=2 * width, context=2 * width, levels=LEVELS, radius=RADIUS, width=4 * width
         )
         self.sigma = nn.Parameter(torch.ones(1))
+        for part in (self.image_descriptors, self.encoder, self.update.motion, self.update.gru):
+            part.apply(_begin)
 
     @property
     def knows_its_object(self) -> bool:
@@ -238,6 +240,13 @@ class RNNPose(nn.Module):
             [K[..., 0, 0], K[..., 1, 1]], dim=-1
         )
         return torch.cat([rays, torch.ones_like(rays[..., :1])], dim=-1) * depth.flatten(1)[..., None]
+
+
+def _begin(layer: nn.Module) -> None:
+    """First weights with which signals keep their strength from layer to layer (He et al., 2015)."""
+    if isinstance(layer, nn.Conv2d):
+        nn.init.kaiming_normal_(layer.weight)
+        nn.init.zeros_(layer.bias)
 
 
 def _in_shape(vertices: Tensor) -> Tensor:
