@@ -10,6 +10,7 @@ from PIL import Image
 
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.rendering.mesh import Mesh, load_mesh, make_mesh
+from picopose.rendering.one_texture import with_one_texture
 from picopose.rendering.ply_writer import write_ply
 from picopose.rendering.procedural import solids
 from picopose.rendering.procedural.painting import paint
@@ -17,7 +18,6 @@ from picopose.rendering.renderer import Renderer
 from picopose.utils.errors import InputError
 from tools.mini_set import make_mini, photos
 from tools.mini_set.make_mini import _schedule
-from tools.mini_set.one_texture import with_one_texture
 from tools.mini_set.own_meshes import read_objects
 from tools.mini_set.scenes import Setting, compose
 

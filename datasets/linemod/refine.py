@@ -40,7 +40,7 @@ class RefinePhotos:
     """
 
     def __init__(self, data: Path, listing: Path, shown: ObjectClass, folder: str):
-        self.shown, self._listing = shown, listing
+        self.shown, self.listing = shown, listing
         self._observed = data / "observed" / folder
         self._truth, self._rendered = data / "gt_observed" / shown.name, data / "rendered" / shown.name
         self.numbers = _read_list(listing)

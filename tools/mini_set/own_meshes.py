@@ -8,12 +8,12 @@ import numpy as np
 
 from picopose.datasets.bop.objects import read_symmetry
 from picopose.rendering.mesh import diameter, read_mesh, to_metres
+from picopose.rendering.one_texture import with_one_texture
 from picopose.rendering.units import guess_unit
 from picopose.utils.errors import InputError
 from picopose.utils.mesh_file import MESH_SUFFIXES
 from picopose.utils.symmetry import Symmetry
 from tools.mini_set.objects import NamedObject
-from tools.mini_set.one_texture import with_one_texture
 
 LARGEST = 0.5  # m, of objects that fit on the table
 
