@@ -44,7 +44,7 @@ def some_matches(
     index = weight.topk(min(SHOWN, weight.shape[1]), dim=1).indices
     at = index[..., None]
     photo_from_crop = photo_K.double() @ torch.linalg.inv(K.double())
-    xyz = transform(cam_from_obj, matches.xyz.gather(1, at.expand(-1, -1, 3)).double())
+    xyz = transform(cam_from_obj.double(), matches.xyz.gather(1, at.expand(-1, -1, 3)).double())
     return Matches(
         photo=transform(photo_from_crop, matches.xy.gather(1, at.expand(-1, -1, 2)).double()).float(),
         template=project(photo_K.double(), xyz).float(),
