@@ -148,7 +148,7 @@ class RnnPoseStage(Stage):
         agreeing = (weight * agrees).sum(1)
         xyz = transform(invert(last.seen.cam_from_obj), last.seen.points)
         pose = torch.where(solved[:, None, None], pose, found.cam_from_obj.float())
-        shown = some_matches(Correspondences(target, xyz, weight * seen), agrees, pose, K, frame.K)
+        shown = some_matches(Correspondences(target, xyz, weight * seen), agrees, pose.double(), K.double(), frame.K)
         return replace(
             found,
             cam_from_obj=pose,
