@@ -137,12 +137,16 @@ def _weights(photo: np.ndarray, part: PhotoPart, step: Step | None) -> np.ndarra
 
 
 def _caption(refinement: Refinement, step: int, width: int) -> np.ndarray:
-    """(CAPTION, width, 3) uint8: the step, and how far the pose is off."""
+    """(CAPTION, width, 3) uint8: the step, and how far the pose is off, then and at first."""
     text = f"step {step} of {len(refinement.steps)}"
     if refinement.truth is not None:
-        pair = refinement.pose(step)[None], refinement.truth[None]
-        angle, distance = rotation_error(*pair, refinement.model.symmetries), translation_error(*pair)
-        text += f": {angle[0]:.1f} degrees and {1000 * distance[0]:.0f} mm off"
+        text += f": off by {_error(refinement, step)}; at first by {_error(refinement, 0)}"
     strip = np.full((CAPTION, width, 3), 24, np.uint8)
     place, white = (8, CAPTION - 8), (240, 240, 240)
     return cv2.putText(strip, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, white, 1, cv2.LINE_AA)
+
+
+def _error(refinement: Refinement, step: int) -> str:
+    pair = refinement.pose(step)[None], refinement.truth[None]
+    angle, distance = rotation_error(*pair, refinement.model.symmetries), translation_error(*pair)
+    return f"{angle[0]:.1f} degrees, {1000 * distance[0]:.0f} mm"
