@@ -63,9 +63,14 @@ def check_poses_are_found(names: Sequence[str]) -> None:
         )
 
 
+def is_method(name: str) -> bool:
+    """Whether it is a method and not a stage that serves others."""
+    return hasattr(find(name), "STAGES")
+
+
 def _finds(name: str) -> bool:
     """Whether it is a method that finds poses itself."""
-    return hasattr(find(name), "STAGES") and not getattr(find(name), "REFINES", False)
+    return is_method(name) and not getattr(find(name), "REFINES", False)
 
 
 def detects(config: Config) -> bool:

@@ -259,6 +259,9 @@ def fingerprint_of(config: Config, dataset: BopTestSet, start: DatasetStart) -> 
     """
     targets = config.test_dataset.targets
     weights = {"checkpoint": config.checkpoint, "backbone": config.model.pretrained}
+    weights |= {
+        f"{name}'s weights": own["weights"] for name, own in config.options.items() if "weights" in own
+    }
     return {
         "method": config.method,
         "stages": json.dumps([stage_names(config), [module_digest(name) for name in stage_names(config)]]),
@@ -279,6 +282,10 @@ def module_digest(name: str) -> str:
 
 
 def _file_digest(path: str | None) -> str:
+    """Of a file's content, or of those in a folder with their names."""
+    if path and Path(path).is_dir():
+        files = sorted(file for file in Path(path).iterdir() if file.is_file())
+        return digest(" ".join(f"{file.name} {_file_digest(file)}" for file in files).encode())
     return digest(Path(path).read_bytes()) if path and Path(path).is_file() else str(path)
 
 

@@ -3,17 +3,21 @@
 import json
 import pickle
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import run_demo
 from picopose.datasets.bop.results import read_results
-from picopose.model.methods import needs_of, stage_names
+from picopose.model.methods import make_stages, needs_of, stage_names
+from picopose.model.stage import Setup
 from picopose.pipeline.estimator import PoseEstimator
-from picopose.utils.config import Config
+from picopose.utils.config import Config, load_config
 from picopose.utils.errors import InputError
+from picopose.utils.stopwatch import Stopwatch
 from tests import small_linemod
 from tests.shared import ROOT
 from tests.small_bop import dump, run_program, write_set
@@ -76,6 +80,15 @@ def test_it_refines_what_a_method_of_the_same_run_has_found(monkeypatch, toy, me
         results.append(poses(folder))
     for (place, before, _), (same, after, _) in zip(*results, strict=True):
         assert place == same and np.allclose(after - before, [0, 0, 0.05], atol=1e-5)
+
+
+def test_what_is_for_the_refining_method_is_not_refused_by_the_other():
+    given = ["checkpoint=weights", "test.threshold_px=3", "stages=[rendermatch,best]"]
+    setup = Setup(load_config(ROOT / "config/default.yaml", given), torch.device("cpu"), Stopwatch())
+    with pytest.raises(InputError, match="method rendermatch takes no checkpoint"):
+        make_stages(setup.config.stages, setup)
+    both = replace(setup.config, stages=["rendermatch", "best", REFINING])
+    assert len(make_stages(both.stages, replace(setup, config=both))) == 3
 
 
 def test_it_asks_for_what_both_need():

@@ -127,6 +127,19 @@ def test_the_fingerprint_tells_what_the_poses_depend_on(tmp_path):
     assert changed(other_mesh, fingerprint(others)) == {"detections file"}
 
 
+def test_weights_count_by_what_is_in_them(tmp_path):
+    """Of a folder with a file for each object too, and where a stage has its own beside those of the run."""
+    write_set(tmp_path)
+    folder = tmp_path / "weights"
+    folder.mkdir()
+    (folder / "mug.pt").write_bytes(b"1")
+    config = config_of(tmp_path, f"checkpoint={folder}", f"options.refiner.weights={folder}")
+    before = fingerprint(config)
+    assert fingerprint(config) == before
+    (folder / "mug.pt").write_bytes(b"2")
+    assert changed(before, fingerprint(config)) == {"checkpoint", "refiner's weights"}
+
+
 def test_a_missing_mesh_is_named_before_the_run(tmp_path):
     folder = write_set(tmp_path)
     (folder / "models/obj_000005.ply").unlink()

@@ -14,6 +14,7 @@ from torch import Tensor
 from picopose.model.batches import Batches
 from picopose.model.drawn.matcher import BATCH, Matcher, Query, load_matcher
 from picopose.model.drawn.solving import draw, solve
+from picopose.model.methods import is_method, stage_names
 from picopose.model.prepared_files import GIGABYTE, prepared_files
 from picopose.model.rendermatch.agreement import agreement, look_of, look_of_drawing
 from picopose.model.rendermatch.imagenet import ImageNetFeatures, load_imagenet
@@ -158,7 +159,9 @@ def make_stage(setup: Setup) -> RenderMatchStage:
 
 
 def _check(config: Config) -> None:
-    """Refuses what the method would not heed."""
+    """Refuses what the method would not heed, unless there is another one in the run that may."""
+    if any(name != "rendermatch" and is_method(name) for name in stage_names(config)):
+        return
     if config.checkpoint:
         raise InputError(
             f"{config.checkpoint}: method rendermatch takes no checkpoint; pass the config of the network "

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from picopose.model.rnnpose.network import Sizes
 from picopose.model.rnnpose.quirks import MENDED, RELEASED, Quirks
 from picopose.utils.config import Config, options_of
+from picopose.utils.home import own_file
 
 MOST_VERTICES = 20_000
 
@@ -27,6 +28,8 @@ class Training:
 class Options:
     """Entries of `options.rnnpose`."""
 
+    # A checkpoint, or a folder with one for each object; None: the run's, if that is not another method's.
+    weights: str | None = None
     network: Sizes = field(default_factory=Sizes)
     # Habits of the original that are kept, by their names in `Quirks`, or all; None: all with released
     # weights, else none.
@@ -36,6 +39,7 @@ class Options:
     training: Training = field(default_factory=Training)
 
     def __post_init__(self):
+        self.weights = self.weights and str(own_file(self.weights))
         names = {field.name for field in fields(Quirks)} | {"all"}
         if unknown := set(self.quirks or ()) - names:
             raise ValueError(f"quirks names {unknown.pop()}; it may hold {', '.join(sorted(names))}")

@@ -148,7 +148,9 @@ class RnnPoseStage(Stage):
         agreeing = (weight * agrees).sum(1)
         xyz = transform(invert(last.seen.cam_from_obj), last.seen.points)
         pose = torch.where(solved[:, None, None], pose, found.cam_from_obj.float())
-        shown = some_matches(Correspondences(target, xyz, weight * seen), agrees, pose.double(), K.double(), frame.K)
+        shown = some_matches(
+            Correspondences(target, xyz, weight * seen), agrees, pose.double(), K.double(), frame.K
+        )
         return replace(
             found,
             cam_from_obj=pose,
@@ -193,14 +195,15 @@ def replaced(found: Estimates, rows: Tensor, other: Estimates) -> Estimates:
 
 
 def make_stage(setup: Setup) -> RnnPoseStage:
-    config = setup.config
-    if not config.checkpoint:
+    config, options = setup.config, read_options(setup.config)
+    weights = options.weights or config.checkpoint
+    if not weights:
         raise InputError(
             "stages: rnnpose has no weights; pass a checkpoint, or a folder with one for each object"
         )
     return RnnPoseStage(
-        Weights(Path(config.checkpoint)),
-        read_options(config),
+        Weights(Path(weights)),
+        options,
         setup.device,
         threshold=config.test.threshold_px,
         batch=config.runtime.batch or BATCH,
