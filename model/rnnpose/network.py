@@ -168,12 +168,10 @@ class RNNPose(nn.Module):
         draw: Draw,
     ) -> Comparison:
         """Draws the object at its poses, and looks at the photo through the same windows."""
-        size, quirks, surface = self.sizes.zoom, self.quirks, known.surface
-        window = zoom(surface.vertices, cam_from_obj, K, self.sizes.patch, size, quirks)
-        camera = drawn_camera(window.K, size, quirks)
-        rgb, faces = draw(cam_from_obj, camera)
-        drawn = trace(surface, faces, cam_from_obj, camera, quirks)
-        images = torch.cat([drawn.shaded(rgb, surface), window.look(patch)])
+        size, quirks = self.sizes.zoom, self.quirks
+        window = zoom(known.surface.vertices, cam_from_obj, K, self.sizes.patch, size, quirks)
+        rgb, drawn = self.render(cam_from_obj, drawn_camera(window.K, size, quirks), known, draw)
+        images = torch.cat([rgb, window.look(patch)])
         drawn_map, photo_map = self.encoder(self._normalised(images)).chunk(2)
         context = self.to_cells(drawn.spread(CONTEXT_SCALE * known.context), drawn.seen)
         hidden, context = context.chunk(2, dim=1)
@@ -189,6 +187,12 @@ class RNNPose(nn.Module):
             drawn_descriptors=drawn.spread(known.descriptors),
             photo_descriptors=window.look(descriptors),
         )
+
+    def render(self, cam_from_obj: Tensor, K: Tensor, known: KnownObject, draw: Draw) -> tuple[Tensor, Drawn]:
+        """The object under light (B, 3, S, S) in [0, 1], and its surface, as cameras (B, 3, 3) see them."""
+        rgb, faces = draw(cam_from_obj, K)
+        drawn = trace(known.surface, faces, cam_from_obj, K, self.quirks)
+        return drawn.shaded(rgb, known.surface), drawn
 
     def induced_flow(self, seen: Comparison, motion: Tensor) -> Tensor:
         """Flow (B, 2, S/8, S/8) in cells by which a motion (B, 4, 4) shifts the rendering; 0 behind it."""

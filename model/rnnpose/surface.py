@@ -27,7 +27,7 @@ class Surface(Record):
 
     vertices: Tensor  # (V, 3) m
     faces: Tensor  # (F, 3) long, in the order of the mesh's
-    normals: Tensor  # (V, 3)
+    normals: Tensor  # (V, 3), averaged from the triangles by their areas; zeros for vertices without any
 
     @classmethod
     def of(cls, mesh: Mesh) -> Self:
@@ -36,9 +36,9 @@ class Surface(Record):
         order = np.argsort(first)
         rank = np.empty_like(order)
         rank[order] = np.arange(len(order))
-        kept, faces = first[order], rank[place.ravel()][mesh.faces]
-        arrays = mesh.vertices[kept], faces.astype(np.int64), mesh.normals[kept]
-        return cls(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+        vertices = torch.from_numpy(mesh.vertices[first[order]])
+        faces = torch.from_numpy(rank[place.ravel()][mesh.faces].astype(np.int64))
+        return cls(vertices, faces, _normals(vertices, faces))
 
 
 @dataclass(frozen=True)
@@ -75,25 +75,49 @@ class Drawn(Record):
         return flat.unflatten(0, self.seen.shape)
 
 
-def trace(surface: Surface, faces: Tensor, cam_from_obj: Tensor, K: Tensor, quirks: Quirks) -> Drawn:
-    """Where in its triangle each pixel's ray meets the surface, exactly.
+def _normals(vertices: Tensor, faces: Tensor) -> Tensor:
+    corners = vertices.double()[faces]
+    doubled = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    sums = torch.zeros_like(vertices, dtype=torch.float64)
+    sums = sums.index_add(0, faces.flatten(), doubled.repeat_interleave(3, dim=0))
+    return F.normalize(sums, dim=-1, eps=1e-30).to(vertices.dtype)
 
-    faces: (B, S, S) long, the triangle that is seen, -1 for none; cam_from_obj: (B, 4, 4); K: (B, 3, 3), of
-    whole pixels.
+
+def trace(surface: Surface, faces: Tensor, cam_from_obj: Tensor, K: Tensor, quirks: Quirks) -> Drawn:
+    """What is drawn of a surface whose triangles (B, S, S) long are seen, -1 for none.
+
+    cam_from_obj: (B, 4, 4); K: (B, 3, 3), of whole pixels.
     """
-    seen = faces >= 0
-    image, row, column = seen.nonzero().unbind(1)
-    corners = surface.faces[faces[seen]]
-    xyz = transform(cam_from_obj, surface.vertices[None])[image[:, None], corners]  # (P, 3, 3)
+    shares = barycentrics(surface, faces, cam_from_obj, K)
+    return interpolated(surface, faces, shares, cam_from_obj, quirks)
+
+
+def barycentrics(surface: Surface, faces: Tensor, cam_from_obj: Tensor, K: Tensor) -> Tensor:
+    """Where in its triangle (P, 3) the ray of each of P pixels meets the surface, exactly; see `trace`."""
+    image, row, column = (faces >= 0).nonzero().unbind(1)
+    xyz = _seen_corners(surface, faces, cam_from_obj)
     pixel = torch.stack([column, row, torch.ones_like(row)], dim=-1).to(xyz.dtype)
     ray = (torch.linalg.inv(K)[image] @ pixel[..., None])[..., 0]
     opposite = torch.linalg.cross(xyz.roll(-1, dims=1), xyz.roll(-2, dims=1))
     shares = (opposite * ray[:, None]).sum(-1)
     shares = (shares / shares.sum(-1, keepdim=True)).nan_to_num(nan=1 / 3).clamp(0, 1)
-    shares = shares / shares.sum(-1, keepdim=True)
+    return shares / shares.sum(-1, keepdim=True)
+
+
+def interpolated(
+    surface: Surface, faces: Tensor, shares: Tensor, cam_from_obj: Tensor, quirks: Quirks
+) -> Drawn:
+    """What is drawn at barycentric coordinates (P, 3) of the pixels with a triangle; see `trace`."""
+    seen, depths = faces >= 0, _seen_corners(surface, faces, cam_from_obj)[..., 2]
     nearest = shares.argmax(dim=1, keepdim=True)
-    depths = xyz[..., 2]
     depth = depths.gather(1, nearest)[:, 0] if quirks.vertex_depth else (shares * depths).sum(-1)
     offset = DEPTH_OFFSET if quirks.vertex_depth else 0.0
     maps = torch.zeros(seen.shape, dtype=depth.dtype, device=depth.device).masked_scatter(seen, depth)
-    return Drawn(corners, shares, seen, maps + offset)
+    return Drawn(surface.faces[faces[seen]], shares, seen, maps + offset)
+
+
+def _seen_corners(surface: Surface, faces: Tensor, cam_from_obj: Tensor) -> Tensor:
+    """Corners (P, 3, 3) m, camera frame, of the triangles (B, S, S) that are seen."""
+    seen = faces >= 0
+    image, corners = seen.nonzero()[:, 0], surface.faces[faces[seen]]
+    return transform(cam_from_obj, surface.vertices[None])[image[:, None], corners]
