@@ -21,7 +21,7 @@ from picopose.utils.records import Observation, Record
 
 PAIRS = 256  # at most
 NEIGHBOURS, REACH = 5, 0.01  # vertices paired with a pixel, and how near they are, in sizes of the object
-BACKGROUND_SHARE, BACKGROUND_LEAST = 0.1, 3.5  # pairs of the background: share of the others, and a few more
+BACKGROUND_SHARE = 0.1  # pairs of the background, for each of the others
 LARGEST_TURN = 45.0  # degrees
 
 
@@ -132,7 +132,7 @@ class Samples:
         """Pairs drawn from all that a patch's depth (P, P) m, of the object alone, and its pose give."""
         pixel, vertex, point = self.correspondences(depth, K, cam_from_obj)
         background = (depth <= 0).nonzero()
-        count = int(BACKGROUND_SHARE * len(pixel) + BACKGROUND_LEAST) if len(background) else 0
+        count = int(BACKGROUND_SHARE * len(pixel)) if len(background) else 0
         drawn = background[rng.integers(max(1, len(background)), size=count)].flip(-1).view(-1, 2)
         pixel = torch.cat([pixel, drawn])
         vertex = torch.cat([vertex, vertex.new_full((count,), -1)])
