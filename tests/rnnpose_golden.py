@@ -12,8 +12,13 @@ from picopose.model.checkpoint import fit
 from picopose.model.rnnpose.encoder import ImageEncoder
 from picopose.model.rnnpose.image_descriptors import ImageDescriptors
 from picopose.model.rnnpose.kpconv import PointNetwork
+from picopose.model.rnnpose.network import Draw, KnownObject, RNNPose, Sizes
+from picopose.model.rnnpose.quirks import RELEASED
 from picopose.model.rnnpose.released import UNUSED, convert, rename
+from picopose.model.rnnpose.surface import Drawn, interpolated
 from picopose.model.rnnpose.update import UpdateBlock
+from picopose.rendering.mesh import Mesh
+from picopose.rendering.mesh_formats.part import vertex_normals
 from tests.shared import shared
 
 FOLDER = "reference_rnnpose"
@@ -23,7 +28,9 @@ SALIENT = "hybrid_desc_net.corr_fea_extractor_2d.conv"
 def arrays(name: str) -> dict[str, Tensor]:
     """Those of `golden_{name}.npz`."""
     with np.load(shared(f"{FOLDER}/golden_{name}.npz"), allow_pickle=False) as content:
-        return {key: torch.from_numpy(content[key]) for key in content.files}
+        return {
+            key: torch.from_numpy(content[key]) for key in content.files if content[key].dtype.kind != "U"
+        }
 
 
 def seeded(name: str, *shape: int) -> Tensor:
@@ -79,4 +86,61 @@ def released_network() -> Networks:
     """The networks with the converted weights of the golden runs."""
     network, source = Networks().eval(), Path("ape.tckpt")
     fit(network, convert(rule_weights(), network.state_dict(), source), source)
+    return network
+
+
+# The loop, on stored renderings
+
+
+def golden_mesh() -> Mesh:
+    """The object of the golden runs."""
+    content = {name: values.numpy() for name, values in arrays("mesh").items()}
+    vertices, faces = content["verts"], content["faces"].astype(np.int32)
+    normals = vertex_normals(vertices, faces).astype(np.float32)
+    return Mesh(vertices, faces, normals, colors=content["colors"])
+
+
+def stored_triangles(loop: dict[str, Tensor], cycle: int) -> tuple[Tensor, Tensor]:
+    """The triangles (1, S, S) of a stored rendering, and the barycentric coordinates (P, 3) of its pixels."""
+    faces = loop[f"cycle{cycle}_face"].long()[None]
+    shares = loop[f"cycle{cycle}_bary"][None][faces >= 0]
+    return faces, torch.cat([shares, 1 - shares.sum(1, keepdim=True)], dim=1)
+
+
+def stored_colours(loop: dict[str, Tensor], cycle: int) -> Tensor:
+    """A stored rendering (1, 3, S, S) in [0, 1], under the original's light."""
+    return loop[f"cycle{cycle}_rgb"].permute(2, 0, 1)[None] / 255
+
+
+class Replay(RNNPose):
+    """The released network, on the golden run's renderings one after the other.
+
+    Attributes:
+        poses: what it asked to draw. cameras: with which.
+        maps: what it brought to cells.
+    """
+
+    def __init__(self):
+        super().__init__(Sizes(), RELEASED)
+        self.loop = arrays("loop")
+        self.poses, self.cameras, self.maps = [], [], []
+
+    def render(self, cam_from_obj: Tensor, K: Tensor, known: KnownObject, draw: Draw) -> tuple[Tensor, Drawn]:
+        cycle = len(self.poses)
+        self.poses.append(cam_from_obj)
+        self.cameras.append(K)
+        faces, shares = stored_triangles(self.loop, cycle)
+        drawn = interpolated(known.surface, faces, shares, cam_from_obj, self.quirks)
+        return stored_colours(self.loop, cycle), drawn
+
+    def to_cells(self, maps: Tensor, seen: Tensor) -> Tensor:
+        self.maps.append(maps.detach())
+        return super().to_cells(maps, seen)
+
+
+def released_refiner(kind: type[Replay] = Replay) -> Replay:
+    """A network with the converted weights of the golden runs."""
+    network, source = kind().eval(), Path("ape.tckpt")
+    expected = {name: value for name, value in network.state_dict().items() if name != "vertices"}
+    fit(network, convert(rule_weights(), expected, source) | {"vertices": network.vertices}, source)
     return network
