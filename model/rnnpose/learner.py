@@ -53,7 +53,8 @@ class RnnPoseLearner:
         training, data = self._options.training, self._config.train_dataset
         seed = self._config.train.seed + held_out * HELD_OUT
         photos = training_photos(training, data, self._mesh, seed=seed, held_out=held_out)
-        noise = PoseNoise(training.noise_degrees, tuple(training.noise_shift))
+        least = 1.0 if held_out else training.noise_least
+        noise = PoseNoise(training.noise_degrees, tuple(training.noise_shift), least)
         size, augmented = self._options.network.patch, data.augment > 0 and not held_out
         return Samples(
             photos, self._surface, noise, size=size, seed=seed, quirks=self._quirks, augmented=augmented
@@ -62,7 +63,7 @@ class RnnPoseLearner:
     def losses(self, batch: Sample, step: int) -> dict[str, Tensor]:
         """The sums over all iterations, and the descriptors' loss once."""
         training, truth = self._options.training, batch.cam_from_obj
-        known, descriptors, steps = self._refine(batch)
+        known, descriptors, steps = self._refine(batch, training.renderings)
         points = losses.point_losses(steps, truth, known, self._quirks).sum()
         flow = losses.flow_losses(steps, truth, known, self._quirks).sum()
         circle, _ = losses.circle_loss(
@@ -104,13 +105,17 @@ class RnnPoseLearner:
         turn = rotation_angle(pose[:, :3, :3] @ truth[:, :3, :3].mT).rad2deg()
         return turn, 1000 * (pose - truth)[:, :3, 3].norm(dim=1), off / known.diameter
 
-    def _refine(self, batch: Sample) -> tuple[KnownObject, Tensor, list[Iteration]]:
+    def _refine(
+        self, batch: Sample, renderings: int | None = None
+    ) -> tuple[KnownObject, Tensor, list[Iteration]]:
         """What the network knows of the object, its descriptors of the patches, and all iterations."""
         device, network = batch.patch.device, self.network
         known = network.known(self._surface.to(device), self._pyramid.to(device), self._diameter)
         patch = batch.patch.float() / 255
         descriptors = network.image_descriptors(patch)
-        steps = list(network(patch, descriptors, batch.K, batch.initial, known, self._draw))
+        steps = list(
+            network(patch, descriptors, batch.K, batch.initial, known, self._draw, renderings=renderings)
+        )
         return known, descriptors, steps
 
     def _draw(self, cam_from_obj: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:

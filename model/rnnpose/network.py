@@ -139,14 +139,17 @@ class RNNPose(nn.Module):
         cam_from_obj: Tensor,
         known: KnownObject,
         draw: Draw,
+        *,
+        renderings: int | None = None,
     ) -> Iterator[Iteration]:
         """Refines poses, step by step.
 
         Args:
             patch: (B, 3, P, P) in [0, 1], of photos. descriptors: (B, D, P, P), `image_descriptors` of them.
             K: (B, 3, 3) of the patches. cam_from_obj: (B, 4, 4) m.
+            renderings: how many; those of `Sizes` if not given.
         """
-        for _ in range(self.sizes.renderings):
+        for _ in range(renderings or self.sizes.renderings):
             seen = self.compare(patch, descriptors, K, cam_from_obj.detach(), known, draw)
             motion = torch.eye(4, device=K.device).expand(len(K), 4, 4)
             hidden = seen.hidden

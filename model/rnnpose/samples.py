@@ -63,24 +63,26 @@ class PoseNoise:
 
     degrees: float  # of each of three angles
     shift: tuple[float, float, float]  # m, camera's axes
+    least: float = 1.0  # share of them that a sample has at least; it varies up to 1
 
     def disturb(
         self, cam_from_obj: Tensor, centre: Tensor, rng: np.random.Generator, quirks: Quirks
     ) -> Tensor:
         """A pose (4, 4) turned about the object's centre (3,) m, by 45 degrees at most, and shifted."""
-        turn = self._turn(rng)
+        share = rng.uniform(self.least, 1)
+        turn = self._turn(rng, share)
         for _ in range(1 if quirks.redrawn_once else 100):
             if np.degrees(turn.magnitude()) <= LARGEST_TURN:
                 break
-            turn = self._turn(rng)
+            turn = self._turn(rng, share)
         centre = torch.zeros(3) if quirks.origin_zoom else centre
         turned = torch.from_numpy(turn.as_matrix()).float() @ cam_from_obj[:3, :3]
         pivot = transform(cam_from_obj, centre[None])[0]
-        shift = torch.from_numpy(rng.normal(0, self.shift)).float()
+        shift = torch.from_numpy(share * rng.normal(0, self.shift)).float()
         return rigid(turned, pivot - turned @ centre + shift)
 
-    def _turn(self, rng: np.random.Generator) -> Rotation:
-        return Rotation.from_euler("xyz", rng.normal(0, self.degrees, 3), degrees=True)
+    def _turn(self, rng: np.random.Generator, share: float) -> Rotation:
+        return Rotation.from_euler("xyz", share * rng.normal(0, self.degrees, 3), degrees=True)
 
 
 class Samples:
