@@ -76,9 +76,7 @@ def open_dataset(tested: TestedSet, config: Config, *, detected: bool = True) ->
 def things_of(config: Config, dataset: BopTestSet, world: World) -> Things:
     """The objects of a data set; an `InputError` where a stage lacks something of them."""
     needs = needs_of(config)
-    things = {
-        obj_id: Thing(obj_id, f"{obj_id:06d}", info.diameter) for obj_id, info in dataset.objects.items()
-    }
+    things = {obj_id: Thing(obj_id, info.name, info.diameter) for obj_id, info in dataset.objects.items()}
     templates = template_set(config, dataset, world) if "templates" in needs else None
     try:
         drawings = MeshViews(MeshFiles(mesh_files(config, dataset)))

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from picopose.datasets.linemod.classes import linemod_name
 from picopose.model.batches import Batches
 from picopose.model.drawn.solving import some_matches
 from picopose.model.rnnpose import lm
@@ -161,7 +160,7 @@ class RnnPoseStage(Stage):
 
     def _meet(self, thing: Thing) -> Known | None:
         """The network of an object; None where there is none."""
-        path = self.weights.of([thing.name, f"obj_{thing.name}", f"{linemod_name(thing.id)}"])
+        path = self.weights.of([thing.name, f"obj_{thing.id:06d}", f"{thing.id:06d}"])
         if path is None:
             return None
         network, options = load_network(path, self.options)
