@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from picopose.datasets.bop.scenes import Scene, open_scenes
+from picopose.datasets.cameras.matrices import check_camera
 from picopose.datasets.images import read_depth, read_pixels
 from picopose.datasets.layouts import names_in
 from picopose.datasets.linemod.photos import observation
@@ -58,8 +60,9 @@ class BopPhotos:
             raise InputError(
                 f"{self.name(index)}: a depth of {sizes[0]}, and a mask of {sizes[1]}: {_REMEDY}"
             )
-        pose = camera_pose(pose, self.name(index))
-        return observation(scene.photo_path(im_id), np.where(seen, depth, 0), scene.K(im_id), pose)
+        pose, K = camera_pose(pose, self.name(index)), scene.K(im_id)
+        check_camera(torch.from_numpy(K), *seen.shape[::-1], f"{self.name(index)}: K", cropped=True)
+        return observation(scene.photo_path(im_id), np.where(seen, depth, 0), K, pose)
 
 
 def _depth(scene: Scene, im_id: int) -> np.ndarray:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 
-from picopose.datasets.cameras.matrices import exact_camera_matrix
+from picopose.datasets.cameras.matrices import check_camera, exact_camera_matrix
 from picopose.datasets.images import read_pixels
 from picopose.datasets.linemod.classes import find_class, find_folder, read_classes
 from picopose.datasets.linemod.photos import check_there, names_in, observation
@@ -58,6 +59,7 @@ class FusePhotos:
         if distance.shape != seen.shape:
             sizes = [f"{shape[1]}x{shape[0]} px" for shape in (distance.shape, seen.shape)]
             raise InputError(f"{depth} has {sizes[0]}, and its mask {sizes[1]}: {_REMEDY}")
+        check_camera(torch.from_numpy(K), *seen.shape[::-1], f"{params}: K", cropped=True)
         return observation(photo, np.where(seen, distance, 0), K, in_bop_frame(pose, self._change))
 
 
