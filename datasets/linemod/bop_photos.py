@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from picopose.datasets.bop.entries import Instance, instance_of
 from picopose.datasets.bop.scenes import Scene, open_scenes
 from picopose.datasets.cameras.matrices import check_camera
 from picopose.datasets.images import read_depth, read_pixels
@@ -34,13 +37,14 @@ class BopPhotos:
         numbers = [int(path.name) for path in split.glob("*") if path.name.isdecimal()]
         if not numbers:
             raise InputError(f"{split} holds no scenes: name a split of a BOP data set ({names_in(split)})")
-        self._scenes = open_scenes(split, sorted(numbers))
         self._entries: list[tuple[int, int, int, np.ndarray]] = []  # scene, image, index, pose
-        for scene_id, scene in self._scenes.items():
+        self._scenes: dict[int, Scene] = {}
+        for scene_id, scene in open_scenes(split, sorted(numbers)).items():
             for im_id in scene.image_ids:
-                for index, instance in enumerate(scene.instances(im_id)):
-                    if instance.obj_id == obj_id and instance.visibility >= visible:
+                for index, instance in _instances(scene, im_id, obj_id):
+                    if instance.visibility >= visible:
                         self._entries.append((scene_id, im_id, index, instance.cam_from_obj))
+            self._scenes[scene_id] = replace(scene)  # without its tables, which are large
         if not self._entries:
             raise InputError(f"{split} shows object {obj_id} nowhere: name another split or object")
 
@@ -63,6 +67,13 @@ class BopPhotos:
         pose, K = camera_pose(pose, self.name(index)), scene.K(im_id)
         check_camera(torch.from_numpy(K), *seen.shape[::-1], f"{self.name(index)}: K", cropped=True)
         return observation(scene.photo_path(im_id), np.where(seen, depth, 0), K, pose)
+
+
+def _instances(scene: Scene, im_id: int, obj_id: int) -> Iterator[tuple[int, Instance]]:
+    """The instances of an object in an image, with their indices; others are not looked at."""
+    for index, (truth, info) in enumerate(scene.annotations(im_id)):
+        if truth.get("obj_id") == obj_id:
+            yield index, instance_of(truth, info, f"{scene.table('gt')}: image {im_id}, object {index}")
 
 
 def _depth(scene: Scene, im_id: int) -> np.ndarray:
