@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from picopose.datasets.linemod.backgrounds import find_backgrounds
 from picopose.datasets.linemod.bop_photos import BopPhotos
 from picopose.datasets.linemod.classes import read_classes
 from picopose.datasets.linemod.fuse import FusePhotos
@@ -420,3 +421,26 @@ def test_damaged_bop_folders_are_refused(tmp_path, case):
     spoil, message = BOP[case]
     spoil(split / "000001")
     refused(lambda: BopPhotos(split, 5).photo(0), message)
+
+
+def write_voc(root: Path) -> Path:
+    """VOC2012 with three photos, the second of which shows no table."""
+    (root / "ImageSets/Main").mkdir(parents=True)
+    (root / "ImageSets/Main/diningtable_trainval.txt").write_text("2008_1  1\n2008_2 -1\n2008_3  1\n")
+    for number in (1, 2, 3):
+        small.save(root / f"JPEGImages/2008_{number}.jpg", small.photo(number))
+    return root
+
+
+def test_backgrounds_of_voc_are_those_of_tables(tmp_path):
+    voc = write_voc(tmp_path)
+    assert [path.stem for path in find_backgrounds(voc, "it ")] == ["2008_1", "2008_3"]
+    assert len(find_backgrounds(voc / "JPEGImages", "it ")) == 3
+    (voc / "JPEGImages/2008_3.jpg").unlink()
+    refused(lambda: find_backgrounds(voc, "it "), "2008_3.jpg not found")
+    listing = voc / "ImageSets/Main/diningtable_trainval.txt"
+    listing.write_text("2008_1 -1\n")
+    refused(lambda: find_backgrounds(voc, "it "), "no photo that shows a table")
+    listing.write_text("2008_1\n")
+    refused(lambda: find_backgrounds(voc, "it "), "no list of names")
+    refused(lambda: find_backgrounds(voc / "ImageSets", "backgrounds="), "^backgrounds=")

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import torch
 
-from picopose.datasets.images import find_photos
+from picopose.datasets.linemod.backgrounds import find_backgrounds
 from picopose.datasets.linemod.bop_photos import BopPhotos
 from picopose.datasets.linemod.classes import find_class, read_classes
 from picopose.datasets.linemod.fuse import FusePhotos
@@ -38,7 +38,9 @@ def training_photos(
 
     held_out: of the rendered ones others, of LINEMOD's real ones the test's, of further ones the same.
     """
-    backdrops = find_photos(data.backgrounds, "train_dataset.backgrounds=") if data.backgrounds else []
+    backdrops = (
+        find_backgrounds(Path(data.backgrounds), "train_dataset.backgrounds=") if data.backgrounds else []
+    )
     listed = [
         _listed(name, training.object, Path(data.data_dir), seed, backdrops, held_out=held_out)
         for name in training.photos
