@@ -67,7 +67,7 @@ def score_set(tested: TestedSet, *, measures: bool = False) -> Scores:
     """The scores of a run by the task that its targets are of; see `score_csv`."""
     task = read_targets(tested.targets).task
     where = {"targets": tested.targets, "camera": tested.camera}
-    return score_csv(tested.csv, tested.dataset_dir, **where, task=task, measures=measures)
+    return score_csv(tested.csv, tested.dataset_dir, **where, task=task, measures=measures, all_adds=False)
 
 
 def table(scores: dict[str, Scores]) -> str:

@@ -39,7 +39,7 @@ class PoseMeasures:
     cm5_deg5: float  # share within 5 cm and 5 degrees, symmetries aside
     translation_5cm: float  # share of translations within 5 cm
     auc_add: float  # area under ADD's accuracy curve up to 10 cm
-    auc_adds: float
+    auc_adds: float  # NaN where ADD-S was not asked for
     auc_add_s: float  # ADD, for symmetric objects ADD-S
     median_rotation_deg: float  # the smallest angle of all symmetries
     median_translation_mm: float
@@ -69,7 +69,7 @@ class _Errors:
     """Errors (T,) of the T target instances of one object."""
 
     add: np.ndarray  # m
-    adds: np.ndarray  # m
+    adds: np.ndarray  # m; NaN where it was not asked for
     add_s: np.ndarray  # m
     add_s_share: np.ndarray  # of the diameter
     projection: np.ndarray  # px
@@ -88,7 +88,7 @@ class _Errors:
             cm5_deg5=float(np.mean((self.translation < NEAR) & (self.angle < TURNED))),
             translation_5cm=float(np.mean(self.translation < NEAR)),
             auc_add=auc(self.add),
-            auc_adds=auc(self.adds),
+            auc_adds=float("nan") if np.isnan(self.adds).any() else auc(self.adds),
             auc_add_s=auc(self.add_s),
             median_rotation_deg=float(np.median(self.rotation)),
             median_translation_mm=float(1000 * np.median(self.translation)),
@@ -96,17 +96,18 @@ class _Errors:
 
 
 def pose_measures(
-    groups: list[Group], results: Results, models: Mapping[int, EvalModel]
+    groups: list[Group], results: Results, models: Mapping[int, EvalModel], *, all_adds: bool = True
 ) -> tuple[PoseMeasures, dict[int, PoseMeasures]]:
     """The measures of all target instances and of each object's.
 
-    Where an image has several instances, estimates take the nearest free one, best score first.
+    Where an image has several instances, estimates take the nearest free one, best score first. all_adds:
+    ADD-S of objects without symmetries too, which takes long for fine models.
     """
     errors = {}
     for obj_id, members in places_by_key(group.obj_id for group in groups).items():
         own = [groups[i] for i in members]
         if any(group.n_valid for group in own):
-            errors[obj_id] = _object_errors(own, results, models[obj_id])
+            errors[obj_id] = _object_errors(own, results, models[obj_id], all_adds)
     pooled = [np.concatenate([getattr(e, name) for e in errors.values()]) for name in _Errors.__annotations__]
     return _Errors(*pooled).measures, {obj_id: e.measures for obj_id, e in errors.items()}
 
@@ -118,7 +119,7 @@ def mean_of_objects(objects: Iterable[PoseMeasures]) -> PoseMeasures:
     return PoseMeasures(**means | {"targets": sum(m.targets for m in objects)})
 
 
-def _object_errors(groups: list[Group], results: Results, model: EvalModel) -> _Errors:
+def _object_errors(groups: list[Group], results: Results, model: EvalModel, all_adds: bool) -> _Errors:
     matches = match_nearest(groups, results)
     rows = np.concatenate([g.rows[m >= 0] for g, m in zip(groups, matches, strict=True)])
     truths, cameras = [], []
@@ -132,8 +133,12 @@ def _object_errors(groups: list[Group], results: Results, model: EvalModel) -> _
     def padded(values: np.ndarray) -> np.ndarray:
         return np.concatenate([np.nan_to_num(values, nan=np.inf), missed])
 
-    mean, nearest = (padded(error(estimate, truth, model.vertices)) for error in (add, adds))
-    add_s = nearest if len(model.symmetries) > 1 else mean
+    symmetric = len(model.symmetries) > 1
+    mean = padded(add(estimate, truth, model.vertices))
+    nearest = np.full(len(mean), np.nan)
+    if symmetric or all_adds:
+        nearest = padded(adds(estimate, truth, model.vertices))
+    add_s = nearest if symmetric else mean
     return _Errors(
         *(mean, nearest, add_s, add_s / model.diameter),
         projection=padded(projection_error(estimate, truth, model.vertices, K)),

@@ -89,13 +89,15 @@ def score_csv(
     task: str = "localization",
     vsd_delta: float | None = None,
     measures: bool = False,
+    all_adds: bool = True,
 ) -> Scores:
     """Scores a BOP result file; warns of what is doubtful in it.
 
     dataset_dir: folder with models_eval, the target list and the test images' annotations. targets: another
     target list. camera: of a data set with several, see `datasets.bop.scenes.open_scenes`. errors: some of
     `ERRORS`; by default all that the task has and the data allow (VSD needs depth images). vsd_delta:
-    tolerance of VSD's visibility test in mm; by default the data set's. measures: also ADD and its like.
+    tolerance of VSD's visibility test in mm; by default the data set's. measures: also ADD and its like;
+    all_adds: see `pose_measures`.
     Raises `InputError` for files that are missing, damaged or against the rules.
     """
     csv, dataset_dir = Path(csv), Path(dataset_dir)
@@ -120,7 +122,7 @@ def score_csv(
     scored["summary"][f"{PROTOCOLS[task]}_average_time_per_image"] = results.time_per_image
     measured = None
     if measures and any(group.n_valid for group in groups):
-        measured = pose_measures(groups, results, models)
+        measured = pose_measures(groups, results, models, all_adds=all_adds)
     return Scores(
         dataset,
         task,

@@ -1,5 +1,7 @@
 """ADD and its like against slow references, and their shares and areas on a small set."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -183,6 +185,17 @@ def test_in_linemods_table_every_object_counts_alike(tmp_path):
     both = linemod_table({"toy": scores, "again": scores}).splitlines()
     assert [line.split()[0] for line in both] == ["mean", "toy", "again"]
     assert both[1].split()[1:] == lines[-1].split()[1:]
+
+
+def test_adds_of_objects_without_symmetries_may_be_left_out(tmp_path):
+    toy = scored_set.write(tmp_path, depth=False)
+    (overall, objects), (some, of_some) = (
+        score_csv(toy.csv, toy.folder, measures=True, all_adds=all_adds).measures
+        for all_adds in (True, False)
+    )
+    assert of_some[6] == objects[6]  # symmetric
+    for full, part in ((overall, some), (objects[1], of_some[1])):
+        assert np.isnan(part.auc_adds) and replace(part, auc_adds=full.auc_adds) == full
 
 
 def test_without_a_single_pose_every_share_is_none(tmp_path):
