@@ -63,7 +63,7 @@ def write_refinements(
     if written:
         LOG.info("pictures: %s, of %d poses", folder, written)
     else:
-        LOG.warning("no pictures: none of the stages tells how it refines poses; name one that does")
+        LOG.warning("no pictures: in these images no stage told how it refines poses; name one that does")
 
 
 def _annotated(tested: TestedSet, dataset: BopTestSet) -> Iterable[tuple[int, ImageTruth]]:

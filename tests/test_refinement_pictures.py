@@ -193,7 +193,7 @@ def test_run_test_draws_the_first_images(monkeypatch, annotated):
 def test_where_nothing_can_be_drawn_it_is_told(monkeypatch, capsys, caplog, annotated):
     refiner = ["--model", "tests.toys.method", "--stages", "tests.toys.refiner", "--pictures"]
     assert drawn(monkeypatch, annotated, *refiner, "1") == []
-    assert "no pictures: none of the stages tells how it refines poses; name one that does" in caplog.text
+    assert "no pictures: in these images no stage told how it refines poses; name one" in caplog.text
     with pytest.raises(SystemExit):
         drawn(monkeypatch, annotated, *refiner, "-1")
     assert "--pictures -1: give the number of images, 0 for none" in capsys.readouterr().err
