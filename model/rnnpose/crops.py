@@ -85,7 +85,7 @@ def zoom(vertices: Tensor, cam_from_obj: Tensor, K: Tensor, patch: int, size: in
     grid = F.affine_grid(theta, [len(K), 1, size, size], align_corners=False)
     scale = ((size - 1) if quirks.loose_pixels else size) / side
     window = K.clone()
-    window[:, :2, 2] += half - (centre - side[:, None] / 2)
+    window[:, :2, 2] -= centre - side[:, None] / 2
     window[:, :2] *= scale[:, None, None]
     window[:, :2, 2] -= half
     return Zoom(grid, window)
