@@ -3,14 +3,14 @@
 import cv2
 import numpy as np
 
-BLUR_SHARE, BLUR_SIZES = 0.5, (3, 5, 7, 9)  # px
+BLUR_SHARE, BLUR_SIZES, BLUR_OF = 0.5, (3, 5, 7, 9), 320  # px, in images of this size
 BRIGHTNESS, CONTRAST, SATURATION, HUE = 0.1, 0.1, 0.05, 0.05
 
 
 def augment(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """An image (H, W, 3) uint8, RGB, blurred with some probability and with other colours."""
     if rng.random() < BLUR_SHARE:
-        size = int(rng.choice(BLUR_SIZES))
+        size = 1 + 2 * round((int(rng.choice(BLUR_SIZES)) - 1) / 2 * len(image) / BLUR_OF)
         image = cv2.GaussianBlur(image, (size, size), 0)
     brightness, contrast, saturation = 1 + rng.uniform(-1, 1, 3) * (BRIGHTNESS, CONTRAST, SATURATION)
     values = image.astype(np.float32) * np.float32(brightness)
