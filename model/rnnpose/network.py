@@ -71,6 +71,18 @@ class Comparison(Record):
     hidden: Tensor  # (B, 2w, S/8, S/8), the first state of the recurrent unit
     drawn_descriptors: Tensor  # (B, D, S, S)
     photo_descriptors: Tensor  # (B, D, S, S)
+    # (B, M) long, the pixels with a surface, row by row; in images that have fewer also some without.
+    index: Tensor
+
+    def at(self, maps: Tensor) -> Tensor:
+        """Values (B, C, M) of maps (B, C, S, S) at the pixels of `index`."""
+        return maps.flatten(2).gather(2, self.index[:, None].expand(-1, maps.shape[1], -1))
+
+    def placed(self, values: Tensor) -> Tensor:
+        """Maps (B, C, S, S) of values (B, C, M) at the pixels of `index`; 0 elsewhere."""
+        side, index = self.drawn.seen.shape[-1], self.index[:, None].expand_as(values)
+        maps = values.new_zeros(*values.shape[:2], side**2).scatter(2, index, values)
+        return maps.unflatten(-1, (side, side))
 
 
 @dataclass(frozen=True)
@@ -176,8 +188,9 @@ class RNNPose(nn.Module):
         rgb, drawn = self.render(cam_from_obj, drawn_camera(window.K, size, quirks), known, draw)
         images = torch.cat([rgb, window.look(patch)])
         drawn_map, photo_map = self.encoder(self._normalised(images)).chunk(2)
-        context = self.to_cells(drawn.spread(CONTEXT_SCALE * known.context), drawn.seen)
+        context = self.context_cells(drawn, CONTEXT_SCALE * known.context)
         hidden, context = context.chunk(2, dim=1)
+        most = int(drawn.seen.sum((1, 2)).max())
         return Comparison(
             cam_from_obj=cam_from_obj,
             K=window.K,
@@ -189,6 +202,7 @@ class RNNPose(nn.Module):
             hidden=hidden.tanh(),
             drawn_descriptors=drawn.spread(known.descriptors),
             photo_descriptors=window.look(descriptors),
+            index=drawn.seen.flatten(1).sort(dim=1, descending=True, stable=True).indices[:, :most],
         )
 
     def render(self, cam_from_obj: Tensor, K: Tensor, known: KnownObject, draw: Draw) -> tuple[Tensor, Drawn]:
@@ -199,9 +213,9 @@ class RNNPose(nn.Module):
 
     def induced_flow(self, seen: Comparison, motion: Tensor) -> Tensor:
         """Flow (B, 2, S/8, S/8) in cells by which a motion (B, 4, 4) shifts the rendering; 0 behind it."""
-        shift = lm.project(seen.K, transform(motion, seen.points)) - pixels(self.sizes.zoom, seen.K.device)
-        shift = shift.mT.unflatten(-1, seen.drawn.seen.shape[1:]) * seen.drawn.seen[:, None]
-        return self.to_cells(shift, seen.drawn.seen) / UPSAMPLING
+        points, start = self._at_index(seen)
+        shift = seen.placed((lm.project(seen.K, transform(motion, points)) - start).mT)
+        return self.to_cells(shift * seen.drawn.seen[:, None], seen.drawn.seen) / UPSAMPLING
 
     def correct(self, seen: Comparison, hidden: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """The next state of the recurrent unit, and the corrected flow (B, 2, S, S) px."""
@@ -212,22 +226,24 @@ class RNNPose(nn.Module):
 
     def trust(self, seen: Comparison, flow: Tensor) -> Tensor:
         """Weights (B, S, S): how alike descriptors of the rendering and, along the flow, the photo are."""
-        target = pixels(flow.shape[-1], flow.device) + flow.flatten(2).mT
+        target = self._at_index(seen)[1] + seen.at(flow).mT
         if self.quirks.loose_pixels:
             size = flow.shape[-1]
             target = target * size / (size - 1) - 0.5
-        found = sample(seen.photo_descriptors, target).unflatten(-1, flow.shape[-2:])
-        likeness = (seen.drawn_descriptors * found).sum(dim=1)
-        return (-(1 - likeness).abs() / self.sigma).exp() * seen.drawn.seen
+        found = sample(seen.photo_descriptors, target)
+        likeness = (seen.at(seen.drawn_descriptors) * found).sum(dim=1, keepdim=True)
+        weight = (-(1 - likeness).abs() / self.sigma).exp()
+        return seen.placed(weight)[:, 0] * seen.drawn.seen
 
     def move(
         self, seen: Comparison, motion: Tensor, flow: Tensor, weight: Tensor, known: KnownObject
     ) -> Tensor:
         """The motion (B, 4, 4) after one step towards the flow's targets."""
-        target = pixels(flow.shape[-1], flow.device) + flow.flatten(2).mT
+        points, start = self._at_index(seen)
+        target, trusted = start + seen.at(flow).mT, seen.at(weight[:, None])[:, 0]
         centre = transform(seen.cam_from_obj, known.centre[None, None])[:, 0]
         options = {"centre": centre, "diameter": known.diameter, "quirks": self.quirks}
-        return lm.step(motion, seen.points, target, weight.flatten(1), seen.K, **options)
+        return lm.step(motion, points, target, trusted, seen.K, **options)
 
     def to_cells(self, maps: Tensor, seen: Tensor) -> Tensor:
         """Maps (B, C, S, S) by cells of 8 x 8 px: their means over the surface, seen (B, S, S)."""
@@ -236,6 +252,23 @@ class RNNPose(nn.Module):
             return F.interpolate(maps, (cells, cells), mode="bilinear", align_corners=True)
         share = F.avg_pool2d(seen[:, None].to(maps.dtype), UPSAMPLING)
         return F.avg_pool2d(maps * seen[:, None], UPSAMPLING) / share.clamp(min=1 / UPSAMPLING**2)
+
+    def context_cells(self, drawn: Drawn, values: Tensor) -> Tensor:
+        """`to_cells` of the maps that values (V, C) of the vertices make, without these."""
+        size, cells = self.sizes.zoom, self.sizes.zoom // UPSAMPLING
+        if self.quirks.corner_flow:
+            return self.to_cells(drawn.spread(values), drawn.seen)
+        row = torch.arange(size, device=values.device) // UPSAMPLING
+        cell = (row[:, None] * cells + row).expand_as(drawn.seen)
+        count = F.avg_pool2d(drawn.seen[:, None].to(values.dtype), UPSAMPLING)[:, 0] * UPSAMPLING**2
+        share = 1 / count.flatten(1).gather(1, cell.flatten(1)).unflatten(1, (size, size)).clamp(min=1)
+        return drawn.gathered(values, cell, share, cells)
+
+    def _at_index(self, seen: Comparison) -> tuple[Tensor, Tensor]:
+        """Points (B, M, 3) m and pixels (B, M, 2) of what is drawn, see `Comparison.index`."""
+        index = seen.index[..., None]
+        points = seen.points.gather(1, index.expand(-1, -1, 3))
+        return points, pixels(self.sizes.zoom, index.device)[seen.index]
 
     def _normalised(self, images: Tensor) -> Tensor:
         return 2 * (images / 255 if self.quirks.dark_images else images) - 1

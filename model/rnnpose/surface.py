@@ -55,6 +55,24 @@ class Drawn(Record):
         at_pixels = (values[self.corners] * self.shares[..., None]).sum(dim=1)
         return self._placed(at_pixels).movedim(-1, 1)
 
+    def gathered(self, values: Tensor, cell: Tensor, share: Tensor, cells: int) -> Tensor:
+        """Maps (B, C, cells, cells) of values (V, C) of the vertices, each a weighted sum over pixels.
+
+        cell: (B, S, S) long, the cell (row by row) that a pixel counts towards; share: (B, S, S), how much.
+        As `spread` and the sums of its result, but many times as fast.
+        """
+        order = (self.seen.nonzero()[:, 0] * cells**2 + cell[self.seen]).sort(stable=True)
+        first = torch.arange(len(self.seen) * cells**2, device=cell.device)
+        amount = (self.shares * share[self.seen][:, None])[order.indices]
+        sums = F.embedding_bag(
+            self.corners[order.indices].flatten(),
+            values,
+            3 * torch.searchsorted(order.values, first),
+            mode="sum",
+            per_sample_weights=amount.flatten(),
+        )
+        return sums.view(-1, cells, cells, values.shape[1]).movedim(-1, 1)
+
     def shaded(self, rgb: Tensor, surface: Surface) -> Tensor:
         """Colours (B, 3, S, S) in [0, 1] under the original's light; black where there is no surface.
 
