@@ -61,7 +61,7 @@ class Photos(Protocol):
 class PoseNoise:
     """How wrong the poses are that training begins from: standard deviations."""
 
-    degrees: float  # of each of three angles
+    degrees: float  # of each of the pose's three angles
     shift: tuple[float, float, float]  # m, camera's axes
     least: float = 1.0  # share of them that a sample has at least; it varies up to 1
 
@@ -70,19 +70,22 @@ class PoseNoise:
     ) -> Tensor:
         """A pose (4, 4) turned about the object's centre (3,) m, by 45 degrees at most, and shifted."""
         share = rng.uniform(self.least, 1)
-        turn = self._turn(rng, share)
+        true = Rotation.from_matrix(cam_from_obj[:3, :3].numpy())
+        turned = self._turned(true, rng, share)
         for _ in range(1 if quirks.redrawn_once else 100):
-            if np.degrees(turn.magnitude()) <= LARGEST_TURN:
+            if np.degrees((turned * true.inv()).magnitude()) <= LARGEST_TURN:
                 break
-            turn = self._turn(rng, share)
+            turned = self._turned(true, rng, share)
         centre = torch.zeros(3) if quirks.origin_zoom else centre
-        turned = torch.from_numpy(turn.as_matrix()).float() @ cam_from_obj[:3, :3]
+        rotation = torch.from_numpy(turned.as_matrix()).float()
         pivot = transform(cam_from_obj, centre[None])[0]
         shift = torch.from_numpy(share * rng.normal(0, self.shift)).float()
-        return rigid(turned, pivot - turned @ centre + shift)
+        return rigid(rotation, pivot - rotation @ centre + shift)
 
-    def _turn(self, rng: np.random.Generator, share: float) -> Rotation:
-        return Rotation.from_euler("xyz", share * rng.normal(0, self.degrees, 3), degrees=True)
+    def _turned(self, true: Rotation, rng: np.random.Generator, share: float) -> Rotation:
+        """A rotation whose angles about the fixed axes x, y and z are off."""
+        angles = true.as_euler("xyz", degrees=True) + share * rng.normal(0, self.degrees, 3)
+        return Rotation.from_euler("xyz", angles, degrees=True)
 
 
 class Samples:
