@@ -12,6 +12,7 @@ from picopose.model.rnnpose.quirks import Quirks
 from picopose.model.rnnpose.samples import Pairs
 from picopose.utils.geometry import invert, transform
 
+TYPICAL_DIAMETER = 0.1  # m
 LARGEST_FLOW = 400.0  # px: where the truth is farther off, nothing is learnt from it
 # Of the circle loss (Sun et al., CVPR 2020), in distances of descriptors of unit length.
 POSITIVE_OPTIMUM, NEGATIVE_OPTIMUM, SHARPNESS = 0.1, 1.4, 16.0
@@ -22,14 +23,14 @@ SAME, OTHER = 0.011, 0.02
 def point_losses(steps: Sequence[Iteration], truth: Tensor, known: KnownObject, quirks: Quirks) -> Tensor:
     """(I,) for each iteration: how far the object's vertices are from where they should be, by their L1 norm.
 
-    truth: (B, 4, 4) m. In metres where `Quirks.near_limit` is kept, else in diameters.
+    truth: (B, 4, 4) m. In metres; unless `Quirks.near_limit` is kept, as if the object measured 10 cm.
     """
     vertices = known.surface.vertices[None]
     goal = transform(truth, vertices)
     off = [
         transform(motion @ step.seen.cam_from_obj, vertices) - goal for step, motion in _judged(steps, quirks)
     ]
-    unit = 1.0 if quirks.near_limit else known.diameter
+    unit = 1.0 if quirks.near_limit else known.diameter / TYPICAL_DIAMETER
     return torch.stack([o.abs().sum(-1).mean() for o in off]) / unit
 
 

@@ -40,7 +40,7 @@ def load_network(path: Path, options: Options) -> tuple[RNNPose, Options]:
     checkpoint = read_checkpoint(path)
     weights = weights_of(checkpoint, path)
     if is_released(weights):
-        options = Options(quirks=options.quirks)
+        options = Options(quirks=options.quirks, longest_edge=None)  # the vertices as they are
         network = RNNPose(options.network, options.kept(released=True))
         expected = {name: value for name, value in network.state_dict().items() if name != "vertices"}
         weights = convert(weights, expected, path) | {"vertices": network.vertices}
@@ -52,6 +52,7 @@ def load_network(path: Path, options: Options) -> tuple[RNNPose, Options]:
             )
         options = own
         count = len(weights.get("vertices", ()))
-        network = RNNPose(options.network, options.kept(released=False), vertices=torch.zeros(count, 3))
+        vertices = torch.zeros(count, 3) if count else None
+        network = RNNPose(options.network, options.kept(released=False), vertices=vertices)
     fit(network, weights, path)
     return network.eval().to(memory_format=torch.channels_last), options
