@@ -63,7 +63,7 @@ class RnnPoseLearner:
     def losses(self, batch: Sample, step: int) -> dict[str, Tensor]:
         """The sums over all iterations, and the descriptors' loss once."""
         training, truth = self._options.training, batch.cam_from_obj
-        known, descriptors, steps = self._refine(batch, training.renderings)
+        known, descriptors, steps = self._refine(batch, 1 if step < training.single else None)
         points = losses.point_losses(steps, truth, known, self._quirks).sum()
         flow = losses.flow_losses(steps, truth, known, self._quirks).sum()
         circle, _ = losses.circle_loss(

@@ -20,7 +20,7 @@ class Training:
     noise_degrees: float = 15.0  # standard deviation of each of three angles, by which poses are off
     noise_shift: list[float] = field(default_factory=lambda: [0.01, 0.01, 0.05])  # m, camera's axes
     noise_least: float = 1.0  # share of these deviations that samples have at least; it varies up to 1
-    renderings: int | None = None  # of a step of training; None: as many as are used afterwards
+    single: int = 0  # steps at the beginning that learn from the first rendering of each sample alone
     point_weight: float = 1.0  # of the losses
     flow_weight: float = 0.5
     circle_weight: float = 1.0
