@@ -51,7 +51,7 @@ def load_network(path: Path, options: Options) -> tuple[RNNPose, Options]:
                 f"{path}: trained with options.rnnpose.quirks={own.quirks}; leave the option out"
             )
         options = own
-        count = len(weights.get("vertices", ()))
+        count = weights.get("vertices", torch.zeros(0, 3)).shape[:1].numel()
         vertices = torch.zeros(count, 3) if count else None
         network = RNNPose(options.network, options.kept(released=False), vertices=vertices)
     fit(network, weights, path)
