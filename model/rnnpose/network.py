@@ -45,6 +45,15 @@ class Sizes:
     renderings: int = 3
     iterations: int = 4  # for each rendering
 
+    def __post_init__(self):
+        least = UPSAMPLING * 2 ** (LEVELS - 1)  # of which the coarsest level of the correlation has a cell
+        if min(self.patch, self.zoom) < least or self.patch % UPSAMPLING or self.zoom % UPSAMPLING:
+            raise ValueError(f"patch and zoom must be multiples of {UPSAMPLING}, and {least} at least")
+        if self.width < 2 or self.width % 2:
+            raise ValueError(f"width is {self.width}; it must be even and positive")
+        if min(self.descriptor, self.renderings, self.iterations) < 1:
+            raise ValueError("descriptor, renderings and iterations must be at least 1")
+
 
 @dataclass(frozen=True)
 class KnownObject(Record):

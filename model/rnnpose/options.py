@@ -25,6 +25,14 @@ class Training:
     flow_weight: float = 0.5
     circle_weight: float = 1.0
 
+    def __post_init__(self):
+        if len(self.noise_shift) != 3 or min(self.noise_degrees, *self.noise_shift) < 0:
+            raise ValueError("noise_degrees and the three numbers of noise_shift must not be negative")
+        if not 0 <= self.noise_least <= 1:
+            raise ValueError(f"noise_least is {self.noise_least}; it must lie in 0 to 1")
+        if min(self.single, self.point_weight, self.flow_weight, self.circle_weight) < 0:
+            raise ValueError("single and the weights of the losses must not be negative")
+
 
 @dataclass
 class Options:
@@ -42,6 +50,8 @@ class Options:
 
     def __post_init__(self):
         self.weights = self.weights and str(own_file(self.weights))
+        if self.longest_edge is not None and self.longest_edge < 0.01:
+            raise ValueError(f"longest_edge is {self.longest_edge}; it must be 0.01 at least, or null")
         names = {field.name for field in fields(Quirks)} | {"all"}
         if unknown := set(self.quirks or ()) - names:
             raise ValueError(f"quirks names {unknown.pop()}; it may hold {', '.join(sorted(names))}")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from picopose.model.batches import Batches
-from picopose.model.drawn.solving import some_matches
+from picopose.model.drawn.solving import SHOWN, some_matches
 from picopose.model.rnnpose import lm
 from picopose.model.rnnpose.crops import patch_window
 from picopose.model.rnnpose.model_mesh import model_mesh
@@ -24,7 +24,7 @@ from picopose.rendering.mesh import Mesh
 from picopose.rendering.mesh_views import MeshViews
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import invert, transform
-from picopose.utils.records import Correspondences, Estimates, Frame
+from picopose.utils.records import Correspondences, Estimates, Frame, Matches
 from picopose.utils.stopwatch import Stopwatch
 
 LOG = logging.getLogger(__name__)
@@ -87,7 +87,7 @@ class RnnPoseStage(Stage):
         if len(found) == 0:
             return found
         check_poses(found, "rnnpose")
-        frame, found = frame.to(self.device), found.to(self.device)
+        frame, found = frame.to(self.device), unjudged(found.to(self.device))
         for obj_id in found.obj_id.unique().tolist():
             if obj_id in self._known:
                 found = self._with_object(obj_id, frame, found)
@@ -182,6 +182,18 @@ class RnnPoseStage(Stage):
         pyramid = build_pyramid(surface.vertices)
         with torch.inference_mode():
             return Known(network, network.known(surface, pyramid, thing.diameter))
+
+
+def unjudged(found: Estimates) -> Estimates:
+    """Estimates without matches, and with a support and share of inliers of 0 where they have none."""
+    nothing = torch.zeros(len(found), device=found.obj_id.device)
+    none = torch.zeros(len(found), SHOWN, 2, device=nothing.device)
+    return replace(
+        found,
+        support=nothing if found.support is None else found.support,
+        inlier_ratio=nothing if found.inlier_ratio is None else found.inlier_ratio,
+        matches=Matches(none, none, none[..., 0], drawn=True),
+    )
 
 
 def replaced(found: Estimates, rows: Tensor, other: Estimates) -> Estimates:
