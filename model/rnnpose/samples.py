@@ -125,7 +125,8 @@ class Samples:
         window = patch_window(self._surface.vertices, initial, photo.K, *photo.rgb.shape[1:])
         rgb = window.cut(photo.rgb.permute(1, 2, 0).numpy(), self._size)
         rgb = augment(rgb, rng) if self._augmented else rgb
-        depth = window.cut(photo.depth.numpy(), self._size, cv2.INTER_NEAREST)
+        nearest = cv2.INTER_NEAREST if self._quirks.loose_pixels else cv2.INTER_NEAREST_EXACT
+        depth = window.cut(photo.depth.numpy(), self._size, nearest)
         K = window.camera(photo.K, self._size, self._quirks)
         patch = torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
         return Sample(patch, K, truth, initial, self.pairs(torch.from_numpy(depth), K, truth, rng))
