@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torchvision  # noqa: F401 (its compiler and Mesa's crash if the latter is loaded first)
 
 from tests.small_bop import write_set
 from tools.pictures.browser import open_browser
