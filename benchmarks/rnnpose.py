@@ -23,7 +23,7 @@ from picopose.utils.stopwatch import Stopwatch
 MESH = ROOT / "data/mini/models/obj_000001.ply"
 DISTANCE = 7.0  # of the camera, in diameters
 PARTS = {  # methods of the network, by what they do; a part that another calls is not counted there
-    "image_descriptors": "descriptors of the patch",
+    "describe": "descriptors of the patch",
     "render": "drawing",
     "encoder": "image encoder",
     "to_cells": "means over cells",
@@ -61,7 +61,7 @@ def measure(runs: int, count: int) -> None:
         return views.draw_faces([0] * count, poses, cameras, network.sizes.zoom)
 
     def refine() -> None:
-        for _ in network(patch, network.image_descriptors(patch), K, pose, known, draw):
+        for _ in network(patch, network.describe(patch), K, pose, known, draw):
             pass
 
     refine()

@@ -477,7 +477,7 @@ def refine(network: Replay, known: KnownObject, draw: Draw | None = None) -> Ref
     ]
     loop = network.loop
     patch, K = loop["patch_u8"][None] / 255, loop["K_patch"][None]
-    descriptors = network.image_descriptors(patch)
+    descriptors = network.describe(patch)
     steps = list(network(patch, descriptors, K, whole(loop["T_init"])[None], known, draw))
     for hook in hooks:
         hook.remove()

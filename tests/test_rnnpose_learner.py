@@ -160,3 +160,28 @@ def test_what_is_known_of_an_object_is_found_once(trained, monkeypatch):
     for _ in range(2):
         scene.refined()
     assert len(calls) == 1
+
+
+def test_training_may_begin_with_a_checkpoints_weights(trained, tmp_path):
+    checkpoint = trained / "step_00000003.pt"
+    entries = [*overrides(tmp_path), f"checkpoint={checkpoint}"]
+    learner = learner_of("rnnpose", load_config(ROOT / "config/rnnpose_tiny.yaml", entries))
+    weights = read_checkpoint(checkpoint)["model"]
+    assert all(torch.equal(learner.network.state_dict()[name], value) for name, value in weights.items())
+
+
+def test_options_without_effect_are_told(tmp_path, caplog):
+    entries = [*overrides(tmp_path), "model.size=96", "train.frozen=true"]
+    learner_of("rnnpose", load_config(ROOT / "config/rnnpose_tiny.yaml", entries))
+    assert [record.getMessage() for record in caplog.records] == [
+        "model.size has no effect on rnnpose",
+        "train.frozen has no effect on rnnpose",
+    ]
+
+
+def test_lower_precision_moves_poses_little(trained, refined):
+    scene = Scene(trained / "step_00000003.pt")
+    scene.stage.bf16 = True
+    found = scene.refined()
+    moved = (found.cam_from_obj - refined[1].cam_from_obj).abs().amax()
+    assert 0 < moved < 0.02

@@ -1,9 +1,13 @@
 """How RNNPose learns: one network for one object, from poses that are wrong on purpose."""
 
+import logging
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
 from picopose.datasets.training.loader import Source
+from picopose.model.checkpoint import fit
 from picopose.model.rnnpose import losses, pictures
 from picopose.model.rnnpose.model_mesh import model_mesh
 from picopose.model.rnnpose.network import Iteration, KnownObject, RNNPose
@@ -12,6 +16,7 @@ from picopose.model.rnnpose.photos import model_file, training_photos
 from picopose.model.rnnpose.point_pyramid import build_pyramid
 from picopose.model.rnnpose.samples import Pairs, PoseNoise, Sample, Samples
 from picopose.model.rnnpose.surface import Surface
+from picopose.model.rnnpose.weights import load_network
 from picopose.rendering.mesh import Mesh, diameter, load_mesh
 from picopose.rendering.mesh_views import MeshViews
 from picopose.rendering.units import UNITS, guess_unit
@@ -19,6 +24,7 @@ from picopose.utils.config import Config
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import rotation_angle, transform
 
+LOG = logging.getLogger(__name__)
 OBJ = 0  # the id of the object among the meshes that are drawn
 HELD_OUT = 1_000_000  # added to the seed
 WORST = 1.0  # diameters: errors beyond it are not told apart, so that a mean means something
@@ -29,8 +35,25 @@ def make_learner(config: Config, *, resumes: bool = False) -> "RnnPoseLearner":
     options = read_options(config)
     if not options.training.object or not options.training.photos:
         raise InputError("options.rnnpose.training: object and photos say what is learnt; name them")
+    for name in idle_options(config):
+        LOG.warning("%s has no effect on rnnpose", name)
     mesh = load_mesh(model_file(options.training, config.train_dataset), unit=_metres)
-    return RnnPoseLearner(mesh, options, config)
+    learner = RnnPoseLearner(mesh, options, config)
+    if config.checkpoint and not resumes:
+        learner.begin_with(Path(config.checkpoint))
+    return learner
+
+
+def idle_options(config: Config) -> list[str]:
+    """The entries that are set and that other methods alone read."""
+    read = {"model": set(), "train_dataset": {"data_dir", "backgrounds", "augment"}}
+    read["train"] = set(vars(config.train)) - {"frozen", "scale_weight"}
+    return [
+        f"{section}.{name}"
+        for section, names in read.items()
+        for name, value in vars(getattr(config, section)).items()
+        if name not in names and value != getattr(type(getattr(config, section))(), name)
+    ]
 
 
 class RnnPoseLearner:
@@ -47,7 +70,16 @@ class RnnPoseLearner:
         self._diameter = diameter(self._mesh.vertices)
         self._views = MeshViews({OBJ: self._mesh})
         network = RNNPose(options.network, self._quirks, vertices=self._surface.vertices)
+        network.bf16 = config.train.bf16
         self.network = network.to(memory_format=torch.channels_last)  # convolutions like it best
+
+    def begin_with(self, path: Path) -> None:
+        """Takes the weights of a checkpoint, released or of this object, of the same sizes."""
+        begun, _ = load_network(path, self._options)
+        if not begun.is_of(self._surface.vertices):
+            raise InputError(f"{path}: of another object than {self._options.training.object}; leave it out")
+        begun.vertices = self.network.vertices
+        fit(self.network, begun.state_dict(), path)
 
     def source(self, *, held_out: bool) -> Source:
         training, data = self._options.training, self._config.train_dataset
@@ -112,7 +144,7 @@ class RnnPoseLearner:
         device, network = batch.patch.device, self.network
         known = network.known(self._surface.to(device), self._pyramid.to(device), self._diameter)
         patch = batch.patch.float() / 255
-        descriptors = network.image_descriptors(patch)
+        descriptors = network.describe(patch)
         steps = list(
             network(patch, descriptors, batch.K, batch.initial, known, self._draw, renderings=renderings)
         )

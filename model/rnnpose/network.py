@@ -115,6 +115,9 @@ class RNNPose(nn.Module):
     Args:
         vertices: (V, 3) of the object's surface, which tell it from others; None where they are not known, as
             with released weights.
+
+    Attributes:
+        bf16: whether convolutions compute in bfloat16, as the original's did in half precision on GPUs.
     """
 
     vertices: Tensor
@@ -122,7 +125,7 @@ class RNNPose(nn.Module):
     def __init__(self, sizes: Sizes, quirks: Quirks = MENDED, *, vertices: Tensor | None = None):
         super().__init__()
         self.register_buffer("vertices", torch.zeros(0, 3) if vertices is None else _in_shape(vertices))
-        width, self.sizes, self.quirks = sizes.width, sizes, quirks
+        width, self.sizes, self.quirks, self.bf16 = sizes.width, sizes, quirks, False
         self.image_descriptors = ImageDescriptors(sizes.descriptor, width)
         self.point_descriptors = PointNetwork(sizes.descriptor, width=width, normalised=True)
         self.point_context = PointNetwork(4 * width, width=width, normalised=False)
@@ -152,6 +155,11 @@ class RNNPose(nn.Module):
         features = self.point_descriptors(pyramid), self.point_context(pyramid)
         return KnownObject(surface, (low + high) / 2, diameter, *features)
 
+    def describe(self, patch: Tensor) -> Tensor:
+        """Descriptors (B, D, P, P), of unit length, of patches (B, 3, P, P) in [0, 1]."""
+        with torch.autocast(patch.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.image_descriptors(patch).float()
+
     def forward(
         self,
         patch: Tensor,
@@ -166,7 +174,7 @@ class RNNPose(nn.Module):
         """Refines poses, step by step.
 
         Args:
-            patch: (B, 3, P, P) in [0, 1], of photos. descriptors: (B, D, P, P), `image_descriptors` of them.
+            patch: (B, 3, P, P) in [0, 1], of photos. descriptors: (B, D, P, P), `describe` of them.
             K: (B, 3, 3) of the patches. cam_from_obj: (B, 4, 4) m.
             renderings: how many; those of `Sizes` if not given.
         """
@@ -195,8 +203,9 @@ class RNNPose(nn.Module):
         size, quirks = self.sizes.zoom, self.quirks
         window = zoom(known.surface.vertices, cam_from_obj, K, self.sizes.patch, size, quirks)
         rgb, drawn = self.render(cam_from_obj, drawn_camera(window.K, size, quirks), known, draw)
-        images = torch.cat([rgb, window.look(patch)])
-        drawn_map, photo_map = self.encoder(self._normalised(images)).chunk(2)
+        images = self._normalised(torch.cat([rgb, window.look(patch)]))
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.bf16):
+            drawn_map, photo_map = self.encoder(images).float().chunk(2)
         context = self.context_cells(drawn, CONTEXT_SCALE * known.context)
         hidden, context = context.chunk(2, dim=1)
         most = int(drawn.seen.sum((1, 2)).max())
@@ -230,8 +239,9 @@ class RNNPose(nn.Module):
         """The next state of the recurrent unit, and the corrected flow (B, 2, S, S) px."""
         cells = pixels(start.shape[-1], start.device).mT.unflatten(-1, start.shape[-2:])
         correlation = lookup(seen.drawn_map, seen.photo_map, cells + start, radius=RADIUS, scales=LEVELS)
-        hidden, delta, mask = self.update(hidden, seen.context, correlation, start)
-        return hidden, upsample_flow(start + delta, mask)
+        with torch.autocast(start.device.type, torch.bfloat16, enabled=self.bf16):
+            hidden, delta, mask = self.update(hidden, seen.context, correlation, start)
+        return hidden.float(), upsample_flow(start + delta.float(), mask.float())
 
     def trust(self, seen: Comparison, flow: Tensor) -> Tensor:
         """Weights (B, S, S): how alike descriptors of the rendering and, along the flow, the photo are."""

@@ -45,6 +45,7 @@ class RnnPoseStage(Stage):
     Args:
         options: the run's, by which released weights go.
         threshold: px of the photo, off which a pixel's flow does not agree with the pose.
+        batch: poses that go through the network at once. bf16: whether it computes in bfloat16.
     """
 
     def __init__(
@@ -55,10 +56,11 @@ class RnnPoseStage(Stage):
         *,
         threshold: float,
         batch: int = BATCH,
+        bf16: bool = False,
         stopwatch: Stopwatch | None = None,
     ):
         self.weights, self.options, self.device = weights, options, device
-        self.threshold, self.batches = threshold, Batches(batch)
+        self.threshold, self.batches, self.bf16 = threshold, Batches(batch), bf16
         self.stopwatch = stopwatch or Stopwatch(running=False)
 
     def open(self, things: Things) -> None:
@@ -107,7 +109,7 @@ class RnnPoseStage(Stage):
         with self.stopwatch("crop"):
             patch, K = self._patches(frame, start, known)
         with self.stopwatch("describe"):
-            descriptors = network.image_descriptors(patch)
+            descriptors = network.describe(patch)
         with self.stopwatch("refine"):
             draw = partial(self._draw, found.obj_id.tolist(), network.sizes.zoom)
             for step in network(patch, descriptors, K, start, known.thing, draw):
@@ -164,6 +166,7 @@ class RnnPoseStage(Stage):
         if path is None:
             return None
         network, options = load_network(path, self.options)
+        network.bf16 = self.bf16
         if len(self.things.by_id) > 1 and not (self.weights.path.is_dir() or network.knows_its_object):
             raise InputError(
                 f"{path}: released weights are of one object, and the run has {len(self.things.by_id)}; pass "
@@ -218,5 +221,6 @@ def make_stage(setup: Setup) -> RnnPoseStage:
         setup.device,
         threshold=config.test.threshold_px,
         batch=config.runtime.batch or BATCH,
+        bf16=setup.device.type == "cuda" if config.test.bf16 is None else config.test.bf16,
         stopwatch=setup.stopwatch,
     )
