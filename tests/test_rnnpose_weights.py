@@ -17,7 +17,7 @@ from picopose.utils.config import Config, to_yaml
 from picopose.utils.errors import InputError
 from tests.rnnpose_golden import released_refiner, rule_weights
 
-SMALL = Sizes(patch=64, zoom=32, width=8, descriptor=8)
+SMALL = Sizes(patch=64, zoom=64, width=8, descriptor=8)
 VERTICES = torch.tensor([[0.0, 0, 0], [0.1, 0, 0], [0, 0.1, 0.02], [0, 0, 0.1]])
 
 

@@ -1,5 +1,6 @@
 """What a YAML file may say of RNNPose, under `options.rnnpose`."""
 
+import math
 from dataclasses import dataclass, field, fields
 
 from picopose.model.rnnpose.network import Sizes
@@ -8,6 +9,8 @@ from picopose.utils.config import Config, options_of
 from picopose.utils.home import own_file
 
 MOST_VERTICES = 20_000
+LEAST_EDGE = 0.05  # sizes of the object: below it the networks of points need minutes and GBs for a step
+LARGEST_WEIGHT = 1e6
 
 
 @dataclass
@@ -26,12 +29,15 @@ class Training:
     circle_weight: float = 1.0
 
     def __post_init__(self):
-        if len(self.noise_shift) != 3 or min(self.noise_degrees, *self.noise_shift) < 0:
-            raise ValueError("noise_degrees and the three numbers of noise_shift must not be negative")
-        if not 0 <= self.noise_least <= 1:
-            raise ValueError(f"noise_least is {self.noise_least}; it must lie in 0 to 1")
-        if min(self.single, self.point_weight, self.flow_weight, self.circle_weight) < 0:
-            raise ValueError("single and the weights of the losses must not be negative")
+        if len(self.noise_shift) != 3:
+            raise ValueError(f"training.noise_shift has {len(self.noise_shift)} entries; give x, y and z")
+        for shift in self.noise_shift:
+            _check_range("training.noise_shift", shift, 0, 10)
+        _check_range("training.noise_degrees", self.noise_degrees, 0, 180)
+        _check_range("training.noise_least", self.noise_least, 0, 1)
+        _check_range("training.single", self.single, 0, math.inf)
+        for name in ("point_weight", "flow_weight", "circle_weight"):
+            _check_range(f"training.{name}", getattr(self, name), 0, LARGEST_WEIGHT)
 
 
 @dataclass
@@ -50,8 +56,7 @@ class Options:
 
     def __post_init__(self):
         self.weights = self.weights and str(own_file(self.weights))
-        if self.longest_edge is not None and self.longest_edge < 0.01:
-            raise ValueError(f"longest_edge is {self.longest_edge}; it must be 0.01 at least, or null")
+        _check_range("longest_edge", self.longest_edge, LEAST_EDGE, 1)
         names = {field.name for field in fields(Quirks)} | {"all"}
         if unknown := set(self.quirks or ()) - names:
             raise ValueError(f"quirks names {unknown.pop()}; it may hold {', '.join(sorted(names))}")
@@ -61,6 +66,12 @@ class Options:
         if self.quirks is None:
             return RELEASED if released else MENDED
         return RELEASED if "all" in self.quirks else Quirks(**dict.fromkeys(self.quirks, True))
+
+
+def _check_range(name: str, value: float | None, least: float, most: float) -> None:
+    """Raises a `ValueError` for an entry beyond its limits, or NaN."""
+    if value is not None and not least <= value <= most:
+        raise ValueError(f"{name} is {value}; it must lie in {least:g} to {most:g}")
 
 
 def read_options(config: Config) -> Options:
