@@ -3,7 +3,7 @@
 import pytest
 
 from picopose.model.rnnpose.options import Options, Training, read_options
-from picopose.utils.config import Config
+from picopose.utils.config import Config, changed_options, to_yaml
 from picopose.utils.errors import InputError
 
 
@@ -41,3 +41,14 @@ def test_entry_out_of_range(entry, value):
 
 def test_defaults_are_within_their_limits():
     assert read_options(Config()) == Options(training=Training())
+
+
+def test_another_object_is_another_training():
+    trained = Config(method="rnnpose", options={"rnnpose": {"training": {"object": "mug", "single": 9}}})
+    other = Config(
+        method="rnnpose",
+        options={"rnnpose": {"training": {"object": "jug", "single": 9}, "quirks": ["near_limit"]}},
+    )
+    assert changed_options(to_yaml(trained), trained, "a.pt") == []
+    names = ["options.rnnpose.quirks", "options.rnnpose.training.object"]
+    assert changed_options(to_yaml(trained), other, "a.pt") == names

@@ -335,13 +335,28 @@ def changed_options(before: str, config: Config, source: str) -> list[str]:
     """
     old, new = _read_yaml(before, source), OmegaConf.structured(config)
     default = OmegaConf.structured(Config)
-    return [
+    changed = [
         f"{section}.{name}"
         for section in ("model", "train_dataset", "train")
         for name, value in new[section].items()
         if name not in NO_MATTER
         and (section not in old or old[section].get(name, default[section][name]) != value)
     ]
+    own = f"options.{config.method}"
+    then, now = (_entries(OmegaConf.select(options, own)) for options in (old, new))
+    return changed + sorted(
+        f"{own}{name}" for name in then.keys() | now.keys() if then.get(name) != now.get(name)
+    )
+
+
+def _entries(options: Any) -> dict[str, Any]:
+    """The values of a table of tables by their names, each after a dot; a list is a value."""
+    if not isinstance(options, DictConfig):
+        return {"": options}
+    found = {}
+    for key in options:
+        found |= {f".{key}{name}": value for name, value in _entries(options[key]).items()}
+    return found
 
 
 def _read_yaml(text: str, source: str) -> DictConfig:
