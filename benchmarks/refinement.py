@@ -217,6 +217,10 @@ def parse_arguments() -> argparse.Namespace:
 @exits_cleanly
 def main() -> None:
     options = parse_arguments()
+    if options.seed < 0:
+        raise InputError(f"--seed {options.seed}: give 0 or more")
+    if options.images is not None and options.images < 1:
+        raise InputError(f"--images {options.images}: give at least 1, or leave it out for all")
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     flags = {"checkpoint": options.checkpoint_path, "method": options.model}
     flags["stages"] = options.stages and options.stages.split(",")

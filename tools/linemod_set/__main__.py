@@ -157,6 +157,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, count in options.items():
         if count < 1:
             raise InputError(f"--{name} {count}: give at least 1")
+    if seed < 0:
+        raise InputError(f"--seed {seed}: give 0 or more")
     make(out, Counts(**options), seed)
 
 
