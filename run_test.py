@@ -73,7 +73,6 @@ def main() -> None:
         from picopose.model.prepared_files import features_dir
         from picopose.model.stage import Setup
         from picopose.pipeline.bop_run import open_dataset, run_dataset, tested_set, things_of
-        from picopose.pipeline.starts import Detected, InitialPoses, Nothing
         from picopose.utils.config import load_config, to_yaml
         from picopose.utils.device import choose_device
         from picopose.utils.distributed import join
@@ -102,10 +101,7 @@ def main() -> None:
         remove_leftovers(run_dir, features_dir(config), Path(config.log_dir) / "templates")
     objects = [things_of(config, dataset, world) for dataset in datasets]
     for tested, dataset, things in zip(sets, datasets, objects, strict=True):
-        if arguments.init:
-            start = InitialPoses(arguments.init, things, dataset)
-        else:
-            start = Detected(dataset) if detected else Nothing()
+        start = start_of(arguments.init, dataset, things)
         setup.stopwatch.seconds.clear()
         run_dataset(tested, dataset, things, stages, start, setup, world=world)
         if world.rank == 0:
@@ -118,6 +114,15 @@ def main() -> None:
     if world.rank == 0 and arguments.score is not False:
         options = {"config": to_yaml(config), "template_size": config.model.size}
         score_run(sets, run_dir, **options, required=arguments.score is True)
+
+
+def start_of(init: Path | None, dataset, things):
+    """What the images of a data set begin with: given poses, its detections, or nothing where it has none."""
+    from picopose.pipeline.starts import Detected, InitialPoses, Nothing
+
+    if init:
+        return InitialPoses(init, things, dataset)
+    return Detected(dataset) if dataset.detections else Nothing()
 
 
 def flags_of(arguments: argparse.Namespace) -> dict[str, object]:
