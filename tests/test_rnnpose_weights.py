@@ -175,3 +175,12 @@ def test_a_folder_has_a_file_for_each_object(tmp_path):
     assert weights.of(["cat"]) is None
     alone = Weights(tmp_path / "ape.tckpt")
     assert alone.of(["cat"]) == alone.of(["ape"]) == tmp_path / "ape.tckpt"
+
+
+def test_a_folder_without_a_file_for_any_object_is_refused_before_the_run(tmp_path):
+    with pytest.raises(InputError, match=r"holds no checkpoint .* pass a folder with a file for each object"):
+        Weights(tmp_path)
+    with pytest.raises(
+        InputError, match=r"ape\.tckpt: no such checkpoint; pass the path of an existing file"
+    ):
+        Weights(tmp_path / "ape.tckpt")

@@ -17,9 +17,22 @@ SUFFIXES = (".tckpt", ".pt", ".ckpt", ".pth", ".safetensors")
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """A checkpoint, or a folder with one for each object."""
+    """A checkpoint, or a folder with one for each object.
+
+    Raises:
+        InputError: there is no such file, or no checkpoint in the folder.
+    """
 
     path: Path
+
+    def __post_init__(self):
+        if not self.path.exists():
+            raise InputError(f"{self.path}: no such checkpoint; pass the path of an existing file or folder")
+        if self.path.is_dir() and not any(file.suffix in SUFFIXES for file in self.path.iterdir()):
+            raise InputError(
+                f"{self.path}: holds no checkpoint ({', '.join(SUFFIXES)}); pass a folder with a file for "
+                "each object, ape.tckpt for example"
+            )
 
     def of(self, names: list[str]) -> Path | None:
         """The file of an object, which may have several names; None where a folder has none."""
