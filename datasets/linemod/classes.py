@@ -95,7 +95,11 @@ def find_class(classes: dict[str, ObjectClass], name: str) -> ObjectClass:
     return classes[canonical(name)]
 
 
+def names_of(name: str) -> list[str]:
+    """All names that a class goes by, its usual one first."""
+    return [name, *(other for other, usual in _OTHER_NAMES.items() if usual == name)]
+
+
 def find_folder(parent: Path, name: str) -> Path:
     """A class's folder, under whichever of its names it is there; under its usual one if under none."""
-    names = [name, *(other for other, usual in _OTHER_NAMES.items() if usual == name)]
-    return next((parent / known for known in names if (parent / known).is_dir()), parent / name)
+    return next((parent / known for known in names_of(name) if (parent / known).is_dir()), parent / name)

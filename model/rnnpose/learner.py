@@ -26,6 +26,7 @@ from picopose.utils.geometry import rotation_angle, transform
 
 LOG = logging.getLogger(__name__)
 OBJ = 0  # the id of the object among the meshes that are drawn
+LEAST_VERTICES = 100
 HELD_OUT = 1_000_000  # added to the seed
 WORST = 1.0  # diameters: errors beyond it are not told apart, so that a mean means something
 
@@ -66,6 +67,11 @@ class RnnPoseLearner:
         self._quirks = options.kept(released=False)
         self._mesh = model_mesh(mesh, options.longest_edge, options.training.object)
         self._surface = Surface.of(self._mesh)
+        if len(self._surface.vertices) < LEAST_VERTICES:
+            raise InputError(
+                f"{options.training.object} has {len(self._surface.vertices)} vertices, too few to know it "
+                "by; set options.rnnpose.longest_edge=0.1"
+            )
         self._pyramid = build_pyramid(self._surface.vertices)
         self._diameter = diameter(self._mesh.vertices)
         self._views = MeshViews({OBJ: self._mesh})

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from picopose.datasets.linemod.classes import names_of
 from picopose.model.batches import Batches
 from picopose.model.drawn.solving import SHOWN, some_matches
 from picopose.model.rnnpose import lm
@@ -70,6 +71,11 @@ class RnnPoseStage(Stage):
             )
         self._meshes: dict[int, Mesh] = {}
         self._views, self._known = MeshViews(self._meshes), {}
+
+    def prepare(self, things: Things) -> None:
+        super().prepare(things)
+        if things.by_id and not self._known:
+            raise InputError(f"{self.weights.path}: for no object of this run; pass weights of one of them")
 
     def prepare_object(self, obj_id: int) -> None:
         thing = self.things.by_id[obj_id]
@@ -162,7 +168,7 @@ class RnnPoseStage(Stage):
 
     def _meet(self, thing: Thing) -> Known | None:
         """The network of an object; None where there is none."""
-        path = self.weights.of([thing.name, f"obj_{thing.id:06d}", f"{thing.id:06d}"])
+        path = self.weights.of([*names_of(thing.name), f"obj_{thing.id:06d}", f"{thing.id:06d}"])
         if path is None:
             return None
         network, options = load_network(path, self.options)
