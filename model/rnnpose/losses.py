@@ -77,7 +77,7 @@ def circle_loss(photo: Tensor, model: Tensor, pairs: Pairs) -> tuple[Tensor, Ten
     for axis in (2, 1):
         owns = positive.any(axis) & negative.any(axis)
         loss = F.softplus(_log_sum(pull, axis) + _log_sum(push, axis)) / SHARPNESS
-        sides.append((loss * owns).sum() / owns.sum().clamp(min=1))
+        sides.append(((loss * owns).sum(1) / owns.sum(1).clamp(min=1)).mean())
     nearest = torch.where(both, distance, torch.inf).argmin(dim=2, keepdim=True)
     right, asked = positive.gather(2, nearest)[..., 0], positive.any(2)
     return sum(sides) / 2, (right & asked).sum() / asked.sum().clamp(min=1)
