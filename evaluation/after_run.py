@@ -55,7 +55,9 @@ def score_run(
                 raise
             _LOG.warning("%s is not scored: %s", tested.name, error)
     if scores:
-        print(linemod_table(scores), table(scores), sep="\n\n")
+        print(table(scores))
+        if measured := {name: found for name, found in scores.items() if found.measures}:
+            print(f"\n{linemod_table(measured)}")
         write_scores({name: found.as_json() for name, found in scores.items()}, run_dir / "scores.json")
         scored = [(tested, scores[tested.name]) for tested in sets if tested.name in scores]
         write_report(run_dir / "report.html", scored, config=config, template_size=template_size)
@@ -66,6 +68,7 @@ def score_run(
 def score_set(tested: TestedSet, *, measures: bool = False) -> Scores:
     """The scores of a run by the task that its targets are of; see `score_csv`."""
     task = read_targets(tested.targets).task
+    measures = measures and task == "localization"
     where = {"targets": tested.targets, "camera": tested.camera}
     return score_csv(tested.csv, tested.dataset_dir, **where, task=task, measures=measures, all_adds=False)
 

@@ -51,7 +51,8 @@ class Neighborhoods(Record):
 
     def gather(self, features: Tensor) -> Tensor:
         """Features (N, C) of the points -> (M, n, C), 0 for none."""
-        return F.pad(features, (0, 0, 0, 1))[self.index]
+        # Not by an index in brackets, whose gradient adds up in the order in which threads come.
+        return F.embedding(self.index, F.pad(features, (0, 0, 0, 1)))
 
 
 class PointNetwork(nn.Module):
@@ -104,7 +105,7 @@ class PointNetwork(nn.Module):
             finer.append(x)
         x = self.project(self.bottleneck(finer.pop()))
         for layer, nearest in zip(self.decoder, reversed(pyramid.upsamples), strict=True):
-            x = layer(torch.cat([x[nearest], finer.pop()], dim=1))
+            x = layer(torch.cat([F.embedding(nearest, x), finer.pop()], dim=1))
             x = _activated(_norm(x)) if finer else x
         return F.normalize(x, dim=1) if self.normalised else x
 

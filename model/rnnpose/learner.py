@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from picopose.datasets.training.loader import Source
@@ -168,9 +169,9 @@ def paired_descriptors(photo: Tensor, model: Tensor, pairs: Pairs) -> tuple[Tens
     photo: (B, D, P, P); model: (V, D).
     """
     x, y = pairs.pixel.unbind(-1)
-    batch = torch.arange(len(photo), device=photo.device)[:, None]
-    pixels = photo[batch, :, y, x]
-    vertices = model[pairs.vertex.clamp(min=0)]
+    index = (y * photo.shape[-1] + x)[:, None].expand(-1, photo.shape[1], -1)
+    pixels = photo.flatten(2).gather(2, index).mT
+    vertices = F.embedding(pairs.vertex.clamp(min=0), model)
     return pixels, torch.where((pairs.vertex < 0)[..., None], pixels, vertices)
 
 

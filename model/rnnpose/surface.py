@@ -52,7 +52,7 @@ class Drawn(Record):
 
     def spread(self, values: Tensor) -> Tensor:
         """Maps (B, C, S, S) of values (V, C) of the vertices; 0 where there is no surface."""
-        at_pixels = (values[self.corners] * self.shares[..., None]).sum(dim=1)
+        at_pixels = (F.embedding(self.corners, values) * self.shares[..., None]).sum(dim=1)
         return self._placed(at_pixels).movedim(-1, 1)
 
     def gathered(self, values: Tensor, cell: Tensor, share: Tensor, cells: int) -> Tensor:
