@@ -55,9 +55,9 @@ def score_run(
                 raise
             _LOG.warning("%s is not scored: %s", tested.name, error)
     if scores:
-        print(table(scores))
         if measured := {name: found for name, found in scores.items() if found.measures}:
-            print(f"\n{linemod_table(measured)}")
+            print(linemod_table(measured), end="\n\n")
+        print(table(scores))
         write_scores({name: found.as_json() for name, found in scores.items()}, run_dir / "scores.json")
         scored = [(tested, scores[tested.name]) for tested in sets if tested.name in scores]
         write_report(run_dir / "report.html", scored, config=config, template_size=template_size)
