@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from picopose.model.checkpoint import fit
+from picopose.model.released_weights import rename
 from picopose.model.rnnpose.encoder import ImageEncoder
 from picopose.model.rnnpose.image_descriptors import ImageDescriptors
 from picopose.model.rnnpose.kpconv import PointNetwork
 from picopose.model.rnnpose.network import Draw, KnownObject, RNNPose, Sizes
 from picopose.model.rnnpose.quirks import RELEASED
-from picopose.model.rnnpose.released import UNUSED, convert, rename
+from picopose.model.rnnpose.released import RENAMED, UNUSED, convert
 from picopose.model.rnnpose.surface import Drawn, interpolated
 from picopose.model.rnnpose.update import UpdateBlock
 from picopose.rendering.mesh import Mesh
@@ -66,7 +67,7 @@ def _draw(key: str, shape: list[int]) -> Tensor:
 def original_names() -> dict[str, str]:
     """The released network's key of every weight of ours."""
     shapes = json.loads(shared(f"{FOLDER}/state_dict_rnnpose.json").read_text())
-    return {rename(key): key for key in shapes if not UNUSED.match(key)}
+    return {rename(key, RENAMED): key for key in shapes if not UNUSED.match(key)}
 
 
 class Networks(nn.Module):

@@ -12,8 +12,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from picopose.model.checkpoint import check_keys
 from picopose.model.picopose.backbone import MEAN, STD, resample_positions
+from picopose.model.released_weights import check_renamed, rename, transpose_windows
 from picopose.utils.errors import InputError
 
 PREFIX = "network."
@@ -88,40 +88,28 @@ def convert(checkpoint: Mapping, expected: Mapping[str, Tensor], source: Path) -
         for key, value in checkpoint["state_dict"].items()
         if str(key).startswith(PREFIX) and not UNUSED.match(key.removeprefix(PREFIX))
     }
-    weights = {rename(key): value for key, value in original.items()}
-    original_name = {rename(key): PREFIX + key for key in original}
+    weights = {rename(key, RENAMED): value for key, value in original.items()}
+    original_name = {rename(key, RENAMED): PREFIX + key for key in original}
     if "backbone.vit.pos_embed" not in expected:
         raise InputError(f"{source}: the released network, on DINOv2; use config/base.yaml")
     cells = int((expected["backbone.vit.pos_embed"].shape[1] - 1) ** 0.5)
     folds = {
         "backbone.vit.pos_embed": lambda w: resample_positions(w, cells),
         "affine.features.3.weight": lambda w: w.mT,
-        "affine.features.7.weight": lambda w: _transpose_inputs(w, side=cells // 2),
+        "affine.features.7.weight": lambda w: transpose_windows(w, side=cells // 2),
     }
     for level in range(3):
         name = f"flow.levels.{level}.motion.correlation.0.weight"
-        folds[name] = lambda w: _transpose_inputs(w, side=5)
+        folds[name] = lambda w: transpose_windows(w, side=5)
     for name, fold in folds.items():
         if name in weights:
             weights[name] = _folded(fold, weights[name], original_name[name], source)
-    shapes = {name: tuple(value.shape) for name, value in expected.items()}
-    check_keys(
-        {original_name.get(name, name): shape for name, shape in shapes.items()},
-        {original_name[name]: value for name, value in weights.items()},
-        source,
-    )
+    check_renamed(expected, weights, original_name, source)
     weight, bias = _fold_statistics(
         weights["backbone.vit.patch_embed.proj.weight"], weights["backbone.vit.patch_embed.proj.bias"]
     )
     patches = {"backbone.vit.patch_embed.proj.weight": weight, "backbone.vit.patch_embed.proj.bias": bias}
     return {name: value.contiguous() for name, value in (weights | patches).items()}
-
-
-def rename(key: str) -> str:
-    """This project's name of a key of the released network (without its prefix); unknown keys stay."""
-    for pattern, replacement in RENAMED:
-        key = re.sub("^" + pattern, replacement, key)
-    return key
 
 
 def _folded(fold, weight: Tensor, name: str, source: Path) -> Tensor:
@@ -132,12 +120,6 @@ def _folded(fold, weight: Tensor, name: str, source: Path) -> Tensor:
         raise InputError(
             f"{source}: {name} has an unexpected shape {shape}; pass the config of its size"
         ) from error
-
-
-def _transpose_inputs(weight: Tensor, *, side: int) -> Tensor:
-    """Input channels (..., x, y) of planes of side x side reordered to (..., y, x)."""
-    planes = weight.unflatten(1, (-1, side, side))
-    return planes.transpose(2, 3).flatten(1, 3)
 
 
 def _fold_statistics(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

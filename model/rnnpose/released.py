@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from picopose.model.checkpoint import check_keys
+from picopose.model.released_weights import check_renamed, rename, transpose_windows
 
 PREFIX = "motion_net."  # of some of the keys of every released checkpoint
 WINDOW = 9  # side of the correlation windows
@@ -78,21 +78,10 @@ def convert(checkpoint: Mapping, expected: Mapping[str, Tensor], source: Path) -
         InputError: a key is missing, unknown or of another shape; the message names it as it is in the file.
     """
     original = {str(key): value for key, value in checkpoint.items() if not UNUSED.match(str(key))}
-    original_name = {rename(key): key for key in original}
+    original_name = {rename(key, RENAMED): key for key in original}
     weights = {name: _fold(name, original[key], expected) for name, key in original_name.items()}
-    check_keys(
-        {original_name.get(name, name): tuple(value.shape) for name, value in expected.items()},
-        {original_name[name]: value for name, value in weights.items()},
-        source,
-    )
+    check_renamed(expected, weights, original_name, source)
     return {name: value.contiguous() for name, value in weights.items()}
-
-
-def rename(key: str) -> str:
-    """This project's name of a key of the released network; unknown keys stay."""
-    for pattern, replacement in RENAMED:
-        key = re.sub("^" + pattern, replacement, key)
-    return key
 
 
 def _fold(name: str, weight: Tensor, expected: Mapping[str, Tensor]) -> Tensor:
@@ -103,5 +92,5 @@ def _fold(name: str, weight: Tensor, expected: Mapping[str, Tensor]) -> Tensor:
         rows = len(expected[name])
         return weight[:rows] if weight.shape[:1] == (rows + 2,) else weight
     if name == "update.motion.correlation.0.weight" and weight.ndim == 4 and not weight.shape[1] % WINDOW**2:
-        return weight.unflatten(1, (-1, WINDOW, WINDOW)).transpose(2, 3).flatten(1, 3)
+        return transpose_windows(weight, side=WINDOW)
     return weight
