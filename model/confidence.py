@@ -19,7 +19,7 @@ from picopose.model.drawn.xfeat import STRIDE
 from picopose.model.redraw import REACH
 from picopose.model.stage import Setup, Stage, check_poses
 from picopose.utils.errors import InputError
-from picopose.utils.geometry import project, transform
+from picopose.utils.geometry import cross_matrix, project, transform
 from picopose.utils.home import ROOT
 from picopose.utils.masks import boxes_of
 from picopose.utils.reading import read_json
@@ -173,9 +173,7 @@ def _spread(matches: Correspondences, residual: Tensor, near: Tensor, pose: Tens
 
 def _by_motion(arm: Tensor) -> Tensor:
     """How points (..., 3) move with a shift and with a turn about the origin: (..., 3, 6)."""
-    x, y, z = arm.unbind(-1)
-    zero = torch.zeros_like(x)
-    turn = torch.stack([zero, z, -y, -z, zero, x, y, -x, zero], dim=-1).unflatten(-1, (3, 3))
+    turn = -cross_matrix(arm)
     return torch.cat([torch.eye(3, dtype=arm.dtype, device=arm.device).expand_as(turn), turn], dim=-1)
 
 

@@ -90,16 +90,20 @@ def rotation_angle(rotation: Tensor) -> Tensor:
     return torch.atan2(sine, cosine)
 
 
+def cross_matrix(vector: Tensor) -> Tensor:
+    """Matrices (..., 3, 3) that multiply like the cross product with vectors (..., 3)."""
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+
+
 def rotation_between(source: Tensor, target: Tensor) -> Tensor:
     """Smallest rotations (..., 3, 3) that turn unit vectors `source` (..., 3) into `target` (..., 3).
 
     Rodrigues' formula; undefined for opposite vectors.
     """
     axis = torch.linalg.cross(source, target)
-    cross = torch.zeros(*axis.shape[:-1], 3, 3, dtype=axis.dtype, device=axis.device)
-    x, y, z = axis.unbind(-1)
-    cross[..., 0, 1], cross[..., 0, 2], cross[..., 1, 2] = -z, y, -x
-    cross[..., 1, 0], cross[..., 2, 0], cross[..., 2, 1] = z, -y, x
+    cross = cross_matrix(axis)
     cosine = (source * target).sum(-1)[..., None, None]
     identity = torch.eye(3, dtype=axis.dtype, device=axis.device)
     return identity + cross + cross @ cross / (1 + cosine)

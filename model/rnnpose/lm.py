@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from picopose.model.rnnpose.quirks import Quirks
-from picopose.utils.geometry import rigid, transform
+from picopose.utils.geometry import cross_matrix, rigid, transform
 
 NEAREST, STEEPEST = 0.01, 0.02  # m: depths at which projections and their derivatives are cut off
 NEAR = 0.1  # m, of points that count where `Quirks.near_limit` is kept
@@ -108,9 +108,7 @@ def _exponential(twist: Tensor) -> Tensor:
     sine = torch.where(small, 1 - square / 6 + square**2 / 120, angle.sin() / angle)
     cosine = torch.where(small, 0.5 - square / 24 + square**2 / 720, (1 - angle.cos()) / angle**2)
     third = torch.where(small, 1 / 6 - square / 120 + square**2 / 5040, (angle - angle.sin()) / angle**3)
-    x, y, z = w.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    cross = cross_matrix(w)
     identity = torch.eye(3, dtype=w.dtype, device=w.device)
     rotation = identity + sine * cross + cosine * (cross @ cross)
     shift = (identity + cosine * cross + third * (cross @ cross)) @ v[..., None]

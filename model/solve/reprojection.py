@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from picopose.utils.geometry import cross_matrix
 from picopose.utils.records import Record
 
 # Nearest depth at which a point counts as in front of the camera, in the length unit of the points.
@@ -167,8 +168,6 @@ def _step(pose: Tensor, system: Tensor, damping: Tensor) -> Tensor:
 def rotation_from_vector(vector: Tensor) -> Tensor:
     """Rotations (..., 3, 3) from axis times angle (..., 3), by Rodrigues' formula."""
     angle = vector.norm(dim=-1).clamp(min=1e-12)[..., None, None]
-    x, y, z = vector.unbind(-1)
-    zero = torch.zeros_like(x)
-    cross = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).unflatten(-1, (3, 3))
+    cross = cross_matrix(vector)
     identity = torch.eye(3, dtype=vector.dtype, device=vector.device)
     return identity + angle.sin() / angle * cross + (1 - angle.cos()) / angle**2 * (cross @ cross)
