@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from picopose.model.rnnpose import lm
-from picopose.model.rnnpose.network import Iteration, KnownObject, pixels
+from picopose.model.rnnpose.network import Iteration, KnownObject
 from picopose.model.rnnpose.quirks import Quirks
 from picopose.model.rnnpose.samples import Pairs
-from picopose.utils.geometry import invert, transform
+from picopose.utils.geometry import cell_centres, invert, transform
 
 TYPICAL_DIAMETER = 0.1  # m
 LARGEST_FLOW = 400.0  # px: where the truth is farther off, nothing is learnt from it
@@ -55,7 +55,7 @@ def true_flow(step: Iteration, truth: Tensor, near: float) -> tuple[Tensor, Tens
     """
     points, shape = step.seen.points, step.flow.shape[-2:]
     moved = transform(truth @ invert(step.seen.cam_from_obj), points)
-    flow = lm.project(step.seen.K, moved) - pixels(shape[-1], points.device)
+    flow = lm.project(step.seen.K, moved) - cell_centres(shape[-1], shape[-1], points.device)
     valid = (points[..., 2] > near) & (moved[..., 2] > near)
     valid &= flow.norm(dim=-1) < LARGEST_FLOW
     return flow.mT.unflatten(-1, shape), valid.unflatten(-1, shape)

@@ -7,6 +7,7 @@ turns both into a motion of the object. Every few steps the rendering is made an
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -14,15 +15,15 @@ from torch import Tensor, nn
 
 from picopose.model.correlation import lookup
 from picopose.model.rnnpose import lm
-from picopose.model.rnnpose.crops import Zoom, drawn_camera, zoom
+from picopose.model.rnnpose.crops import drawn_camera, zoom
 from picopose.model.rnnpose.encoder import ImageEncoder
 from picopose.model.rnnpose.image_descriptors import ImageDescriptors
 from picopose.model.rnnpose.kpconv import PointNetwork
 from picopose.model.rnnpose.point_pyramid import PointPyramid
 from picopose.model.rnnpose.quirks import MENDED, Quirks
-from picopose.model.rnnpose.surface import Drawn, Surface, trace
+from picopose.model.rnnpose.surface import Drawn, Surface, box_centre, trace
 from picopose.model.rnnpose.update import UPSAMPLING, UpdateBlock, upsample_flow
-from picopose.utils.geometry import sample, transform
+from picopose.utils.geometry import cell_centres, sample, transform, unproject
 from picopose.utils.records import Record
 
 CONTEXT_SCALE = 0.1
@@ -82,6 +83,13 @@ class Comparison(Record):
     photo_descriptors: Tensor  # (B, D, S, S)
     # (B, M) long, the pixels with a surface, row by row; in images that have fewer also some without.
     index: Tensor
+
+    @cached_property
+    def surface_points(self) -> tuple[Tensor, Tensor]:
+        """Points (B, M, 3) m and pixels (B, M, 2) of what is drawn, see `index`."""
+        size = self.drawn.seen.shape[-1]
+        points = self.points.gather(1, self.index[..., None].expand(-1, -1, 3))
+        return points, cell_centres(size, size, self.index.device)[self.index]
 
     def at(self, maps: Tensor) -> Tensor:
         """Values (B, C, M) of maps (B, C, S, S) at the pixels of `index`."""
@@ -151,9 +159,8 @@ class RNNPose(nn.Module):
 
     def known(self, surface: Surface, pyramid: PointPyramid, diameter: float) -> KnownObject:
         """What the network knows of its object, whatever the photo."""
-        low, high = surface.vertices.amin(0), surface.vertices.amax(0)
         features = self.point_descriptors(pyramid), self.point_context(pyramid)
-        return KnownObject(surface, (low + high) / 2, diameter, *features)
+        return KnownObject(surface, box_centre(surface.vertices), diameter, *features)
 
     def describe(self, patch: Tensor) -> Tensor:
         """Descriptors (B, D, P, P), of unit length, of patches (B, 3, P, P) in [0, 1]."""
@@ -212,7 +219,7 @@ class RNNPose(nn.Module):
         return Comparison(
             cam_from_obj=cam_from_obj,
             K=window.K,
-            points=self._lift(drawn.depth, window),
+            points=unproject(window.K, cell_centres(size, size, K.device), drawn.depth.flatten(1)),
             drawn=drawn,
             drawn_map=drawn_map,
             photo_map=photo_map,
@@ -231,13 +238,14 @@ class RNNPose(nn.Module):
 
     def induced_flow(self, seen: Comparison, motion: Tensor) -> Tensor:
         """Flow (B, 2, S/8, S/8) in cells by which a motion (B, 4, 4) shifts the rendering; 0 behind it."""
-        points, start = self._at_index(seen)
+        points, start = seen.surface_points
         shift = seen.placed((lm.project(seen.K, transform(motion, points)) - start).mT)
         return self.to_cells(shift * seen.drawn.seen[:, None], seen.drawn.seen) / UPSAMPLING
 
     def correct(self, seen: Comparison, hidden: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
         """The next state of the recurrent unit, and the corrected flow (B, 2, S, S) px."""
-        cells = pixels(start.shape[-1], start.device).mT.unflatten(-1, start.shape[-2:])
+        side, device = start.shape[-1], start.device
+        cells = cell_centres(side, side, device).mT.unflatten(-1, (side, side))
         correlation = lookup(seen.drawn_map, seen.photo_map, cells + start, radius=RADIUS, scales=LEVELS)
         with torch.autocast(start.device.type, torch.bfloat16, enabled=self.bf16):
             hidden, delta, mask = self.update(hidden, seen.context, correlation, start)
@@ -245,7 +253,7 @@ class RNNPose(nn.Module):
 
     def trust(self, seen: Comparison, flow: Tensor) -> Tensor:
         """Weights (B, S, S): how alike descriptors of the rendering and, along the flow, the photo are."""
-        target = self._at_index(seen)[1] + seen.at(flow).mT
+        target = seen.surface_points[1] + seen.at(flow).mT
         if self.quirks.loose_pixels:
             size = flow.shape[-1]
             target = target * size / (size - 1) - 0.5
@@ -258,7 +266,7 @@ class RNNPose(nn.Module):
         self, seen: Comparison, motion: Tensor, flow: Tensor, weight: Tensor, known: KnownObject
     ) -> Tensor:
         """The motion (B, 4, 4) after one step towards the flow's targets."""
-        points, start = self._at_index(seen)
+        points, start = seen.surface_points
         target, trusted = start + seen.at(flow).mT, seen.at(weight[:, None])[:, 0]
         centre = transform(seen.cam_from_obj, known.centre[None, None])[:, 0]
         options = {"centre": centre, "diameter": known.diameter, "quirks": self.quirks}
@@ -283,22 +291,8 @@ class RNNPose(nn.Module):
         share = 1 / count.flatten(1).gather(1, cell.flatten(1)).unflatten(1, (size, size)).clamp(min=1)
         return drawn.gathered(values, cell, share, cells)
 
-    def _at_index(self, seen: Comparison) -> tuple[Tensor, Tensor]:
-        """Points (B, M, 3) m and pixels (B, M, 2) of what is drawn, see `Comparison.index`."""
-        index = seen.index[..., None]
-        points = seen.points.gather(1, index.expand(-1, -1, 3))
-        return points, pixels(self.sizes.zoom, index.device)[seen.index]
-
     def _normalised(self, images: Tensor) -> Tensor:
         return 2 * (images / 255 if self.quirks.dark_images else images) - 1
-
-    def _lift(self, depth: Tensor, window: Zoom) -> Tensor:
-        """(B, S*S, 3) camera points of the pixels at depths (B, S, S)."""
-        K = window.K[:, None]
-        rays = (pixels(depth.shape[-1], depth.device) - K[..., :2, 2]) / torch.stack(
-            [K[..., 0, 0], K[..., 1, 1]], dim=-1
-        )
-        return torch.cat([rays, torch.ones_like(rays[..., :1])], dim=-1) * depth.flatten(1)[..., None]
 
 
 def _begin(layer: nn.Module) -> None:
@@ -310,11 +304,4 @@ def _begin(layer: nn.Module) -> None:
 
 def _in_shape(vertices: Tensor) -> Tensor:
     """Vertices (V, 3) m from the middle of their box."""
-    return vertices - (vertices.amin(0) + vertices.amax(0)) / 2
-
-
-def pixels(size: int, device: torch.device) -> Tensor:
-    """(size*size, 2) the pixels of a square, row by row."""
-    index = torch.arange(size, device=device, dtype=torch.float32)
-    y, x = torch.meshgrid(index, index, indexing="ij")
-    return torch.stack([x, y], dim=-1).flatten(0, 1)
+    return vertices - box_centre(vertices)

@@ -15,7 +15,7 @@ from picopose.model.rnnpose.augmentation import augment
 from picopose.model.rnnpose.crops import patch_window
 from picopose.model.rnnpose.point_pyramid import normalisation
 from picopose.model.rnnpose.quirks import Quirks
-from picopose.model.rnnpose.surface import Surface
+from picopose.model.rnnpose.surface import Surface, box_centre
 from picopose.utils.geometry import invert, nearest_rotation, rigid, transform, unproject
 from picopose.utils.records import Observation, Record
 
@@ -114,7 +114,7 @@ class Samples:
         self._mean, self._scale = normalisation(surface.vertices)
         self._points = (surface.vertices - self._mean) / self._scale
         self._tree = cKDTree(self._points.numpy())
-        self._centre = (surface.vertices.amin(0) + surface.vertices.amax(0)) / 2
+        self._centre = box_centre(surface.vertices)
 
     def sample(self, index: int) -> Sample:
         rng = stream("rnnpose", self._seed, index)

@@ -14,7 +14,7 @@ from picopose.model.drawn.solving import SHOWN, some_matches
 from picopose.model.rnnpose import lm
 from picopose.model.rnnpose.crops import patch_window
 from picopose.model.rnnpose.model_mesh import model_mesh
-from picopose.model.rnnpose.network import Iteration, KnownObject, RNNPose, pixels
+from picopose.model.rnnpose.network import Iteration, KnownObject, RNNPose
 from picopose.model.rnnpose.options import Options, read_options
 from picopose.model.rnnpose.point_pyramid import build_pyramid
 from picopose.model.rnnpose.samples import upright
@@ -24,7 +24,7 @@ from picopose.model.stage import Setup, Stage, Step, Thing, Things, check_poses
 from picopose.rendering.mesh import Mesh
 from picopose.rendering.mesh_views import MeshViews
 from picopose.utils.errors import InputError
-from picopose.utils.geometry import invert, transform
+from picopose.utils.geometry import cell_centres, invert, transform
 from picopose.utils.records import Correspondences, Estimates, Frame, Matches
 from picopose.utils.stopwatch import Stopwatch
 
@@ -148,7 +148,8 @@ class RnnPoseStage(Stage):
         K, seen, pose = last.seen.K, last.seen.drawn.seen.flatten(1), last.cam_from_obj
         solved = pose.isfinite().all(dim=2).all(dim=1) & seen.any(dim=1)
         moved = transform(last.motion, last.seen.points)
-        target = pixels(last.flow.shape[-1], K.device) + last.flow.flatten(2).mT
+        size = last.flow.shape[-1]
+        target = cell_centres(size, size, K.device) + last.flow.flatten(2).mT
         limit = self.threshold * K[:, 0, 0] / frame.K[0, 0].to(K.dtype)
         weight = last.weight.flatten(1)
         agrees = seen & ((target - lm.project(K, moved)).norm(dim=-1) < limit[:, None])

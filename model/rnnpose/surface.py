@@ -93,6 +93,11 @@ class Drawn(Record):
         return flat.unflatten(0, self.seen.shape)
 
 
+def box_centre(vertices: Tensor) -> Tensor:
+    """(3,) the middle of the box about vertices (V, 3)."""
+    return (vertices.amin(0) + vertices.amax(0)) / 2
+
+
 def _normals(vertices: Tensor, faces: Tensor) -> Tensor:
     corners = vertices.double()[faces]
     doubled = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
