@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from picopose.model.rnnpose.model_mesh import model_mesh
+from picopose.model.rnnpose.model_mesh import drawing, model_mesh
 from picopose.model.rnnpose.network import RNNPose, Sizes
 from picopose.model.rnnpose.options import Options
 from picopose.model.rnnpose.point_pyramid import build_pyramid
@@ -57,8 +57,7 @@ def measure(runs: int, count: int) -> None:
     K = torch.tensor([[side * DISTANCE / 2.7, 0, side / 2], [0, side * DISTANCE / 2.7, side / 2], [0, 0, 1]])
     patch, K = torch.rand(count, 3, side, side), K.repeat(count, 1, 1)
 
-    def draw(poses: torch.Tensor, cameras: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return views.draw_faces([0] * count, poses, cameras, network.sizes.zoom)
+    draw = drawing(views, 0, network.sizes.zoom)
 
     def refine() -> None:
         for _ in network(patch, network.describe(patch), K, pose, known, draw):

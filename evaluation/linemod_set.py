@@ -17,14 +17,13 @@ from picopose.datasets.bop import MM
 from picopose.datasets.images import read_depth
 from picopose.datasets.linemod.classes import ObjectClass, find_class, read_classes
 from picopose.datasets.linemod.photos import K
-from picopose.datasets.linemod.refine import RefinePhotos
+from picopose.datasets.linemod.refine import CONVERTED, RefinePhotos
 from picopose.rendering.mesh import load_mesh, make_mesh, read_triangles
 from picopose.rendering.one_texture import with_one_texture
 from picopose.rendering.ply_writer import write_ply
 from picopose.utils.errors import InputError
 from picopose.utils.files import make_folder, write_atomically
 
-CONVERTED = Path("LM6d_converted")  # where photos and models are, of the downloads' folder
 _TOLERANCE = np.float32(0.015)  # m: what is measured so far before an object hides it, by BOP's rule
 
 

@@ -22,6 +22,7 @@ from picopose.datasets.linemod.poses import read_pose
 from picopose.utils.errors import InputError
 from picopose.utils.records import Observation
 
+CONVERTED = Path("LM6d_converted")  # where photos and models are, of the downloads' folder
 _MM = np.float32(1e-3)
 _MOST_INITIAL = 100  # noisy poses of a photo
 _REMEDY = "download the set again"

@@ -10,7 +10,7 @@ from torch import Tensor
 from picopose.datasets.training.loader import Source
 from picopose.model.checkpoint import fit
 from picopose.model.rnnpose import losses, pictures
-from picopose.model.rnnpose.model_mesh import model_mesh
+from picopose.model.rnnpose.model_mesh import drawing, model_mesh
 from picopose.model.rnnpose.network import Iteration, KnownObject, RNNPose
 from picopose.model.rnnpose.options import Options, read_options
 from picopose.model.rnnpose.photos import model_file, training_photos
@@ -75,7 +75,7 @@ class RnnPoseLearner:
             )
         self._pyramid = build_pyramid(self._surface.vertices)
         self._diameter = diameter(self._mesh.vertices)
-        self._views = MeshViews({OBJ: self._mesh})
+        self._draw = drawing(MeshViews({OBJ: self._mesh}), OBJ, options.network.zoom)
         network = RNNPose(options.network, self._quirks, vertices=self._surface.vertices)
         network.bf16 = config.train.bf16
         self.network = network.to(memory_format=torch.channels_last)  # convolutions like it best
@@ -105,9 +105,7 @@ class RnnPoseLearner:
         known, descriptors, steps = self._refine(batch, 1 if step < training.single else None)
         points = losses.point_losses(steps, truth, known, self._quirks).sum()
         flow = losses.flow_losses(steps, truth, known, self._quirks).sum()
-        circle, _ = losses.circle_loss(
-            *paired_descriptors(descriptors, known.descriptors, batch.pairs), batch.pairs
-        )
+        circle, _ = circle_loss(descriptors, known.descriptors, batch.pairs)
         return {
             "point": training.point_weight * points,
             "flow": training.flow_weight * flow,
@@ -129,9 +127,7 @@ class RnnPoseLearner:
         return measures | {
             "add": add.clamp(max=WORST),
             "flow_px": (steps[-1].flow - goal).norm(dim=1)[valid],
-            "recall": losses.circle_loss(
-                *paired_descriptors(descriptors, known.descriptors, batch.pairs), batch.pairs
-            )[1][None],
+            "recall": circle_loss(descriptors, known.descriptors, batch.pairs)[1][None],
         }
 
     def pictures(self, batch: Sample) -> list[Tensor]:
@@ -157,10 +153,10 @@ class RnnPoseLearner:
         )
         return known, descriptors, steps
 
-    def _draw(self, cam_from_obj: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
-        size = self._options.network.zoom
-        drawn = self._views.draw_faces([OBJ] * len(K), cam_from_obj, K, size)
-        return tuple(part.to(K.device) for part in drawn)
+
+def circle_loss(photo: Tensor, model: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
+    """`losses.circle_loss` of descriptors (B, D, P, P) of patches and (V, D) of the vertices."""
+    return losses.circle_loss(*paired_descriptors(photo, model, pairs), pairs)
 
 
 def paired_descriptors(photo: Tensor, model: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:

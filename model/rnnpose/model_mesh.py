@@ -1,12 +1,15 @@
-"""The mesh that RNNPose sees of an object, whose vertices carry what the network knows of it."""
+"""The mesh that RNNPose sees of an object, whose vertices carry what the network knows, and its drawing."""
 
 import logging
 
 import numpy as np
+from torch import Tensor
 
+from picopose.model.rnnpose.network import Draw
 from picopose.model.rnnpose.options import MOST_VERTICES
 from picopose.rendering.decimation import decimated
 from picopose.rendering.mesh import Mesh
+from picopose.rendering.mesh_views import MeshViews
 from picopose.rendering.subdivision import subdivided
 from picopose.utils.errors import InputError
 
@@ -24,6 +27,16 @@ def model_mesh(mesh: Mesh, longest_edge: float | None, name: str) -> Mesh:
     if longest_edge is None:
         return mesh
     return subdivided(mesh, longest_edge * float(np.ptp(mesh.vertices, axis=0).max()))
+
+
+def drawing(views: MeshViews, obj_id: int, size: int) -> Draw:
+    """Draws an object of some views, in images of `size` px, on the device that its poses are on."""
+
+    def draw(cam_from_obj: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
+        drawn = views.draw_faces([obj_id] * len(K), cam_from_obj, K, size)
+        return tuple(part.to(K.device) for part in drawn)
+
+    return draw
 
 
 def _places(mesh: Mesh) -> int:

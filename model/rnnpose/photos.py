@@ -13,9 +13,10 @@ from picopose.datasets.linemod.backgrounds import find_backgrounds
 from picopose.datasets.linemod.bop_photos import BopPhotos
 from picopose.datasets.linemod.classes import find_class, read_classes
 from picopose.datasets.linemod.fuse import FusePhotos
+from picopose.datasets.linemod.initial_poses import FRAMES
 from picopose.datasets.linemod.photos import Joined
 from picopose.datasets.linemod.photos import Photos as Listed
-from picopose.datasets.linemod.refine import RefinePhotos
+from picopose.datasets.linemod.refine import CONVERTED, RefinePhotos
 from picopose.datasets.training.one_object import RenderedPhotos
 from picopose.datasets.training.photos import read_photo
 from picopose.datasets.training.streams import stream
@@ -27,8 +28,7 @@ from picopose.utils.config import TrainDatasetConfig
 from picopose.utils.errors import InputError
 from picopose.utils.records import Observation
 
-CONVERTED = Path("LM6d_converted")
-FUSED, CHANGES = Path("LINEMOD/fuse_formatted"), Path("init_poses/pose_conversion/blender2bop_RT.npy")
+FUSED, CHANGES = Path("LINEMOD/fuse_formatted"), Path("init_poses") / FRAMES
 
 
 def training_photos(

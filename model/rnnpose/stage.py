@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -13,7 +12,7 @@ from picopose.model.batches import Batches
 from picopose.model.drawn.solving import SHOWN, some_matches
 from picopose.model.rnnpose import lm
 from picopose.model.rnnpose.crops import patch_window
-from picopose.model.rnnpose.model_mesh import model_mesh
+from picopose.model.rnnpose.model_mesh import drawing, model_mesh
 from picopose.model.rnnpose.network import Iteration, KnownObject, RNNPose
 from picopose.model.rnnpose.options import Options, read_options
 from picopose.model.rnnpose.point_pyramid import build_pyramid
@@ -117,7 +116,7 @@ class RnnPoseStage(Stage):
         with self.stopwatch("describe"):
             descriptors = network.describe(patch)
         with self.stopwatch("refine"):
-            draw = partial(self._draw, found.obj_id.tolist(), network.sizes.zoom)
+            draw = drawing(self._views, int(found.obj_id[0]), network.sizes.zoom)
             for step in network(patch, descriptors, K, start, known.thing, draw):
                 last = step
                 if self.watch is not None:
@@ -135,10 +134,6 @@ class RnnPoseStage(Stage):
             cameras.append(window.camera(photo_K, size, known.network.quirks))
         patch = torch.stack(patches).to(self.device).permute(0, 3, 1, 2).contiguous()
         return patch / 255, torch.stack(cameras).to(self.device)
-
-    def _draw(self, obj_ids: list[int], size: int, cam_from_obj: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
-        drawn = self._views.draw_faces(obj_ids, cam_from_obj, K, size)
-        return tuple(part.to(self.device) for part in drawn)
 
     def _judged(self, frame: Frame, found: Estimates, last: Iteration) -> Estimates:
         """Estimates at their last poses, and how much of the flow agrees with these.
