@@ -80,12 +80,13 @@ def _within_cube(polygons: np.ndarray, owners: np.ndarray) -> tuple[np.ndarray, 
 
 def _clipped(polygons: np.ndarray, depths: np.ndarray) -> np.ndarray:
     """Convex polygons (M, V, 3) where their depths (M, V) are positive: (M, V + 1, 3), corners may repeat."""
+    count, corners, _ = polygons.shape
     inside, following = depths > 0, np.roll(depths, -1, axis=1)
     crossing = inside != (following > 0)
     share = np.divide(depths, depths - following, out=np.zeros_like(depths), where=crossing)
     crossings = polygons + share[..., None] * (np.roll(polygons, -1, axis=1) - polygons)
-    candidates = np.stack([polygons, crossings], axis=2).reshape(len(polygons), -1, 3)
-    kept = np.stack([inside, crossing], axis=2).reshape(len(polygons), candidates.shape[1])
-    chosen = np.argsort(~kept, axis=1, kind="stable")[:, : polygons.shape[1] + 1]
+    candidates = np.stack([polygons, crossings], axis=2).reshape(count, 2 * corners, 3)
+    kept = np.stack([inside, crossing], axis=2).reshape(count, 2 * corners)
+    chosen = np.argsort(~kept, axis=1, kind="stable")[:, : corners + 1]
     chosen = np.where(np.take_along_axis(kept, chosen, axis=1), chosen, chosen[:, :1])
     return np.take_along_axis(candidates, chosen[..., None], axis=1)

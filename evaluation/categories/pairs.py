@@ -34,10 +34,11 @@ def measured_groups(estimates: Estimates, truths: Truths, mode: IouMode) -> list
     """The groups by class and image; each measure is taken once, of the pairs of all groups together."""
     rows = list(_rows(estimates, truths))
     pairs = np.concatenate([np.empty((0, 2), int), *(_pairs(*both) for _, *both in rows)])
-    measures = [
-        ious(estimates, truths, pairs, mode),
-        *(measure(estimates, truths, pairs) for measure in (degrees, centimetres, relative_shifts)),
-    ]
+    with np.errstate(invalid="ignore"):  # estimates of a network that has diverged are NaN
+        measures = [
+            ious(estimates, truths, pairs, mode),
+            *(measure(estimates, truths, pairs) for measure in (degrees, centimetres, relative_shifts)),
+        ]
     groups, start = [], 0
     for class_id, estimated, true in rows:
         shape = len(estimated), len(true)
