@@ -8,6 +8,8 @@ from picopose.evaluation.categories.average_precision import average_precision
 from picopose.evaluation.categories.box_iou import box_ious, ious
 from picopose.evaluation.categories.boxes import Boxes, turned
 from picopose.evaluation.categories.combined import combined_precision
+from picopose.evaluation.categories.curves import curves
+from picopose.evaluation.categories.headline import headline
 from picopose.evaluation.categories.independent import independent_precision
 from picopose.evaluation.categories.instances import CLASSES, Estimates, Truths
 from picopose.evaluation.categories.overlap import common_volumes
@@ -68,6 +70,29 @@ def test_precision(golden, instances, mode):
         expected = golden[f"{mode}/{name}"]
         np.testing.assert_allclose(found, expected[1:7], atol=1e-6, err_msg=name)
         np.testing.assert_allclose(found.mean(axis=0), expected[7], atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize("mode", ["legacy", "correct"])
+def test_headline_is_what_the_original_prints(golden, instances, mode):
+    groups = measured_groups(*instances, mode)
+    lines = headline(independent_precision(groups), combined_precision(groups))
+    printed = [line.split(": ")[1] for line in str(golden[f"{mode}/printed"]).splitlines()]
+    expected = printed[6:] + printed[:6]  # both together come first there
+    digits = [1] * 7 + [2] * 6
+    assert [f"{100 * line.value:.{n}f}" for line, n in zip(lines, digits, strict=True)] == expected
+    assert [lines[0].name, lines[3].name, lines[7].name] == ["IoU25", "5° 2 cm", "IoU75 5° 5%"]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_curves_pass_through_the_table(golden, instances, mode):
+    found, boxes, poses = (
+        curves(measured_groups(*instances, mode)),
+        golden[f"{mode}/iou"],
+        golden[f"{mode}/pose"],
+    )
+    np.testing.assert_allclose(found.boxes[:, [10, 25, 50, 75]], boxes[1:7], atol=1e-6)
+    np.testing.assert_allclose(found.rotations[:, [5, 10]], poses[1:7, :2, 2], atol=1e-6)
+    np.testing.assert_allclose(found.translations[:, [10, 25]], poses[1:7, 2, :2], atol=1e-6)
 
 
 def test_precision_of_the_hand_case(golden):

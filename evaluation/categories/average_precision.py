@@ -17,6 +17,14 @@ def average_precision(hits: np.ndarray, scores: np.ndarray, n_truths: int) -> np
     return (envelope * hits).sum(axis=0) / n_truths
 
 
+def pooled_precision(
+    hits: list[np.ndarray], scores: list[np.ndarray], n_truths: int, n_thresholds: int
+) -> np.ndarray:
+    """Average precision (T,) of the hits (E, T) and scores (E,) of all images together."""
+    hits = np.concatenate([np.zeros((0, n_thresholds), bool), *hits])
+    return average_precision(hits, np.concatenate([np.empty(0), *scores]), n_truths)
+
+
 def best_first(scores: np.ndarray) -> np.ndarray:
     """The order (N,) of descending scores; equal ones keep theirs."""
     return np.argsort(-scores, kind="stable")

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from picopose.evaluation.categories.independent import pooled_precision
-from picopose.evaluation.categories.instances import CLASSES
-from picopose.evaluation.categories.pairs import Group
+from picopose.evaluation.categories.average_precision import pooled_precision
+from picopose.evaluation.categories.pairs import Group, by_class
 
 IOUS = (0.25, 0.50, 0.75)
 DEGREES = (5.0, 10.0, 20.0, 360.0)
@@ -26,8 +25,7 @@ class CombinedPrecision:
 
 def combined_precision(groups: list[Group]) -> CombinedPrecision:
     """That of the groups of a set of images."""
-    of_class = [[group for group in groups if group.class_id == 1 + row] for row in range(len(CLASSES))]
-    return CombinedPrecision(np.stack([_precision(some).reshape(_SHAPE) for some in of_class]))
+    return CombinedPrecision(np.stack([_precision(some).reshape(_SHAPE) for some in by_class(groups)]))
 
 
 def _precision(groups: list[Group]) -> np.ndarray:

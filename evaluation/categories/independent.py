@@ -5,13 +5,13 @@ and truth are matched at a low IoU: what is not matched is neither wrong nor mis
 can therefore raise the precision of poses.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from picopose.evaluation.categories.average_precision import average_precision
-from picopose.evaluation.categories.instances import CLASSES
-from picopose.evaluation.categories.pairs import Group
+from picopose.evaluation.categories.average_precision import pooled_precision
+from picopose.evaluation.categories.pairs import Group, by_class
 from picopose.evaluation.recall import match
 
 IOUS = (0.10, 0.25, 0.50, 0.75)
@@ -34,17 +34,26 @@ class IndependentPrecision:
 
 def independent_precision(groups: list[Group]) -> IndependentPrecision:
     """That of the groups of a set of images."""
-    of_class = [[group for group in groups if group.class_id == 1 + row] for row in range(len(CLASSES))]
-    boxes = np.stack([_box_precision(some) for some in of_class])
-    poses = np.stack([_pose_precision(some) for some in of_class])
-    return IndependentPrecision(boxes, poses.reshape(-1, len(DEGREES), len(CENTIMETRES)))
+    return IndependentPrecision(box_precision(groups, IOUS), pose_precision(groups, DEGREES, CENTIMETRES))
 
 
-def _box_precision(groups: list[Group]) -> np.ndarray:
-    """Average precision (4,) of the boxes of one class."""
-    hits = [_box_matches(group, np.array(IOUS)) >= 0 for group in groups]
+def box_precision(groups: list[Group], ious: Sequence[float]) -> np.ndarray:
+    """Average precision (C, T) of the boxes of each class at some IoUs."""
+    return np.stack([_box_precision(some, np.asarray(ious)) for some in by_class(groups)])
+
+
+def pose_precision(groups: list[Group], degrees: Sequence[float], centimetres: Sequence[float]) -> np.ndarray:
+    """Average precision (C, D, S) of the poses of each class within every pair of limits."""
+    turn, shift = (limits.ravel() for limits in np.meshgrid(degrees, centimetres, indexing="ij"))
+    of_classes = np.stack([_pose_precision(some, turn, shift) for some in by_class(groups)])
+    return of_classes.reshape(-1, len(degrees), len(centimetres))
+
+
+def _box_precision(groups: list[Group], thresholds: np.ndarray) -> np.ndarray:
+    """Average precision (T,) of the boxes of one class."""
+    hits = [_box_matches(group, thresholds) >= 0 for group in groups]
     scores = [group.scores for group in groups]
-    return pooled_precision(hits, scores, sum(group.ious.shape[1] for group in groups), len(IOUS))
+    return pooled_precision(hits, scores, sum(group.ious.shape[1] for group in groups), len(thresholds))
 
 
 def _box_matches(group: Group, thresholds: np.ndarray) -> np.ndarray:
@@ -53,29 +62,23 @@ def _box_matches(group: Group, thresholds: np.ndarray) -> np.ndarray:
     return match(errors, -thresholds, np.ones(errors.shape[1], bool))
 
 
-def _pose_precision(groups: list[Group]) -> np.ndarray:
-    """Average precision (9,) of the poses of one class, limits of cm changing quickest."""
+def _pose_precision(groups: list[Group], turn: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """Average precision (T,) of the poses of one class within T limits of degrees and of cm."""
     hits, scores = [], []
     for group in groups:
         matched = _box_matches(group, np.array([_POSED]))[:, 0]
         rows, columns = np.flatnonzero(matched >= 0), np.sort(matched[matched >= 0])
-        hits.append(_pose_hits(group.degrees[rows][:, columns], group.centimetres[rows][:, columns]))
+        degrees, centimetres = group.degrees[rows][:, columns], group.centimetres[rows][:, columns]
+        hits.append(_pose_hits(degrees, centimetres, turn, shift))
         scores.append(group.scores[rows])
     # As many truths as estimates take part.
-    return pooled_precision(hits, scores, sum(map(len, scores)), len(DEGREES) * len(CENTIMETRES))
+    return pooled_precision(hits, scores, sum(map(len, scores)), len(turn))
 
 
-def _pose_hits(degrees: np.ndarray, centimetres: np.ndarray) -> np.ndarray:
-    """Whether (E, 9) each estimate finds a free truth within the limits: that of least degrees + cm."""
-    turn, shift = (limits.ravel() for limits in np.meshgrid(DEGREES, CENTIMETRES, indexing="ij"))
+def _pose_hits(
+    degrees: np.ndarray, centimetres: np.ndarray, turn: np.ndarray, shift: np.ndarray
+) -> np.ndarray:
+    """Whether (E, T) each estimate finds a free truth within the limits: that of least degrees + cm."""
     within = (degrees[:, :, None] <= turn) & (centimetres[:, :, None] <= shift)
     errors = np.where(within, (degrees + centimetres)[:, :, None], np.inf)
     return match(errors, np.full(len(turn), np.inf), np.ones(degrees.shape[1], bool)) >= 0
-
-
-def pooled_precision(
-    hits: list[np.ndarray], scores: list[np.ndarray], n_truths: int, n_thresholds: int
-) -> np.ndarray:
-    """Average precision (T,) of the hits (E, T) and scores (E,) of all images together."""
-    hits = np.concatenate([np.zeros((0, n_thresholds), bool), *hits])
-    return average_precision(hits, np.concatenate([np.empty(0), *scores]), n_truths)

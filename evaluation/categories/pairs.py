@@ -9,7 +9,7 @@ import numpy as np
 
 from picopose.evaluation.categories.average_precision import best_first
 from picopose.evaluation.categories.box_iou import IouMode, ious
-from picopose.evaluation.categories.instances import Estimates, Truths
+from picopose.evaluation.categories.instances import CLASSES, Estimates, Truths
 from picopose.evaluation.categories.pose_errors import centimetres, degrees, relative_shifts
 
 
@@ -47,6 +47,11 @@ def measured_groups(estimates: Estimates, truths: Truths, mode: IouMode) -> list
         groups.append(Group(class_id, estimates.scores[estimated], *tables))
         start = end
     return groups
+
+
+def by_class(groups: list[Group]) -> list[list[Group]]:
+    """The groups of each of the C `CLASSES`."""
+    return [[group for group in groups if group.class_id == 1 + row] for row in range(len(CLASSES))]
 
 
 def _rows(estimates: Estimates, truths: Truths) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
