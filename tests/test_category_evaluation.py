@@ -10,10 +10,10 @@ from picopose.evaluation.categories.boxes import Boxes, turned
 from picopose.evaluation.categories.combined import combined_precision
 from picopose.evaluation.categories.curves import curves
 from picopose.evaluation.categories.headline import headline
-from picopose.evaluation.categories.independent import independent_precision
+from picopose.evaluation.categories.independent import independent_precision, pose_precision
 from picopose.evaluation.categories.instances import CLASSES, Estimates, Truths
 from picopose.evaluation.categories.overlap import common_volumes
-from picopose.evaluation.categories.pairs import measured_groups
+from picopose.evaluation.categories.pairs import Group, measured_groups
 from picopose.evaluation.categories.pose_errors import centimetres, degrees, relative_shifts
 from tests.shared import shared
 
@@ -150,9 +150,10 @@ def test_iou_of_the_examples(example):
 
 
 def random_boxes(count: int, random: np.random.Generator) -> Boxes:
-    """Boxes of 0.1 to 1 m near the origin."""
-    rotations = np.linalg.qr(random.normal(size=(count, 3, 3)))[0]  # some are mirrored
-    return Boxes(random.uniform(-0.3, 0.3, (count, 3)), rotations * random.uniform(0.05, 0.5, (count, 1, 3)))
+    """Boxes of 0.1 to 1 m near the origin; extents may be negative, as a network may estimate them."""
+    rotations = np.linalg.qr(random.normal(size=(count, 3, 3)))[0]
+    extents = random.uniform(0.05, 0.5, (count, 1, 3)) * random.choice([-1, 1], (count, 1, 3))
+    return Boxes(random.uniform(-0.3, 0.3, (count, 3)), rotations * extents)
 
 
 def holds(box: Boxes, points: np.ndarray) -> np.ndarray:
@@ -243,6 +244,20 @@ def test_the_first_of_equal_scores_takes_the_truth():
     both = one_class("camera", [pose(), pose(), pose(shift=(3, 0, 0))], [0.5, 0.5, 0.9])
     found = independent_precision(measured_groups(*both, "oriented")).boxes[CLASSES.index("camera")]
     np.testing.assert_allclose(found, 0.5)
+
+
+def test_many_equal_scores_keep_their_order():
+    hits = np.arange(100)[:, None] < 34
+    expected = average_precision(hits, np.arange(100)[::-1], 34)
+    np.testing.assert_array_equal(average_precision(hits, np.ones(100), 34), expected)
+
+
+def test_a_pose_takes_the_truth_of_least_degrees_and_centimetres():
+    """The first is within 5 degrees and 5 cm of both truths, the second of the first truth alone."""
+    turn, shift = np.array([[1.0, 3.0], [1.0, 50.0]]), np.array([[4.5, 0.0], [1.0, 50.0]])
+    overlaps = np.array([[0.5, 0.9], [0.9, 0.5]])
+    group = Group(CLASSES.index("camera") + 1, np.array([0.9, 0.8]), overlaps, turn, shift, shift / 30)
+    assert pose_precision([group], [5.0], [5.0])[CLASSES.index("camera")] == 1
 
 
 def test_classes_without_truths():
