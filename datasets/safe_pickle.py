@@ -1,5 +1,7 @@
 """Reads pickles and pickled NumPy files that hold plain data: nothing named in a file is imported or run.
 
+Writes pickles of the kind that it reads.
+
 A pickle is a program. Of the functions that it may call this reader knows those alone that make arrays,
 numbers and dictionaries, and has its own in their place; arrays are built from their bytes, which are
 checked.
@@ -9,6 +11,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import pickletools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from picopose.utils.errors import InputError
+from picopose.utils.files import write_atomically
 
 _REMEDY = "download or create it again"
 _PLAIN = "?bhilqBHILQefdUS"  # letters of NumPy types without Python objects, as `dtype.char`
@@ -30,6 +34,23 @@ def read_pickle(path: Path | str) -> Any:
     """
     with _opened(Path(path)) as file:
         return _loaded(file, path)
+
+
+def write_pickle(path: Path | str, content: Any) -> None:
+    """Writes plain data so that any NumPy reads them, in Python 2 as well; an `InputError` if it cannot."""
+    data = _with_old_names(pickle.dumps(content, protocol=2))
+    with write_atomically(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def _with_old_names(data: bytes) -> bytes:
+    """A pickle in which the modules of NumPy 2 have the names that older ones know too."""
+    new, old, parts, copied = b"cnumpy._core.", b"cnumpy.core.", [], 0
+    for opcode, _, start in pickletools.genops(data):
+        if opcode.name == "GLOBAL" and data.startswith(new, start):
+            parts += [data[copied:start], old]
+            copied = start + len(new)
+    return b"".join([*parts, data[copied:]])
 
 
 def read_npy(path: Path | str) -> Any:

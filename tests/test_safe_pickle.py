@@ -4,13 +4,14 @@ import collections
 import io
 import os
 import pickle
+import pickletools
 import struct
 import sys
 
 import numpy as np
 import pytest
 
-from picopose.datasets.safe_pickle import read_npy, read_pickle
+from picopose.datasets.safe_pickle import read_npy, read_pickle, write_pickle
 from picopose.utils.errors import InputError
 
 CONTENT = {
@@ -41,6 +42,18 @@ def test_plain_data_come_back(tmp_path, protocol):
     assert same(CONTENT, read_pickle(path))
     path.write_bytes(pickle.dumps(collections.OrderedDict(CONTENT), protocol=protocol))
     assert same(CONTENT, read_pickle(path))
+
+
+def test_what_is_written_needs_no_new_numpy_or_python(tmp_path):
+    content = CONTENT | {"words": np.frombuffer(b"cnumpy._core.multiarray", np.uint8)}
+    write_pickle(tmp_path / "a.pkl", content)
+    data = (tmp_path / "a.pkl").read_bytes()
+    assert same(content, read_pickle(tmp_path / "a.pkl")) and same(content, pickle.loads(data))
+    operations = list(pickletools.genops(data))
+    assert max(operation.proto for operation, _, _ in operations) <= 2
+    names = {name for operation, name, _ in operations if operation.name == "GLOBAL"}
+    assert "numpy.core.multiarray _reconstruct" in names
+    assert not any(name.startswith("numpy._core") for name in names)
 
 
 def test_a_pickle_of_python_2_is_read(tmp_path):
