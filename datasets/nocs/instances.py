@@ -38,7 +38,7 @@ class Instance:
     points: np.ndarray  # (N, 3) float32, m, minus their mean
     rgb: np.ndarray  # (N, 3) uint8
     label: Label
-    fit: RobustFit  # of canonical coordinates to points in mm
+    fit: RobustFit | None = None  # of canonical coordinates to points in mm; None: read from a shard
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,9 @@ def instances_of(files: FrameFiles, random: np.random.RandomState) -> Iterator[I
     None of a frame with an object larger than 600 x 440 px. Left out are things of no class, objects that
     are not seen or have fewer than 64 points with depth, and those whose coordinates fit no pose. Raises an
     `InputError` for files that are missing or damaged.
+
+    Each instance is fitted when it is asked for: draws that its user makes from the same generator come
+    between its own and the next one's, as in the original.
     """
     frame = read_frame(files)
     objects = [known for known in frame.objects if _is_wanted(known, frame)]
