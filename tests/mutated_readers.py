@@ -5,11 +5,11 @@ They are called as the programs call them, so that what one function lets throug
 
 import timm  # noqa: F401  before any graphics context
 
-from tests.mutated import bop_sets, linemod, meshes, pairs, prepared, run_files, shots, weights
+from tests.mutated import bop_sets, linemod, meshes, nocs, pairs, prepared, run_files, shots, weights
 from tests.mutation_cases import Reader
 
 READERS: dict[str, Reader] = {
     name: reader
-    for module in (meshes, shots, bop_sets, linemod, run_files, weights, pairs, prepared)
+    for module in (meshes, shots, bop_sets, linemod, nocs, run_files, weights, pairs, prepared)
     for name, reader in module.READERS.items()
 }
