@@ -361,6 +361,13 @@ def test_an_image_of_other_channels_is_refused(copied):
         read_frame(files)
 
 
+@pytest.mark.parametrize("kind", [(np.uint8,), (np.uint8, 4)])
+def test_a_depth_image_of_another_kind_is_refused(tmp_path, kind):
+    Image.fromarray(np.ones((4, 4, *kind[1:]), kind[0])).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png is no depth image"):
+        read_depth(tmp_path / "a.png")
+
+
 def test_a_mask_without_background_is_refused(copied):
     path = real_frame(copied).path("mask.png")
     edit(path, lambda mask: mask.fill(3))
@@ -428,7 +435,8 @@ def stored_result() -> dict:
 
 
 def test_truths_of_a_set_are_read():
-    truths = read_truths(sample() / "gts/real_test/results_real_test_scene_1_0000.pkl")
+    assert real_frame(sample()).truth is None
+    truths = read_truths(find_frame(sample(), "data/Real/test/scene_1/0000").truth)
     assert truths.class_ids.tolist() == [1, 3, 6]
     assert (
         truths.boxes.shape == (3, 4) and truths.RTs.shape == (3, 4, 4) and truths.handle_visible.dtype == bool

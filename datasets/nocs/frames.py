@@ -62,12 +62,17 @@ def read_rgb(path: Path) -> np.ndarray:
 def read_depth(path: Path) -> np.ndarray:
     """Depth (H, W) int32 in mm; 0 where it is not known.
 
-    It is stored in 16 bits, or in three channels as 256 G + R, in which 32001 stands for nothing.
+    It is stored in 16 bits, or in three channels as 256 G + R, in which 32001 stands for nothing. Raises an
+    `InputError` for other images.
     """
-    pixels = read_pixels(path).astype(np.int32)  # before any product, which 8 bits would overflow
-    if pixels.ndim == 2:
-        return pixels
-    depth = pixels[..., 0] + 256 * pixels[..., 1]
+    pixels = read_pixels(path)
+    channels = 1 if pixels.ndim == 2 else pixels.shape[2]
+    if (channels, pixels.dtype) not in ((1, np.uint16), (3, np.uint8)):
+        raise InputError(f"{path} is no depth image of 16 bits or of three 8-bit channels: {_REMEDY}")
+    values = pixels.astype(np.int32)  # before the product, which would overflow 8 bits
+    if channels == 1:
+        return values
+    depth = values[..., 0] + 256 * values[..., 1]
     return np.where(depth == _NO_DEPTH, 0, depth)
 
 

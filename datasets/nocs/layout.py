@@ -58,6 +58,14 @@ class FrameFiles:
         """Of `color.png`, `coord.png`, `depth.png`, `mask.png` or `meta.txt`."""
         return self.root / self.split.images / self.folder / f"{self.number}_{part}"
 
+    @property
+    def truth(self) -> Path | None:
+        """The file of the true poses and sizes; None for training images."""
+        if self.split.truths is None:
+            return None
+        folder = self.root / self.split.truths
+        return folder / f"results_{folder.name}_{self.folder}_{self.number}.pkl"
+
 
 @dataclass(frozen=True)
 class FrameList:
