@@ -142,6 +142,25 @@ def test_points_of_a_frame_are_the_originals():
     assert np.array_equal(distances, arrays["frame/dis"]) and np.array_equal(seen, arrays["frame/rgb"])
 
 
+def test_detections_give_the_originals_inputs():
+    arrays, random = golden("test"), np.random.RandomState(300)
+    for count, chosen in zip(arrays["pass/n_points"], arrays["pass/sample_index"], strict=True):
+        assert np.array_equal(sample_indices(int(count), random), chosen)
+    files, masks = find_frame(sample(), "data/Real/test/scene_1/0000"), stored_result()["pred_masks"]
+    frame = read_frame(files)
+    for place, (detection, n_pass) in enumerate(arrays["pass/instance_pass"]):
+        if n_pass > 0:
+            continue
+        mask = masks[..., detection].astype(bool)
+        points = masked_points(frame.rgb, frame.depth * 1e-3, mask, files.split.K)
+        assert len(points) == arrays["pass/n_points"][place]
+        centred = points.xyz - points.xyz.mean(axis=0)
+        distances, _ = spherical_maps(centred, normalised_colours(points.rgb))
+        assert np.array_equal(distances, arrays["pass/input_dis"][place])
+        chosen = centred[arrays["pass/sample_index"][place]]
+        np.testing.assert_allclose(chosen, arrays["pass/observed_pc"][place], rtol=0, atol=STORED)
+
+
 def test_points_are_left_and_up_of_the_axis():
     depth, mask = np.zeros((3, 3)), np.ones((3, 3), dtype=bool)
     depth[0, 2], depth[1, 1] = 2.0, 1.0
