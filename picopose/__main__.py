@@ -12,6 +12,7 @@ COMMANDS = {  # module with a `main`, imported only when it is chosen, and what 
     "score": ("commands.score", "score a BOP result file"),
     "templates": ("commands.templates", "render templates of a data set's objects"),
     "linemod": ("commands.linemod", "make a BOP data set of LINEMOD's test photos"),
+    "nocs": ("commands.nocs", "prepare training instances of CAMERA25 and REAL275"),
     "train": ("run_train", "train the network"),
     "export": ("commands.export", "write the weights of a checkpoint as a small file"),
     "cache": ("commands.cache", "show or clear what is kept of prepared objects"),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from picopose.commands import nocs as command
 from picopose.datasets.nocs.instances import instances_of
 from picopose.datasets.nocs.layout import list_frames
 from picopose.datasets.nocs.preparation import MADE_WITH, open_prepared, prepare
@@ -135,3 +136,13 @@ def test_damaged_shards_are_refused(copied):
     records_path(copied, 0).write_bytes(b"\x93NUMPY")
     with pytest.raises(InputError, match="missing or damaged"):
         open_prepared(copied)
+
+
+def test_the_command_prepares_both_sets(tmp_path, capsys):
+    arguments = [str(sample()), str(tmp_path), "--processes", "1"]
+    command.main(arguments)
+    expected = [f"8 instances in {tmp_path}/camera_train", f"3 instances in {tmp_path}/real_train"]
+    assert capsys.readouterr().out.splitlines() == expected
+    with pytest.raises(SystemExit) as ended:
+        command.main([*arguments, "--seed", "1"])
+    assert ended.value.code == 2 and "other frames or settings" in capsys.readouterr().err
