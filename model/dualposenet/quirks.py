@@ -1,0 +1,17 @@
+"""Habits of the original program that its released weights were trained with, each of which can be mended."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Quirks:
+    """Which of the original's habits are kept; none by default, as weights of one's own need none."""
+
+    # Points within half a cell of the south pole fall into the cells of the north pole.
+    wrapped_pole: bool = False
+    # Points with y = 0 exactly get azimuth 0, also those with negative x.
+    flat_azimuth: bool = False
+
+
+MENDED = Quirks()
+RELEASED = Quirks(**dict.fromkeys(Quirks.__dataclass_fields__, True))
