@@ -2,10 +2,16 @@
 
 import json
 import zlib
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
+from picopose.model.checkpoint import fit
+from picopose.model.dualposenet.network import DualPoseNet, Estimate, Sizes
+from picopose.model.dualposenet.released import convert
 from tests.shared import shared
 
 FOLDER = "reference_dualposenet"
@@ -42,3 +48,41 @@ def difference(ours: np.ndarray | Tensor, golden: np.ndarray) -> float:
 def relative(ours: np.ndarray | Tensor, golden: np.ndarray) -> float:
     """The largest difference over the largest magnitude."""
     return difference(ours, golden) / float(np.abs(golden).max())
+
+
+def released_network() -> DualPoseNet:
+    """The network with the converted weights of the golden runs."""
+    network, source = DualPoseNet(Sizes()), Path("model-30.index")
+    fit(network, convert(rule_variables(), network.state_dict(), source), source)
+    return network
+
+
+def original_order(name: str, values: Tensor, shape: tuple[int, ...]) -> np.ndarray:
+    """A weight of ours, or its gradient, as the original's variable of this name and shape has it."""
+    array = values.detach().numpy()
+    if name.endswith("/W"):
+        return array.transpose(1, 0, 2)
+    return (array.T if name.endswith("/kernel") else array).reshape(shape)
+
+
+class Batch(NamedTuple):
+    """Inputs and labels of the golden runs."""
+
+    distances: Tensor
+    colours: Tensor
+    points: Tensor
+    truth: Estimate
+
+
+def golden_batch() -> Batch:
+    """The four instances of the golden runs of the network."""
+    stored = arrays("prepare")
+
+    def together(name: str) -> Tensor:
+        camera, real = stored[f"camera_{name}"], stored[f"real_{name}"]
+        return torch.from_numpy(np.stack([camera[0], camera[2], camera[4], real[1]]))
+
+    maps = (together("input_dis"), together("input_rgb"))
+    return Batch(
+        *maps, together("observed_pc"), Estimate(*map(together, ("rotation", "translation", "scale")))
+    )

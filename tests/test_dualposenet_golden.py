@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from picopose.model.dualposenet.maps import spherical_maps
+from picopose.model.dualposenet.network import SLOPE, DualPoseNet
 from picopose.model.dualposenet.quirks import MENDED, RELEASED
 from picopose.model.dualposenet.sphere import (
     SphericalConvolution,
@@ -13,9 +15,18 @@ from picopose.model.dualposenet.sphere import (
     SphericalTransform,
     quadrature_weights,
 )
-from tests.dualposenet_golden import arrays, below, relative
+from tests.dualposenet_golden import (
+    Batch,
+    arrays,
+    below,
+    difference,
+    golden_batch,
+    relative,
+    released_network,
+)
 
 COEFFICIENTS, CONVOLUTION, POOLING = 1e-5, 1e-5, 1e-6
+LAYER, POSE = 1e-5, 1e-5
 
 # Input
 
@@ -96,3 +107,92 @@ def test_pooling(sphere):
     transform, golden = sphere
     pooled = SphericalPooling(transform.side)(memory_order(golden["x"]))
     assert relative(pooled, memory_order(golden["pool"]).numpy()) < POOLING
+
+
+# The network
+
+
+@pytest.fixture(scope="module")
+def network() -> DualPoseNet:
+    return released_network()
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    return golden_batch()
+
+
+def golden_maps(network: DualPoseNet) -> dict[str, nn.Module]:
+    """The modules whose maps are stored, by the original's names."""
+    named = {}
+    for stream, modules in (("dis", network.encoder.distance_stream), ("rgb", network.encoder.colour_stream)):
+        layers = [layer for stage in modules for layer in stage]
+        named |= {
+            f"{stream}_conv{number}": layer for number, layer in zip((0, 1, 2, 4, 6), layers, strict=True)
+        }
+    return named | {f"fusion_conv{3 + 2 * i}": layer for i, layer in enumerate(network.encoder.fusions)}
+
+
+def dense_layers(network: DualPoseNet) -> dict[str, nn.Module]:
+    """The linear layers whose outputs after LeakyReLU are stored, by the original's names."""
+    named = {f"flatten_conv{3 + 2 * i}": layer for i, layer in enumerate(network.encoder.flatten)}
+    named |= {"fc1": network.encoder.head[0], "fc2": network.encoder.head[2]}
+    heads = {"rot": "rotation", "trans": "translation", "scale": "size"}
+    for theirs, ours in heads.items():
+        layers = getattr(network.explicit, ours)
+        named |= {f"{theirs}_fc1": layers[0], f"{theirs}_fc2": layers[2]}
+    return named
+
+
+@torch.inference_mode()
+def outputs(network: DualPoseNet, modules: dict[str, nn.Module], batch: Batch) -> dict[str, list[Tensor]]:
+    """What modules of the network return, call by call."""
+    found = {name: [] for name in modules}
+    hooks = [
+        module.register_forward_hook(lambda _, __, result, name=name: found[name].append(result.clone()))
+        for name, module in modules.items()
+    ]
+    network(*batch[:3])
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def assert_maps_agree(ours: Tensor, name: str, golden: dict[str, np.ndarray]) -> None:
+    """Compares maps (n, n, B, C) with what is stored of them: some rows, and figures of each sample."""
+    sides = {64: 8, 32: 2}
+    assert relative(ours[:: sides.get(len(ours), 1), :, 0], golden[f"map/{name}"]) < LAYER
+    if f"map1/{name}" in golden:
+        assert relative(ours[::2, :, 3], golden[f"map1/{name}"]) < LAYER
+    samples = ours.permute(2, 0, 1, 3).flatten(1).double()
+    figures = torch.stack([samples.mean(1), samples.std(1, correction=0), samples.abs().amax(1)], dim=1)
+    assert relative(figures, golden[f"stat/{name}"]) < LAYER
+
+
+def test_every_map(network, batch):
+    golden = arrays("network")
+    found = outputs(network, golden_maps(network), batch)
+    for name, (maps,) in found.items():
+        assert_maps_agree(maps, name, golden)
+    pooled = outputs(network, dict(zip("246", network.encoder.pools, strict=True)), batch)
+    for number, maps in pooled.items():
+        for stream, each in zip(("dis", "rgb"), maps, strict=True):
+            assert_maps_agree(each, f"{stream}_pool{number}", golden)
+
+
+def test_every_dense_layer(network, batch):
+    golden = arrays("network")
+    for name, (values,) in outputs(network, dense_layers(network), batch).items():
+        assert relative(F.leaky_relu(values, SLOPE), golden[f"vec/{name}"]) < LAYER
+
+
+@torch.inference_mode()
+def test_both_poses(network, batch):
+    golden = below("out/", arrays("network"))
+    estimate, canonical = network(*batch[:3])
+    assert relative(network.encoder(*batch[:2]), golden["feature"]) < LAYER
+    assert difference(estimate.rotation, golden["rotation"]) < POSE
+    assert difference(estimate.translation, golden["translation"]) < POSE
+    assert difference(estimate.size, golden["scale"]) < POSE
+    assert difference(canonical, golden["canonical"]) < POSE
+    assert difference(batch.truth.canonical(batch.points), golden["gt_canonical"]) < POSE
