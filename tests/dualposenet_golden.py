@@ -30,8 +30,16 @@ def below(prefix: str, content: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def rule_variables() -> dict[str, np.ndarray]:
     """The original's 75 variables by name, each drawn from a generator seeded by its name."""
-    rules = json.loads(shared(f"{FOLDER}/variables_dualposenet.json").read_text())
-    return {name: _draw(name, **rule) for name, rule in rules.items()}
+    return {name: _draw(name, **rule) for name, rule in _rules().items()}
+
+
+def variable_shapes() -> dict[str, tuple[int, ...]]:
+    """Of the original's variables."""
+    return {name: tuple(rule["shape"]) for name, rule in _rules().items()}
+
+
+def _rules() -> dict[str, dict]:
+    return json.loads(shared(f"{FOLDER}/variables_dualposenet.json").read_text())
 
 
 def _draw(name: str, shape: list[int], mean: float, std: float) -> np.ndarray:

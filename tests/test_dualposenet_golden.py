@@ -6,9 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from picopose.model.dualposenet.adam import TensorFlowAdam
+from picopose.model.dualposenet.losses import Losses, pose_losses
 from picopose.model.dualposenet.maps import spherical_maps
 from picopose.model.dualposenet.network import SLOPE, DualPoseNet
 from picopose.model.dualposenet.quirks import MENDED, RELEASED
+from picopose.model.dualposenet.released import rename
 from picopose.model.dualposenet.sphere import (
     SphericalConvolution,
     SphericalPooling,
@@ -21,12 +24,17 @@ from tests.dualposenet_golden import (
     below,
     difference,
     golden_batch,
+    original_order,
     relative,
     released_network,
+    variable_shapes,
 )
 
 COEFFICIENTS, CONVOLUTION, POOLING = 1e-5, 1e-5, 1e-6
-LAYER, POSE = 1e-5, 1e-5
+LAYER, POSE, LOSS = 1e-5, 1e-5, 1e-5
+GRADIENT, GRADIENT_NORM = 5e-4, 2e-4
+STEP_LOSSES = 1e-5, 1e-4, 1e-3, 1e-2  # before each of four steps
+VARIABLE, MEDIAN_VARIABLE = 2e-4, {1: 1e-7, 3: 5e-6}  # after steps
 
 # Input
 
@@ -196,3 +204,84 @@ def test_both_poses(network, batch):
     assert difference(estimate.size, golden["scale"]) < POSE
     assert difference(canonical, golden["canonical"]) < POSE
     assert difference(batch.truth.canonical(batch.points), golden["gt_canonical"]) < POSE
+
+
+# Training
+
+
+def train_losses(network: DualPoseNet, batch: Batch) -> Losses:
+    estimate, canonical = network(*batch[:3])
+    return pose_losses(estimate, canonical, batch.points, batch.truth)
+
+
+@torch.no_grad()
+def test_losses(network, batch):
+    golden = below("out/", arrays("network"))
+    losses = train_losses(network, batch)
+    for ours, theirs in zip(
+        (losses.total, *losses),
+        ("loss", "loss_rotation", "loss_translation", "loss_scale", "loss_implicit"),
+        strict=True,
+    ):
+        assert ours.item() == pytest.approx(golden[theirs].item(), rel=LOSS), theirs
+
+
+def some_of(values: np.ndarray) -> np.ndarray:
+    """What the reference stores of large arrays."""
+    return values.flatten()[:: max(1, values.size // 997)][:512]
+
+
+def test_gradients(network, batch):
+    golden = arrays("network")
+    network.zero_grad()
+    train_losses(network, batch).total.backward()
+    shapes = variable_shapes()
+    norms = dict(zip(golden["grad_names"], golden["grad_norm"], strict=True))
+    parameters = dict(network.named_parameters())
+    assert {rename(name) for name in norms} == parameters.keys()
+    for name, norm in norms.items():
+        gradient = original_order(name, parameters[rename(name)].grad, shapes[name])
+        stored = golden[f"grad/{name}"]
+        assert np.linalg.norm(gradient.astype(float)) == pytest.approx(norm, rel=GRADIENT_NORM), name
+        if gradient.shape != stored.shape:
+            gradient = some_of(gradient)
+        assert relative(gradient, stored) < GRADIENT, name
+
+
+def test_gradient_of_the_feature(network, batch):
+    feature = network.encoder(*batch[:2]).detach().requires_grad_()
+    estimate, canonical = network.explicit(feature), network.implicit(feature, batch.points)
+    pose_losses(estimate, canonical, batch.points, batch.truth).total.backward()
+    assert relative(feature.grad, arrays("network")["grad_feature"]) < GRADIENT
+
+
+def test_four_steps(batch):
+    golden = below("train/", arrays("network"))
+    network = released_network()
+    optimizer = TensorFlowAdam(network.parameters(), lr=1e-4)
+    for taken, bar in enumerate(STEP_LOSSES):
+        losses = train_losses(network, batch)
+        ours = [loss.item() for loss in (losses.total, *losses)]
+        assert ours == pytest.approx(golden[f"losses{taken}"], rel=bar), taken
+        optimizer.zero_grad()
+        losses.total.backward()
+        optimizer.step()
+        if taken + 1 in MEDIAN_VARIABLE:
+            differences = differences_of_variables(network, taken + 1, golden)
+            assert max(differences) < VARIABLE
+            assert np.median(differences) < MEDIAN_VARIABLE[taken + 1]
+
+
+def differences_of_variables(network: DualPoseNet, steps: int, golden: dict[str, np.ndarray]) -> list[float]:
+    """The largest difference in each stored variable, or in what is stored of it."""
+    parameters = dict(network.named_parameters())
+    shapes = variable_shapes()
+
+    def ours(name: str) -> np.ndarray:
+        return original_order(name, parameters[rename(name)], shapes[name])
+
+    whole = below(f"after{steps}/", golden)
+    parts = below(f"after{steps}_slice/", golden)
+    return [difference(ours(name), stored) for name, stored in whole.items()] + [
+        difference(some_of(ours(name)), stored) for name, stored in parts.items()
+    ]
