@@ -9,6 +9,10 @@ import torch
 from torch import Tensor
 
 from picopose.model.checkpoint import check_keys
+from picopose.model.dualposenet.tensorflow_checkpoint import read_variables
+
+# What training alone needs: the running means of Adam, and counters.
+UNUSED = re.compile(r".*/Adam(_1)?$|beta[12]_power$|global_step$")
 
 STREAM = {"dis": "distance", "rgb": "colour"}
 HEAD = {"rot": "rotation", "trans": "translation", "scale": "size"}
@@ -28,6 +32,12 @@ RENAMED = [
     (r"(.*\.)Variable$", r"\1slope"),
     (r"(.*\.)(?:sphconv/|dense/|conv1d/)?(W|b|kernel|bias)$", lambda m: m[1] + LAST[m[2]]),
 ]
+
+
+def read_released(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights in a released checkpoint, see `tensorflow_checkpoint.read_variables` and `convert`."""
+    variables = read_variables(path, lambda name: not UNUSED.match(name))
+    return convert(variables, expected, path)
 
 
 def convert(
