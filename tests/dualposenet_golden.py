@@ -5,16 +5,21 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from picopose.model.checkpoint import fit
+from picopose.model.dualposenet.maps import normalised, spherical_maps
 from picopose.model.dualposenet.network import DualPoseNet, Estimate, Sizes
+from picopose.model.dualposenet.quirks import RELEASED
+from picopose.model.dualposenet.refine import Observation
 from picopose.model.dualposenet.released import convert
 from tests.shared import shared
 
 FOLDER = "reference_dualposenet"
+POSE = ("rotation", "translation", "scale")
 
 
 def arrays(name: str) -> dict[str, np.ndarray]:
@@ -94,3 +99,41 @@ def golden_batch() -> Batch:
     return Batch(
         *maps, together("observed_pc"), Estimate(*map(together, ("rotation", "translation", "scale")))
     )
+
+
+# The test's three passes
+
+SIDE, NEAR = 64, 0.6  # points farther than this from the origin, in canonical coordinates, are left out
+FX, FY, CX, CY = 591.0125, 590.16775, 322.525, 244.11084
+
+
+def masked_points(detection: int) -> tuple[np.ndarray, np.ndarray]:
+    """Points (N, 3) in the camera frame of the network, and their normalised colours (N, 3)."""
+    frame = shared(f"{FOLDER}/sample/Real/test/scene_1")
+    depth = cv2.imread(str(frame / "0000_depth.png"), cv2.IMREAD_UNCHANGED)
+    image = cv2.imread(str(frame / "0000_color.png"))[..., ::-1]
+    with np.load(
+        shared(f"{FOLDER}/sample/segmentation_results/REAL275/results_test_scene_1_0000.npz")
+    ) as found:
+        mask = found["pred_masks"][..., detection] > 0
+    v, u = np.nonzero(mask & (depth > 0))
+    z = depth[v, u] / 1000
+    points = np.stack([-(u - CX) * z / FX, -(v - CY) * z / FY, z], axis=1)
+    return points, normalised(image[v, u])
+
+
+def golden_observation(stored: dict[str, np.ndarray], detection: int) -> Observation:
+    """What the network saw of a detection in the last pass, from the poses of the passes before."""
+    every, colours = masked_points(detection)
+    runs = np.flatnonzero(stored["instance_pass"][:, 0] == detection)
+    used = np.ones(len(every), bool)
+    for run in runs[:-1]:
+        pose = Estimate(*(torch.from_numpy(stored[name][[run]]).double() for name in POSE))
+        centred = torch.from_numpy(every - every[used].mean(0))[None]
+        used = pose.canonical(centred)[0].norm(dim=1).numpy() < NEAR
+        assert used.sum() == stored["n_points"][run + 1]
+    centred = every[used] - every[used].mean(0)
+    maps = spherical_maps(centred, colours[used], SIDE, RELEASED)
+    np.testing.assert_array_equal(maps.distances, stored["input_dis"][runs[-1]])
+    points = torch.from_numpy(stored["observed_pc"][[runs[-1]]])
+    return Observation(*(torch.from_numpy(values)[None] for values in maps), points)

@@ -1,5 +1,8 @@
 """The converted DualPoseNet reproduces the original, each number within the bar of the reference's table."""
 
+from copy import deepcopy
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +14,7 @@ from picopose.model.dualposenet.losses import Losses, pose_losses
 from picopose.model.dualposenet.maps import spherical_maps
 from picopose.model.dualposenet.network import SLOPE, DualPoseNet
 from picopose.model.dualposenet.quirks import MENDED, RELEASED
+from picopose.model.dualposenet.refine import Descent, EncoderRefinement, FeatureRefinement, Tried, best
 from picopose.model.dualposenet.released import rename
 from picopose.model.dualposenet.sphere import (
     SphericalConvolution,
@@ -24,6 +28,7 @@ from tests.dualposenet_golden import (
     below,
     difference,
     golden_batch,
+    golden_observation,
     original_order,
     relative,
     released_network,
@@ -34,6 +39,7 @@ COEFFICIENTS, CONVOLUTION, POOLING = 1e-5, 1e-5, 1e-6
 LAYER, POSE, LOSS = 1e-5, 1e-5, 1e-5
 GRADIENT, GRADIENT_NORM = 5e-4, 2e-4
 STEP_LOSSES = 1e-5, 1e-4, 1e-3, 1e-2  # before each of four steps
+REFINED_FEATURE, REFINED_ENCODER = (1e-4, 1e-4), (5e-4, 2e-4)  # of the loss, of the pose
 VARIABLE, MEDIAN_VARIABLE = 2e-4, {1: 1e-7, 3: 5e-6}  # after steps
 
 # Input
@@ -285,3 +291,73 @@ def differences_of_variables(network: DualPoseNet, steps: int, golden: dict[str,
     return [difference(ours(name), stored) for name, stored in whole.items()] + [
         difference(some_of(ours(name)), stored) for name, stored in parts.items()
     ]
+
+
+# Refinement
+
+DETECTIONS = (0, 1, 4)  # of the golden runs, those that are refined
+
+
+@pytest.mark.parametrize(("run", "quirks"), [("encoder", RELEASED), ("encoder_reset", MENDED)])
+def test_refinement_of_the_encoder(network, run, quirks):
+    stored = arrays("test")
+    refinement = EncoderRefinement(network, golden_descent(run, stored), quirks)
+    seen = [golden_observation(below("pass/", stored), detection) for detection in DETECTIONS]
+    assert_iterations_agree([refinement(each) for each in seen], below(f"{run}/", stored), *REFINED_ENCODER)
+
+
+@pytest.mark.parametrize(
+    ("run", "quirks"), [("feature", RELEASED), ("feature_reset", MENDED), ("feature_stop", MENDED)]
+)
+def test_refinement_of_the_feature(network, run, quirks):
+    """From the stored features, and in float64: a gradient of theirs lies within float32's rounding of zero,
+    where Adam takes almost a whole step to the one side or to the other."""
+    stored = arrays("test")
+    golden, points = below(f"{run}/", stored), last_points(stored)
+    decoders = SimpleNamespace(
+        explicit=deepcopy(network.explicit).double(), implicit=deepcopy(network.implicit).double()
+    )
+    refinement = FeatureRefinement(decoders, golden_descent(run, stored), quirks)
+    features = torch.from_numpy(golden["feature"]).double()
+    tried = [
+        refinement.from_feature(feature[None], some[None])
+        for feature, some in zip(features, points.double(), strict=True)
+    ]
+    assert_iterations_agree(tried, golden, *REFINED_FEATURE)
+
+
+def golden_descent(run: str, stored: dict[str, np.ndarray]) -> Descent:
+    """The settings of a golden refinement: rate, iterations and threshold."""
+    return Descent(*(value.item() for value in below(f"{run}/hp/", stored).values()))
+
+
+def last_points(stored: dict[str, np.ndarray]) -> Tensor:
+    """The points (3, 1024, 3) of the refined detections in their last passes."""
+    passes = stored["pass/instance_pass"][:, 0]
+    last = [np.flatnonzero(passes == detection)[-1] for detection in DETECTIONS]
+    return torch.from_numpy(stored["pass/observed_pc"][last])
+
+
+def assert_iterations_agree(
+    tried: list[list[Tried]], golden: dict[str, np.ndarray], loss_bar: float, pose_bar: float
+) -> None:
+    counts = [len(steps) for steps in tried]
+    assert counts == [(golden["iter_instance"] == detection).sum() for detection in DETECTIONS]
+    steps = [step for each in tried for step in each]
+    assert [step.loss for step in steps] == pytest.approx(golden["iter_loss"], rel=loss_bar)
+    for place, name in enumerate(("rotation", "translation", "scale")):
+        ours = torch.cat([step.estimate[place] for step in steps])
+        assert difference(ours, golden[f"iter_{name}"]) < pose_bar
+
+
+def test_refinement_begins_with_the_network_and_leaves_it_as_it_was(network):
+    seen = golden_observation(below("pass/", arrays("test")), 0)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with torch.no_grad():
+        estimate, _ = network(*seen)
+    for kind, rate in ((EncoderRefinement, 1e-5), (FeatureRefinement, 1e-2)):
+        tried = kind(network, Descent(rate, 2, 0.0))(seen)
+        for ours, theirs in zip(tried[0].estimate, estimate, strict=True):
+            torch.testing.assert_close(ours, theirs)
+        assert best(tried) is tried[1]
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

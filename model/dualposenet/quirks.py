@@ -11,6 +11,8 @@ class Quirks:
     wrapped_pole: bool = False
     # Points with y = 0 exactly get azimuth 0, also those with negative x.
     flat_azimuth: bool = False
+    # Refinement alone: Adam's moments and count of steps of one object serve the next.
+    carried_moments: bool = False
 
 
 MENDED = Quirks()
