@@ -13,6 +13,7 @@ from picopose.model.dualposenet.adam import TensorFlowAdam
 from picopose.model.dualposenet.losses import Losses, pose_losses
 from picopose.model.dualposenet.maps import spherical_maps
 from picopose.model.dualposenet.network import SLOPE, DualPoseNet
+from picopose.model.dualposenet.passes import passes, scaled_pose
 from picopose.model.dualposenet.quirks import MENDED, RELEASED
 from picopose.model.dualposenet.refine import Descent, EncoderRefinement, FeatureRefinement, Tried, best
 from picopose.model.dualposenet.released import rename
@@ -29,6 +30,7 @@ from tests.dualposenet_golden import (
     difference,
     golden_batch,
     golden_observation,
+    masked_points,
     original_order,
     relative,
     released_network,
@@ -40,6 +42,7 @@ LAYER, POSE, LOSS = 1e-5, 1e-5, 1e-5
 GRADIENT, GRADIENT_NORM = 5e-4, 2e-4
 STEP_LOSSES = 1e-5, 1e-4, 1e-3, 1e-2  # before each of four steps
 REFINED_FEATURE, REFINED_ENCODER = (1e-4, 1e-4), (5e-4, 2e-4)  # of the loss, of the pose
+TEST = 1e-5
 VARIABLE, MEDIAN_VARIABLE = 2e-4, {1: 1e-7, 3: 5e-6}  # after steps
 
 # Input
@@ -361,3 +364,24 @@ def test_refinement_begins_with_the_network_and_leaves_it_as_it_was(network):
             torch.testing.assert_close(ours, theirs)
         assert best(tried) is tried[1]
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+# The test
+
+
+def test_whole_test_without_refinement(network):
+    golden = arrays("test")
+    random, found = np.random.RandomState(300), []
+    for detection in range(5):
+        found.append(passes(network, *masked_points(detection), random, RELEASED))
+    made = [(detection, place) for detection, each in enumerate(found) for place in range(len(each))]
+    assert made == [tuple(pair) for pair in golden["pass/instance_pass"].tolist()]
+    runs = [one for each in found for one in each]
+    np.testing.assert_array_equal(torch.cat([run.seen.distances for run in runs]), golden["pass/input_dis"])
+    assert difference(torch.cat([run.seen.points for run in runs]), golden["pass/observed_pc"]) < TEST
+    for detection, each in enumerate(found):
+        if each:
+            pose, extents = scaled_pose(each[-1].estimate, each[-1].centroid)
+            assert difference(pose, golden["test/pred_RTs"][detection]) < TEST
+            assert difference(extents, golden["test/pred_scales"][detection]) < TEST
+    assert not found[3]  # a mask of 25 pixels

@@ -71,6 +71,7 @@ class DualPoseNet(nn.Module):
 
     def __init__(self, sizes: Sizes):
         super().__init__()
+        self.side = sizes.side
         self.encoder = Encoder(sizes)
         self.explicit = ExplicitDecoder(sizes.feature, sizes.explicit)
         self.implicit = ImplicitDecoder(sizes.feature, sizes.implicit)
