@@ -75,15 +75,16 @@ def read_result(path: Path) -> ImageResult:
     )
 
 
+def write_truths(path: Path, truths: Truths) -> None:
+    """Writes a file as those of `gts/`."""
+    write_pickle(path, _stored(truths))
+
+
 def write_result(path: Path, result: ImageResult) -> None:
     """Writes the original's form, which its own evaluation reads."""
     content: dict[str, Any] = {
         "image_path": result.image_path,
-        "gt_class_ids": result.truths.class_ids.astype(np.int32),
-        "gt_bboxes": np.rint(result.truths.boxes).astype(np.int32),
-        "gt_RTs": result.truths.RTs,
-        "gt_scales": result.truths.scales,
-        "gt_handle_visibility": result.truths.handle_visible.astype(np.int64),
+        **_stored(result.truths),
         "pred_class_ids": result.class_ids.astype(np.int32),
         "pred_bboxes": np.rint(result.boxes).astype(np.int32),
         "pred_scores": result.scores.astype(np.float32),
@@ -93,6 +94,16 @@ def write_result(path: Path, result: ImageResult) -> None:
     if result.poses is not None:
         content |= {"pred_RTs": result.poses.RTs, "pred_scales": result.poses.scales}
     write_pickle(path, content)
+
+
+def _stored(truths: Truths) -> dict[str, np.ndarray]:
+    return {
+        "gt_class_ids": truths.class_ids.astype(np.int32),
+        "gt_bboxes": np.rint(truths.boxes).astype(np.int32),
+        "gt_RTs": truths.RTs,
+        "gt_scales": truths.scales,
+        "gt_handle_visibility": truths.handle_visible.astype(np.int64),
+    }
 
 
 def _truths(content: _Content) -> Truths:
