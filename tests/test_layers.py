@@ -15,7 +15,7 @@ BELOW = {
     "evaluation": {"utils", "datasets", "rendering", "model", "pipeline"},
     "demo": {"utils", "datasets", "rendering", "model", "pipeline"},
 }
-METHODS = ("picopose", "rendermatch", "rnnpose")
+METHODS = ("picopose", "rendermatch", "rnnpose", "dualposenet")
 TOP = {"benchmarks", "tests", "tools", "run_test", "run_train", "run_demo", "hubconf"}
 
 
