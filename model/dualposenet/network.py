@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from picopose.model.dualposenet.sphere import SphericalConvolution, SphericalPooling, SphericalTransform
 
 SLOPE = 0.2  # of LeakyReLU
+COARSEST, WIDEST = 16, 4096  # limits of the sizes: three halvings leave maps with a spectrum
 _TINY = 1e-10  # added to lengths before division
 
 
@@ -27,6 +28,8 @@ class Sizes:
         feature: length of the feature.
         explicit: widths of the hidden layers of each head of the explicit decoder.
         implicit: widths of the hidden layers of the implicit decoder.
+        unit: metres that the layers count as 1. Objects are some 0.1 m large, so with a unit of 0.1 all
+            numbers are about 1, which a small network learns from sooner.
     """
 
     side: int = 64
@@ -34,6 +37,16 @@ class Sizes:
     feature: int = 1024
     explicit: tuple[int, ...] = (1024, 512)
     implicit: tuple[int, ...] = (1024, 512, 256)
+    unit: float = 1.0
+
+    def __post_init__(self):
+        if self.side % COARSEST or not COARSEST <= self.side <= WIDEST:
+            raise ValueError(f"side is {self.side}; it must be a multiple of {COARSEST}, {WIDEST} at most")
+        for width in (*self.channels, self.feature, *self.explicit, *self.implicit):
+            if not 1 <= width <= WIDEST:
+                raise ValueError(f"a width is {width}; it must lie in 1 to {WIDEST}")
+        if not 1e-6 <= self.unit <= 1e6:
+            raise ValueError(f"unit is {self.unit}; it must lie in 1e-6 to 1e6")
 
 
 class Estimate(NamedTuple):
@@ -73,8 +86,8 @@ class DualPoseNet(nn.Module):
         super().__init__()
         self.side = sizes.side
         self.encoder = Encoder(sizes)
-        self.explicit = ExplicitDecoder(sizes.feature, sizes.explicit)
-        self.implicit = ImplicitDecoder(sizes.feature, sizes.implicit)
+        self.explicit = ExplicitDecoder(sizes)
+        self.implicit = ImplicitDecoder(sizes)
 
     def forward(self, distances: Tensor, colours: Tensor, points: Tensor) -> tuple[Estimate, Tensor]:
         """The pose in both ways.
@@ -95,6 +108,7 @@ class Encoder(nn.Module):
 
     def __init__(self, sizes: Sizes):
         super().__init__()
+        self.unit = sizes.unit
         sides = [sizes.side >> level for level in range(4)]
         transforms = [SphericalTransform(side) for side in sides]
         channels = sizes.channels[1:]
@@ -114,7 +128,7 @@ class Encoder(nn.Module):
 
     def forward(self, distances: Tensor, colours: Tensor) -> Tensor:
         """Features (B, F) of maps (B, n, n, 1) and (B, n, n, 3)."""
-        distances, colours = (maps.permute(1, 2, 0, 3) for maps in (distances, colours))
+        distances, colours = (maps.permute(1, 2, 0, 3) for maps in (distances / self.unit, colours))
         fused, features = None, []
         stages = zip(
             self.distance_stream, self.colour_stream, self.pools, self.fusions, self.flatten, strict=True
@@ -145,25 +159,27 @@ def _joined(maps: Tensor, fused: Tensor | None) -> Tensor:
 class ExplicitDecoder(nn.Module):
     """Pose and size in numbers, from a feature."""
 
-    def __init__(self, feature: int, hidden: tuple[int, ...]):
+    def __init__(self, sizes: Sizes):
         super().__init__()
-        self.rotation = _perceptron([feature, *hidden, 4])
-        self.translation = _perceptron([feature, *hidden, 3])
-        self.size = _perceptron([feature, *hidden, 3])
+        self.unit = sizes.unit
+        self.rotation = _perceptron([sizes.feature, *sizes.explicit, 4])
+        self.translation = _perceptron([sizes.feature, *sizes.explicit, 3])
+        self.size = _perceptron([sizes.feature, *sizes.explicit, 3])
         self.apply(_initialise)
 
     def forward(self, feature: Tensor) -> Estimate:
         quaternion = self.rotation(feature)
         rotation = quaternion / (quaternion.norm(dim=1, keepdim=True) + _TINY)
-        return Estimate(rotation, self.translation(feature), self.size(feature))
+        return Estimate(rotation, self.unit * self.translation(feature), self.unit * self.size(feature))
 
 
 class ImplicitDecoder(nn.Module):
     """Canonical coordinates of observed points, each from the point and the feature."""
 
-    def __init__(self, feature: int, hidden: tuple[int, ...]):
+    def __init__(self, sizes: Sizes):
         super().__init__()
-        self.layers = _perceptron([3 + feature, *hidden, 3])
+        self.unit = sizes.unit
+        self.layers = _perceptron([3 + sizes.feature, *sizes.implicit, 3])
         self.apply(_initialise)
 
     def forward(self, feature: Tensor, points: Tensor) -> Tensor:
@@ -171,7 +187,7 @@ class ImplicitDecoder(nn.Module):
         first, *others = self.layers
         # The same for all points but for three columns, so the feature's part is computed once.
         shared = F.linear(feature, first.weight[:, 3:], first.bias)
-        hidden = F.linear(points, first.weight[:, :3]) + shared[:, None]
+        hidden = F.linear(points / self.unit, first.weight[:, :3]) + shared[:, None]
         for layer in others:
             hidden = layer(hidden)
         return hidden

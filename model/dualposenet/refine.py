@@ -31,6 +31,10 @@ class Descent:
     iterations: int
     enough: float
 
+    def __post_init__(self):
+        if not self.rate > 0 or self.iterations < 1 or not self.enough >= 0:
+            raise ValueError("rate must be positive, iterations at least 1, and enough not negative")
+
 
 class Observation(NamedTuple):
     """What the network sees of one object: maps (1, n, n, 1) and (1, n, n, 3), points (1, N, 3)."""
