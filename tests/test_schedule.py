@@ -66,6 +66,14 @@ def test_one_cycle_is_that_of_an_original_training():
     assert np.abs(betas - expected[:, 1]).max() < 4e-5
 
 
+def test_the_staircase_is_that_of_an_original_training():
+    with np.load(shared("reference_dualposenet/golden_network.npz")) as golden:
+        steps, expected = golden["lr/step"].tolist(), golden["lr/value"]
+    options = TrainConfig(schedule="staircase", lr=1e-4)
+    assert [rate_at(step, options) for step in steps] == pytest.approx(expected.tolist(), rel=1e-6)
+    assert beta_at(0, options) == beta_at(90_000, options) == options.betas[0]
+
+
 @pytest.mark.parametrize("warmup", [0, 1])
 def test_without_warm_up_one_cycle_begins_at_its_peak(warmup):
     options = one_cycle(lr=1e-4, steps=100, warmup=warmup, low_beta=None)
@@ -101,7 +109,10 @@ def test_a_training_in_one_cycle_and_its_resume_are_those_of_pytorch(monkeypatch
 @pytest.mark.parametrize(
     ("overrides", "problem"),
     [
-        (["train.schedule=linear"], "train.schedule is linear; it must be one of cosine, one_cycle"),
+        (
+            ["train.schedule=linear"],
+            "train.schedule is linear; it must be one of cosine, one_cycle, staircase",
+        ),
         (["train.low_beta=0.85"], "train.low_beta is for train.schedule=one_cycle; set that, or drop it"),
         (["train.schedule=one_cycle", "train.low_beta=1"], "train.low_beta is 1.0; it must lie in 0 to 1"),
         (["train.schedule=one_cycle", "train.steps=5"], "train.warmup is 1000; one_cycle needs it below"),

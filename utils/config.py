@@ -21,7 +21,7 @@ from picopose.utils.home import own_file
 _LONGEST = 100_000  # characters of a configuration
 _WIDEST = 2048  # px or channels: what a damaged file asks for beyond that would not fit into memory
 LEVELS = ("match", "affine", "flow")  # of the paper
-SCHEDULES = ("cosine", "one_cycle")
+SCHEDULES = ("cosine", "one_cycle", "staircase")
 
 # Training entries that affect neither pairs nor losses.
 NO_MATTER = {"workers", "threads", "keep", "max_skipped", "validation_pairs", "validation_meshes"}
@@ -117,7 +117,7 @@ class TrainConfig:
     seed: int = 0
     batch_size: int = 64  # pairs per step, of all processes together
     steps: int = 400_000
-    schedule: str = "cosine"  # of the learning rate: cosine or one_cycle, see `pipeline.training.schedule`
+    schedule: str = "cosine"  # of the learning rate, see `pipeline.training.schedule`
     warmup: int = 1000  # steps
     lr: float = 1e-5  # peak
     betas: list[float] = field(default_factory=lambda: [0.5, 0.999])

@@ -7,6 +7,7 @@ import torch
 from picopose.utils.config import TrainConfig
 
 FIRST, LAST = 1e-1, 1e-5  # of one cycle, as shares of the highest rate
+STAIR, LOWEST = 40_000, 1e-6  # of the staircase: steps of one rate, and the lowest rate
 
 
 def set_rate(optimizer: torch.optim.Optimizer, step: int, options: TrainConfig) -> None:
@@ -21,7 +22,10 @@ def rate_at(step: int, options: TrainConfig) -> float:
 
     cosine: a linear warm-up from a thousandth, times half a cosine over the run. one_cycle: along a cosine
     from a tenth up to the highest rate and along another down to almost nothing (Smith and Topin, 2018).
+    staircase: halved every 40,000 steps, down to 1e-6 (Lin et al., DualPoseNet, 2021).
     """
+    if options.schedule == "staircase":
+        return max(options.lr * 0.5 ** (step // STAIR), LOWEST)
     if options.schedule == "one_cycle":
         return options.lr * _cycle(step, options, FIRST, 1.0, LAST)
     warmup = 0.001 + 0.999 * min(1.0, step / max(1, options.warmup))
