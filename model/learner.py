@@ -16,7 +16,8 @@ class Learner(Protocol):
     Batches are samples of its own source, stacked, on the network's device. The module of its method makes
     it: `make_learner(config, *, resumes)`, where `resumes` says that a checkpoint's weights will replace
     those that training begins with. Where the method estimates poses it may also offer `stage(config)`, its
-    network as a `Stage`, by which training measures it on BOP data sets.
+    network as a `Stage`, by which training measures it on BOP data sets. A method whose optimizer is not
+    AdamW offers `optimizer(options)`, one of Adam's kind.
     """
 
     network: nn.Module  # what is trained, and what checkpoints hold

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -39,6 +39,10 @@ class Instance:
     rgb: np.ndarray  # (N, 3) uint8
     label: Label
     fit: RobustFit | None = None  # of canonical coordinates to points in mm; None: read from a shard
+
+    def chosen(self, points: np.ndarray) -> Instance:
+        """The instance with some of its points, by truth values or indices."""
+        return replace(self, points=self.points[points], rgb=self.rgb[points])
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 
 from picopose.datasets.nocs.layout import CLASSES
 
-_TURNED = [CLASSES.index(name) + 1 for name in ("bottle", "bowl", "can")]  # bodies of revolution about y
+ROUND = tuple(CLASSES.index(name) + 1 for name in ("bottle", "bowl", "can"))  # about their y axis
 _NO_TURN = 1e-12
 
 
@@ -20,7 +20,7 @@ def canonical_rotation(M: np.ndarray, class_id: int) -> np.ndarray:
     """
     a, b = M[0, 0] + M[2, 2], M[0, 2] - M[2, 0]
     length = np.hypot(a, b)
-    if class_id not in _TURNED or length < _NO_TURN:
+    if class_id not in ROUND or length < _NO_TURN:
         return M
     a, b = a / length, b / length
     return np.array([[a, 0, -b], [0, 1, 0], [b, 0, a]]) @ M

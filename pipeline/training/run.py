@@ -19,7 +19,7 @@ from picopose.pipeline.training.health import Health
 from picopose.pipeline.training.log import TrainingLog
 from picopose.pipeline.training.schedule import rate_at
 from picopose.pipeline.training.snapshots import Snapshots, read_snapshot
-from picopose.utils.config import Config, changed_options, to_yaml
+from picopose.utils.config import Config, TrainConfig, changed_options, to_yaml
 from picopose.utils.distributed import World, summed
 from picopose.utils.errors import InputError
 from picopose.utils.files import write_atomically
@@ -64,13 +64,7 @@ class Run:
         self.snapshots = Snapshots(folder, keep=config.train.keep)
         learner.network = synchronise_norms(learner.network, device).train().to(device)
         self.network = learner.network
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=config.train.lr,
-            betas=tuple(config.train.betas),
-            eps=config.train.eps,
-            weight_decay=config.train.weight_decay,
-        )
+        self.optimizer = make_optimizer(learner, config.train)
         self.health = Health(limit=config.train.max_skipped)
         self.step = 0  # steps done
         self.best = math.inf  # lowest value of the learner's `best_by`
@@ -174,6 +168,19 @@ class Run:
     def _validation_batches(self) -> list[Record]:
         steps = math.ceil(self.options.validation_pairs / self.options.batch_size)
         return list(self._load(self._held_out, first_step=0, steps=steps))
+
+
+def make_optimizer(learner: Learner, options: TrainConfig) -> torch.optim.Optimizer:
+    """The learner's own, or else AdamW."""
+    if hasattr(learner, "optimizer"):
+        return learner.optimizer(options)
+    return torch.optim.AdamW(
+        learner.network.parameters(),
+        lr=options.lr,
+        betas=tuple(options.betas),
+        eps=options.eps,
+        weight_decay=options.weight_decay,
+    )
 
 
 class _Losses(nn.Module):
