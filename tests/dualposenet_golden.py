@@ -5,11 +5,13 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
+from picopose.datasets.nocs.frames import read_depth, read_rgb
+from picopose.datasets.nocs.layout import find_frame
+from picopose.datasets.nocs.points import masked_points
 from picopose.model.checkpoint import fit
 from picopose.model.dualposenet.maps import normalised, spherical_maps
 from picopose.model.dualposenet.network import DualPoseNet, Estimate, Sizes
@@ -104,27 +106,22 @@ def golden_batch() -> Batch:
 # The test's three passes
 
 SIDE, NEAR = 64, 0.6  # points farther than this from the origin, in canonical coordinates, are left out
-FX, FY, CX, CY = 591.0125, 590.16775, 322.525, 244.11084
 
 
-def masked_points(detection: int) -> tuple[np.ndarray, np.ndarray]:
-    """Points (N, 3) in the camera frame of the network, and their normalised colours (N, 3)."""
-    frame = shared(f"{FOLDER}/sample/Real/test/scene_1")
-    depth = cv2.imread(str(frame / "0000_depth.png"), cv2.IMREAD_UNCHANGED)
-    image = cv2.imread(str(frame / "0000_color.png"))[..., ::-1]
-    with np.load(
-        shared(f"{FOLDER}/sample/segmentation_results/REAL275/results_test_scene_1_0000.npz")
-    ) as found:
-        mask = found["pred_masks"][..., detection] > 0
-    v, u = np.nonzero(mask & (depth > 0))
-    z = depth[v, u] / 1000
-    points = np.stack([-(u - CX) * z / FX, -(v - CY) * z / FY, z], axis=1)
-    return points, normalised(image[v, u])
+def seen_points(detection: int) -> tuple[np.ndarray, np.ndarray]:
+    """The points (N, 3) of a detection, and their normalised colours (N, 3)."""
+    files = find_frame(shared(f"{FOLDER}/sample"), "Real/test/scene_1/0000")
+    found = shared(f"{FOLDER}/sample/segmentation_results/REAL275/results_test_scene_1_0000.npz")
+    with np.load(found) as detections:
+        mask = detections["pred_masks"][..., detection] > 0
+    rgb, depth = read_rgb(files.path("color.png")), read_depth(files.path("depth.png")) / 1000
+    points = masked_points(rgb, depth, mask, files.split.K)
+    return points.xyz, normalised(points.rgb)
 
 
 def golden_observation(stored: dict[str, np.ndarray], detection: int) -> Observation:
     """What the network saw of a detection in the last pass, from the poses of the passes before."""
-    every, colours = masked_points(detection)
+    every, colours = seen_points(detection)
     runs = np.flatnonzero(stored["instance_pass"][:, 0] == detection)
     used = np.ones(len(every), bool)
     for run in runs[:-1]:

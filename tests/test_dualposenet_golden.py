@@ -13,7 +13,7 @@ from picopose.model.dualposenet.adam import TensorFlowAdam
 from picopose.model.dualposenet.losses import Losses, pose_losses
 from picopose.model.dualposenet.maps import spherical_maps
 from picopose.model.dualposenet.network import SLOPE, DualPoseNet
-from picopose.model.dualposenet.passes import passes, scaled_pose
+from picopose.model.dualposenet.passes import observe, passes, scaled_pose
 from picopose.model.dualposenet.quirks import MENDED, RELEASED
 from picopose.model.dualposenet.refine import Descent, EncoderRefinement, FeatureRefinement, Tried, best
 from picopose.model.dualposenet.released import rename
@@ -30,10 +30,10 @@ from tests.dualposenet_golden import (
     difference,
     golden_batch,
     golden_observation,
-    masked_points,
     original_order,
     relative,
     released_network,
+    seen_points,
     variable_shapes,
 )
 
@@ -67,6 +67,18 @@ def test_mended_maps_tell_the_directions_apart():
     points = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
     distances = spherical_maps(points, np.zeros((2, 3)), 8, MENDED).distances[..., 0]
     assert np.argwhere(distances).tolist() == [[0, 7], [4, 4]]
+
+
+def test_no_points_make_empty_maps():
+    distances, colours = spherical_maps(np.zeros((0, 3)), np.zeros((0, 3)), 8)
+    assert distances.shape == (8, 8, 1) and not distances.any() and not colours.any()
+
+
+@pytest.mark.parametrize(("count", "distinct"), [(1025, True), (1024, False), (3, False)])
+def test_points_are_drawn_with_replacement_unless_there_are_more(count, distinct):
+    points = np.random.default_rng(0).normal(size=(count, 3))
+    drawn = observe(points, np.zeros((count, 3)), 8, np.random.RandomState(0)).points[0].numpy()
+    assert drawn.shape == (1024, 3) and (len(np.unique(drawn, axis=0)) == 1024) == distinct
 
 
 # The sphere
@@ -373,7 +385,7 @@ def test_whole_test_without_refinement(network):
     golden = arrays("test")
     random, found = np.random.RandomState(300), []
     for detection in range(5):
-        found.append(passes(network, *masked_points(detection), random, RELEASED))
+        found.append(passes(network, *seen_points(detection), random, RELEASED))
     made = [(detection, place) for detection, each in enumerate(found) for place in range(len(each))]
     assert made == [tuple(pair) for pair in golden["pass/instance_pass"].tolist()]
     runs = [one for each in found for one in each]

@@ -20,13 +20,15 @@ from picopose.datasets.nocs.frames import (
     read_mask,
     read_meta,
 )
-from picopose.datasets.nocs.instances import frozen, instances_of, object_points
+from picopose.datasets.nocs.instances import instances_of, object_points
 from picopose.datasets.nocs.labels import canonical_rotation, quaternion
 from picopose.datasets.nocs.layout import CLASSES, SPLITS, find_frame, list_frames
-from picopose.datasets.nocs.maps import spherical_maps
-from picopose.datasets.nocs.points import masked_points, normalised_colours, sample_indices
+from picopose.datasets.nocs.points import masked_points
 from picopose.datasets.nocs.similarity import fit_robustly, fit_similarity
 from picopose.datasets.safe_pickle import read_pickle
+from picopose.model.dualposenet.maps import normalised, spherical_maps
+from picopose.model.dualposenet.passes import observe
+from picopose.model.dualposenet.quirks import RELEASED
 from picopose.utils.errors import InputError
 from tests.shared import shared
 
@@ -48,10 +50,14 @@ def copied(tmp_path) -> Path:
 
 
 def drawn(split: str, seed: int) -> list:
-    """The sample's instances of a split with their frozen form, by draws in the original's order."""
+    """The sample's instances of a split with what is seen of them, by draws in the original's order."""
     random = np.random.RandomState(seed)
     frames = list_frames(sample(), split).frames
-    return [(made, frozen(made, random)) for frame in frames for made in instances_of(frame, random)]
+    return [
+        (made, observe(made.points, normalised(made.rgb), 64, random, RELEASED))
+        for frame in frames
+        for made in instances_of(frame, random)
+    ]
 
 
 @pytest.fixture(scope="module", params=["camera", "real"])
@@ -76,11 +82,11 @@ def test_similarities_are_the_originals(prepared):
 def test_stored_arrays_are_the_originals(prepared):
     ours, original = prepared
     for key, values in (("input_dis", "distances"), ("input_rgb", "colours")):
-        assert np.array_equal(np.stack([getattr(kept, values) for _, kept in ours]), original[key])
-    points = np.stack([kept.points for _, kept in ours])
+        assert np.array_equal(np.concatenate([getattr(seen, values) for _, seen in ours]), original[key])
+    points = np.concatenate([seen.points for _, seen in ours])
     np.testing.assert_allclose(points, original["observed_pc"], rtol=0, atol=STORED)
     for key, values in (("rotation", "rotation"), ("translation", "translation"), ("scale", "size")):
-        found = np.stack([getattr(kept.label, values) for _, kept in ours])
+        found = np.stack([getattr(made.label, values) for made, _ in ours])
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, original[key], rtol=0, atol=STORED)
 
@@ -111,19 +117,6 @@ def test_labels_agree_with_the_true_poses():
         np.testing.assert_allclose(made.label.size, truth["scale"] * np.array(truth["extents"]), rtol=4e-4)
 
 
-@pytest.mark.parametrize(("case", "n"), [("edge", 64), ("random", 64), ("random32", 32)])
-def test_maps_are_the_originals(case, n):
-    arrays = golden("input")
-    distances, colours = spherical_maps(arrays[f"{case}/points"], arrays[f"{case}/colour"], n)
-    assert np.array_equal(distances, arrays[f"{case}/dis"])
-    assert np.array_equal(colours, arrays[f"{case}/rgb"])
-
-
-def test_no_points_make_empty_maps():
-    distances, colours = spherical_maps(np.zeros((0, 3)), np.zeros((0, 3)), 8)
-    assert distances.shape == (8, 8, 1) and not distances.any() and not colours.any()
-
-
 def test_points_of_a_frame_are_the_originals():
     arrays = golden("input")
     files = find_frame(sample(), "data/Real/test/scene_1/0000")
@@ -134,31 +127,12 @@ def test_points_of_a_frame_are_the_originals():
     assert len(points) == arrays["frame/n"]
     for part, rows in (("first", slice(500)), ("last", slice(-500, None))):
         np.testing.assert_allclose(points.xyz[rows], arrays[f"frame/points_{part}"], rtol=0, atol=1e-12)
-    colours = normalised_colours(points.rgb)
+    colours = normalised(points.rgb)
     np.testing.assert_allclose(colours[:500], arrays["frame/colour_first"], rtol=0, atol=1e-12)
     centroid = points.xyz.mean(axis=0)
     np.testing.assert_allclose(centroid, arrays["frame/centroid"], rtol=0, atol=1e-12)
-    distances, seen = spherical_maps(points.xyz - centroid, colours)
+    distances, seen = spherical_maps(points.xyz - centroid, colours, 64, RELEASED)
     assert np.array_equal(distances, arrays["frame/dis"]) and np.array_equal(seen, arrays["frame/rgb"])
-
-
-def test_detections_give_the_originals_inputs():
-    arrays, random = golden("test"), np.random.RandomState(300)
-    for count, chosen in zip(arrays["pass/n_points"], arrays["pass/sample_index"], strict=True):
-        assert np.array_equal(sample_indices(int(count), random), chosen)
-    files, masks = find_frame(sample(), "data/Real/test/scene_1/0000"), stored_result()["pred_masks"]
-    frame = read_frame(files)
-    for place, (detection, n_pass) in enumerate(arrays["pass/instance_pass"]):
-        if n_pass > 0:
-            continue
-        mask = masks[..., detection].astype(bool)
-        points = masked_points(frame.rgb, frame.depth * 1e-3, mask, files.split.K)
-        assert len(points) == arrays["pass/n_points"][place]
-        centred = points.xyz - points.xyz.mean(axis=0)
-        distances, _ = spherical_maps(centred, normalised_colours(points.rgb))
-        assert np.array_equal(distances, arrays["pass/input_dis"][place])
-        chosen = centred[arrays["pass/sample_index"][place]]
-        np.testing.assert_allclose(chosen, arrays["pass/observed_pc"][place], rtol=0, atol=STORED)
 
 
 def test_points_are_left_and_up_of_the_axis():
@@ -168,13 +142,6 @@ def test_points_are_left_and_up_of_the_axis():
         np.zeros((3, 3, 3), np.uint8), depth, mask, np.array([[2, 0, 1], [0, 2, 1], [0, 0, 1.0]])
     )
     assert points.xyz.tolist() == [[-1, 1, 2], [0, 0, 1]]
-
-
-@pytest.mark.parametrize(("count", "distinct"), [(1025, True), (1024, False), (3, False)])
-def test_points_are_drawn_with_replacement_unless_there_are_more(count, distinct):
-    chosen = sample_indices(count, np.random.RandomState(0))
-    assert chosen.shape == (1024,) and chosen.max() < count
-    assert (len(np.unique(chosen)) == 1024) == distinct
 
 
 def test_depth_of_three_channels_is_the_originals():

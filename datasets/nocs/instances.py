@@ -11,8 +11,7 @@ from picopose.datasets.nocs.extents import read_extents
 from picopose.datasets.nocs.frames import ListedObject, NocsFrame, canonical_coordinates, read_frame
 from picopose.datasets.nocs.labels import canonical_rotation, quaternion
 from picopose.datasets.nocs.layout import FrameFiles
-from picopose.datasets.nocs.maps import spherical_maps
-from picopose.datasets.nocs.points import ColouredPoints, masked_points, normalised_colours, sample_indices
+from picopose.datasets.nocs.points import ColouredPoints, masked_points
 from picopose.datasets.nocs.similarity import RobustFit, fit_robustly
 
 _MODELS_LEFT_OUT = {"b9be7cfe653740eb7633a2dd89cec754"}  # a mug of ShapeNet
@@ -45,16 +44,6 @@ class Instance:
         return replace(self, points=self.points[points], rgb=self.rgb[points])
 
 
-@dataclass(frozen=True)
-class FrozenInstance:
-    """An instance as the original stores it: maps and a sample of points that every epoch sees."""
-
-    distances: np.ndarray  # (64, 64, 1) float32
-    colours: np.ndarray  # (64, 64, 3) float32
-    points: np.ndarray  # (1024, 3) float32, m
-    label: Label
-
-
 def instances_of(files: FrameFiles, random: np.random.RandomState) -> Iterator[Instance]:
     """The instances of a frame that can be learnt from, in the order of its list.
 
@@ -76,13 +65,6 @@ def instances_of(files: FrameFiles, random: np.random.RandomState) -> Iterator[I
         fit = fit_robustly(_coordinates(frame, known), points.xyz / _MM, random)
         if fit is not None:
             yield _instance(known.class_id, points, fit, read_extents(files, known))
-
-
-def frozen(instance: Instance, random: np.random.RandomState) -> FrozenInstance:
-    """The maps of an instance, and a sample of its points."""
-    maps = spherical_maps(instance.points, normalised_colours(instance.rgb))
-    sample = instance.points[sample_indices(len(instance.points), random)]
-    return FrozenInstance(*maps, sample, instance.label)
 
 
 def object_points(frame: NocsFrame, known: ListedObject, K: np.ndarray) -> ColouredPoints:

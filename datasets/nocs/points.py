@@ -10,10 +10,7 @@ from typing import Self
 
 import numpy as np
 
-SAMPLED = 1024  # points that the decoders see
-
 _FROM_OPENCV = np.array([-1.0, -1.0, 1.0])
-_MEAN_COLOUR = np.array([123.7, 116.8, 103.9])
 
 
 @dataclass(frozen=True)
@@ -42,13 +39,3 @@ def masked_points(rgb: np.ndarray, depth: np.ndarray, mask: np.ndarray, K: np.nd
     z = depth[v, u].astype(np.float64)
     x, y = (u - K[0, 2]) * z / K[0, 0], (v - K[1, 2]) * z / K[1, 1]
     return ColouredPoints(np.stack([x, y, z], axis=1) * _FROM_OPENCV, rgb[v, u])
-
-
-def normalised_colours(rgb: np.ndarray) -> np.ndarray:
-    """Colours (..., 3) float64 about 0, from -0.49 to 0.6, of colours in uint8."""
-    return (rgb - _MEAN_COLOUR) / 255
-
-
-def sample_indices(count: int, random: np.random.RandomState) -> np.ndarray:
-    """(SAMPLED,) indices of points, different ones if there are more points than are asked for."""
-    return random.choice(count, SAMPLED, replace=count <= SAMPLED)
