@@ -78,6 +78,11 @@ def detects(config: Config) -> bool:
     return getattr(find(stage_names(config)[0]), "DETECTS", False)
 
 
+def of_categories(config: Config) -> bool:
+    """Whether the method's things are categories, whose sizes it estimates, and not known objects."""
+    return getattr(find(config.method), "CATEGORIES", False)
+
+
 def needs_of(config: Config) -> set[str]:
     """What the stages need of objects, by `NEEDS` of their modules: meshes, templates."""
     return {need for name in stage_names(config) for need in getattr(find(name), "NEEDS", ())}

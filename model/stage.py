@@ -21,7 +21,7 @@ class Thing:
 
     id: int
     name: str
-    diameter: float  # m
+    diameter: float | None  # m; None for a category
     symmetry: Symmetry | None = None
 
 
