@@ -65,20 +65,27 @@ def read_depth(path: Path | str) -> np.ndarray:
 
     Raises an `InputError` as `read_pixels` does, and for values that are no distances.
     """
+    counts, mode = read_stored(path)
+    if mode not in DEPTH_MODES:
+        raise InputError(f"image {path} has pixels of mode {mode}, so is no depth image: download it again")
+    counts = counts.astype(np.float32)
+    if not (np.isfinite(counts) & (counts >= 0)).all():
+        raise InputError(f"image {path} has depths that are negative, NaN or infinite: download it again")
+    return counts
+
+
+def read_stored(path: Path | str) -> tuple[np.ndarray, str]:
+    """An image file's values as stored, (H, W) or (H, W, channels) of any type, and Pillow's mode of them.
+
+    Raises an `InputError` as `read_pixels` does.
+    """
     where = f"image {path}"
     with _opened(Path(path)) as image:
         check_size(image, where)
-        if image.mode not in DEPTH_MODES:
-            raise InputError(
-                f"{where} has pixels of mode {image.mode}, so is no depth image: download it again"
-            )
         try:
-            counts = np.array(image).astype(np.float32)
+            return np.array(image), image.mode
         except Exception as error:  # as in `pixels_of`
             raise damaged(where, error) from None
-    if not (np.isfinite(counts) & (counts >= 0)).all():
-        raise InputError(f"{where} has depths that are negative, NaN or infinite: download it again")
-    return counts
 
 
 @contextmanager

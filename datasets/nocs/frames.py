@@ -69,9 +69,12 @@ def read_depth(path: Path) -> np.ndarray:
     channels = 1 if pixels.ndim == 2 else pixels.shape[2]
     if (channels, pixels.dtype) not in ((1, np.uint16), (3, np.uint8)):
         raise InputError(f"{path} is no depth image of 16 bits or of three 8-bit channels: {_REMEDY}")
+    return pixels.astype(np.int32) if channels == 1 else depth_of_channels(pixels)
+
+
+def depth_of_channels(pixels: np.ndarray) -> np.ndarray:
+    """Depth (H, W) int32 in mm of an image (H, W, 3) uint8, see `read_depth`."""
     values = pixels.astype(np.int32)  # before the product, which would overflow 8 bits
-    if channels == 1:
-        return values
     depth = values[..., 0] + 256 * values[..., 1]
     return np.where(depth == _NO_DEPTH, 0, depth)
 
