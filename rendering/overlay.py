@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from picopose.rendering.boxes import EDGES, corners
 from picopose.rendering.mesh import Mesh
 
 GREEN, YELLOW, ORANGE, RED = (60, 220, 80), (250, 210, 60), (255, 150, 30), (235, 50, 50)
@@ -25,19 +26,48 @@ def draw_pose(
 
     The outline, of the mask (H, W) bool where the mesh is seen, and the label are of the colour.
     """
-    width = image.shape[1]
     low, high = mesh.vertices.min(axis=0), mesh.vertices.max(axis=0)
     # The outline, whose colour has a meaning, is drawn over the bounding box.
     image = draw_outline(draw_bounding_box(image, K, cam_from_obj, low, high), mask, colour)
     image = draw_axes(image, K, cam_from_obj, float(np.linalg.norm(high - low)) / 2)
     if mask.any():
         left, top = np.argwhere(mask.T)[0][0], np.argwhere(mask)[0][0]
-        scale = width / 1300
-        extent = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, max(1, round(4 * scale)))[0][0]
-        place = max(0, min(int(left), width - extent)), max(int(top) - round(10 * scale), round(24 * scale))
-        for ink, weight in (((0, 0, 0), 4), (colour, 1.6)):  # a dark border keeps it legible
-            thickness = max(1, round(weight * scale))
-            cv2.putText(image, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness, cv2.LINE_AA)
+        image = draw_label(image, label, int(left), int(top), colour)
+    return image
+
+
+def draw_sized_box(
+    image: np.ndarray,
+    size: np.ndarray,
+    cam_from_obj: np.ndarray,
+    K: np.ndarray,
+    label: str,
+    colour: Sequence[int] = GREEN,
+) -> np.ndarray:
+    """The photo (H, W, 3) uint8 with a box of `size` (3,) m about an object's origin, its axes and a label.
+
+    The box and the label are of the colour; nothing is drawn of a box that reaches behind the camera.
+    """
+    half = np.asarray(size) / 2
+    xy = _projected(corners(-half, half), K, cam_from_obj)
+    if xy is None:
+        return image
+    image = draw_bounding_box(image, K, cam_from_obj, -half, half, colour)
+    image = draw_axes(image, K, cam_from_obj, float(np.linalg.norm(half)))
+    left, top = xy.min(axis=0).tolist()
+    return draw_label(image, label, left, top, colour)
+
+
+def draw_label(image: np.ndarray, label: str, left: int, top: int, colour: Sequence[int]) -> np.ndarray:
+    """The image (H, W, 3) uint8 with text above a point (px), or within the image near to it."""
+    image, (height, width) = image.copy(), image.shape[:2]
+    scale = width / 1300
+    extent = cv2.getTextSize(label, cv2.FONT_HERSHEY_SIMPLEX, scale, max(1, round(4 * scale)))[0][0]
+    low = min(max(top - round(10 * scale), round(24 * scale)), height)
+    place = max(0, min(left, width - extent)), low
+    for ink, weight in (((0, 0, 0), 4), (colour, 1.6)):  # a dark border keeps it legible
+        thickness = max(1, round(weight * scale))
+        cv2.putText(image, label, place, cv2.FONT_HERSHEY_SIMPLEX, scale, ink, thickness, cv2.LINE_AA)
     return image
 
 
@@ -50,19 +80,23 @@ def draw_bounding_box(
     colour: Sequence[int] = YELLOW,
 ) -> np.ndarray:
     """The image with the edges of a box from corner `low` (3,) to `high` (3,), m in the object's frame."""
-    picks = np.stack(np.meshgrid(*[[0, 1]] * 3, indexing="ij"), axis=-1).reshape(8, 3)
-    corners = np.where(picks, high, low) @ cam_from_obj[:3, :3].T + cam_from_obj[:3, 3]
-    if corners[:, 2].min() <= 0:
+    xy = _projected(corners(low, high), K, cam_from_obj)
+    if xy is None:
         return image
-    xy = corners @ K.T
-    xy = np.round(xy[:, :2] / xy[:, 2:]).astype(int)
     image = image.copy()
-    for first in range(8):
-        for second in range(first):
-            if np.abs(picks[first] - picks[second]).sum() == 1:
-                ends = xy[first].tolist(), xy[second].tolist()
-                cv2.line(image, *ends, colour, max(1, image.shape[1] // 640), cv2.LINE_AA)
+    for first, second in EDGES:
+        ends = xy[first].tolist(), xy[second].tolist()
+        cv2.line(image, *ends, colour, max(1, image.shape[1] // 640), cv2.LINE_AA)
     return image
+
+
+def _projected(points: np.ndarray, K: np.ndarray, cam_from_obj: np.ndarray) -> np.ndarray | None:
+    """The pixels (N, 2) of points (N, 3) m in an object's frame; None if one is not before the camera."""
+    seen = points @ cam_from_obj[:3, :3].T + cam_from_obj[:3, 3]
+    if seen[:, 2].min() <= 0:
+        return None
+    xy = seen @ K.T
+    return np.round(xy[:, :2] / xy[:, 2:]).astype(int)
 
 
 def draw_matches(
@@ -114,11 +148,9 @@ def draw_outline(image: np.ndarray, mask: np.ndarray, colour: Sequence[int]) -> 
 
 def draw_axes(image: np.ndarray, K: np.ndarray, cam_from_obj: np.ndarray, length: float) -> np.ndarray:
     """The image with the object frame's axes, `length` metres long: x red, y green, z blue."""
-    points = np.vstack([np.zeros(3), length * np.eye(3)]) @ cam_from_obj[:3, :3].T + cam_from_obj[:3, 3]
-    if points[:, 2].min() <= 0:
+    xy = _projected(np.vstack([np.zeros(3), length * np.eye(3)]), K, cam_from_obj)
+    if xy is None:
         return image
-    xy = points @ K.T
-    xy = np.round(xy[:, :2] / xy[:, 2:]).astype(int)
     image = image.copy()
     for end, colour in zip(xy[1:], ((230, 60, 60), (60, 220, 80), (70, 110, 255)), strict=True):
         cv2.line(image, xy[0].tolist(), end.tolist(), colour, max(1, image.shape[1] // 320), cv2.LINE_AA)
