@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from picopose.pipeline.category_estimator import CategoryEstimator, CategoryPose
     from picopose.pipeline.estimator import ObjectPose, PoseEstimator
 
 __version__ = "0.1.0"
-__all__ = ["ObjectPose", "PoseEstimator"]
+__all__ = ["CategoryEstimator", "CategoryPose", "ObjectPose", "PoseEstimator"]
 
 _HERE = Path(__file__).resolve().parent
 if not (_HERE / "model").is_dir():
@@ -21,5 +22,6 @@ if not (_HERE / "model").is_dir():
 def __getattr__(name: str) -> Any:
     # PyTorch takes seconds to import: only what computes something waits for it.
     if name in __all__:
-        return getattr(import_module("picopose.pipeline.estimator"), name)
+        module = "category_estimator" if name.startswith("Category") else "estimator"
+        return getattr(import_module(f"picopose.pipeline.{module}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""Converts the photos, cameras, boxes and masks that callers pass to the types that the program uses."""
+"""Converts what callers pass, such as photos, cameras and masks, to the types that the program uses."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,17 +9,40 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 
-from picopose.datasets.cameras.matrices import exact_camera_matrix
+from picopose.datasets.cameras.matrices import check_camera, exact_camera_matrix
+from picopose.datasets.depth_images import depth_in_metres, read_depth_image
 from picopose.datasets.images import photo_of, read_image
 from picopose.datasets.masks.regions import box_mask, mask_of, read_mask
+from picopose.utils.device import choose_device
 from picopose.utils.errors import InputError
 from picopose.utils.masks import cut_out
 from picopose.utils.pixels import as_rgb, pixels_of
-from picopose.utils.records import Mask
+from picopose.utils.records import Frame, Mask
 
 Photo = Path | str | Image.Image | np.ndarray | Tensor
 AnyMask = Path | str | Image.Image | Mask | ArrayLike  # an array is (H, W), other than 0 on the object
+AnyDepth = Path | str | ArrayLike  # an array is (H, W)
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
+
+
+def as_device(given: torch.device | str | None) -> torch.device:
+    """The device to compute on; None: a GPU if there is one."""
+    try:
+        return choose_device(None) if given is None else torch.device(given)
+    except RuntimeError as error:
+        raise InputError(f"device {given}: {str(error).splitlines()[0]}") from None
+
+
+def as_frame(image: Photo, K: ArrayLike, *, cropped: bool) -> Frame:
+    """A photo with its camera, which must suit it; see `as_photo` and `as_camera`.
+
+    cropped: the photo may be cut out of a larger one, so that its middle says nothing of the camera.
+    """
+    pixels = torch.from_numpy(as_photo(image).transpose(2, 0, 1).copy())
+    height, width = pixels.shape[1:]
+    camera = as_camera(K).float()
+    check_camera(camera, width, height, "K", cropped=cropped)
+    return Frame(pixels, camera)
 
 
 def as_photo(given: Photo) -> np.ndarray:
@@ -66,6 +89,21 @@ def _unusable(pixels: np.ndarray) -> InputError:
     return InputError(
         f"image of {pixels.dtype} and shape {pixels.shape}: give (H, W, 3) uint8, RGB, or floats in [0, 1]"
     )
+
+
+def as_depth(given: AnyDepth, height: int, width: int, unit: str | float) -> Tensor:
+    """The depth (H, W) float32 in m of a photo of this size, 0 where it is not known.
+
+    See `datasets.depth_images` for the files and units.
+    """
+    if isinstance(given, Path | str):
+        return torch.from_numpy(read_depth_image(Path(given), height, width, unit))
+    values = as_array(given)
+    if values.shape != (height, width):
+        raise InputError(
+            f"depth of shape {values.shape} for a photo of {height}x{width}: give one of its shape"
+        )
+    return torch.from_numpy(depth_in_metres(values, unit, "depth"))
 
 
 def as_camera(K: ArrayLike) -> Tensor:

@@ -14,16 +14,15 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from picopose.datasets.cameras.matrices import check_camera
 from picopose.datasets.masks.regions import box_mask
 from picopose.model.checkpoint import read_checkpoint
 from picopose.model.methods import check_poses_are_found, detects, make_stages, stage_names
 from picopose.model.picopose.released import is_released
 from picopose.model.stage import Setup, Things
-from picopose.pipeline.conversions import AnyMask, Photo, as_camera, as_masks, as_photo
+from picopose.pipeline.conversions import AnyMask, Photo, as_camera, as_device, as_frame, as_masks, as_photo
 from picopose.pipeline.object_pose import ObjectPose
 from picopose.pipeline.prepared_object import AnyMesh, PreparedObject, find_object, pair, read_object
-from picopose.pipeline.run import run
+from picopose.pipeline.run import run_one
 from picopose.rendering.mesh import Mesh
 from picopose.rendering.mesh_templates import MeshTemplates, Progress
 from picopose.rendering.mesh_views import MeshViews
@@ -31,7 +30,6 @@ from picopose.rendering.overlay import GREEN, ORANGE, RED, draw_pose
 from picopose.rendering.units import check_plausible
 from picopose.utils.config import Config, load_config
 from picopose.utils.crop import crop_from_image
-from picopose.utils.device import choose_device
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import transform
 from picopose.utils.home import cache_dir, own_file
@@ -79,15 +77,11 @@ class PoseEstimator:
         self.config = _configuration(weights, config, log_dir, overrides)
         self.objects: dict[str, PreparedObject] = {}
         self.stopwatch = Stopwatch(running=False)
-        try:
-            device = choose_device(None) if device is None else torch.device(device)
-        except RuntimeError as error:
-            raise InputError(f"device {device}: {str(error).splitlines()[0]}") from None
         if detects(self.config):
             raise InputError("stages: PoseEstimator is told where to look; leave the detector out")
         names = stage_names(self.config)
         check_poses_are_found(names)
-        self._stages = make_stages(names, Setup(self.config, device, self.stopwatch))
+        self._stages = make_stages(names, Setup(self.config, as_device(device), self.stopwatch))
         self._added = 0
         self._centred: dict[int, Mesh] = {}
         self._by_id: dict[int, PreparedObject] = {}
@@ -180,10 +174,8 @@ class PoseEstimator:
             cropped: the photo is cut out of a larger one, so that the principal point may lie far from its
                 middle; otherwise such a K is refused as another photo's.
         """
-        pixels = torch.from_numpy(as_photo(image).transpose(2, 0, 1).copy())
-        height, width = pixels.shape[1:]
-        camera = as_camera(K).float()
-        check_camera(camera, width, height, "K", cropped=cropped)
+        frame = as_frame(image, K, cropped=cropped)
+        height, width = frame.rgb.shape[1:]
         places = as_masks(boxes, masks, height, width)
         tried = pair(self.objects, objects, None if places is None else len(places))
         if places is None:
@@ -193,9 +185,9 @@ class PoseEstimator:
             return []
         boxes_px = boxes_of(places).tolist()
         for place, obj in tried:
-            check_plausible(obj.name, obj.diameter, obj.unit, boxes_px[place], camera.tolist())
+            check_plausible(obj.name, obj.diameter, obj.unit, boxes_px[place], frame.K.tolist())
         start = Estimates.of([obj.id for _, obj in tried], [places[place] for place, _ in tried])
-        found = self._run(Frame(pixels, camera), start)
+        found = self._run(frame, start)
         best: dict[int, ObjectPose] = {}
         for row, group in enumerate(found.group.tolist()):
             place, obj = tried[group]
@@ -209,11 +201,10 @@ class PoseEstimator:
 
     def _run(self, frame: Frame, start: Estimates) -> Estimates:
         """What the stages find in one photo."""
-        results: list[Estimates] = []
-        run([frame], self._things, self._stages, lambda *_: start, lambda _, found, __: results.append(found))
-        if len(results[0]) and results[0].confidence is None:
+        found = run_one(frame, self._things, self._stages, start)
+        if len(found) and found.confidence is None:
             raise InputError("stages: none of them judges the poses; add confidence")
-        return results[0]
+        return found
 
     def compared(self, pose: ObjectPose, K: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """What the photo with camera K (3, 3) was compared with for a pose, and the matches in it.

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
+from picopose.pipeline.posed import Posed
 from picopose.pipeline.verdict import verdict
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ObjectPose:
+class ObjectPose(Posed):
     """Where an object is in a photo."""
 
     name: str  # of the object
@@ -20,16 +20,6 @@ class ObjectPose:
     matches: np.ndarray  # (M, 4) px, of some that agree: x, y in the photo, x, y in `PoseEstimator.compared`
     box: np.ndarray  # (4,) px: left, top, right, bottom of where it was looked for
     drawn: bool = True  # whether matches are those of the object drawn at its pose, not of a template
-
-    @property
-    def translation(self) -> np.ndarray:
-        """The mesh's origin (3,) in the camera's frame, m."""
-        return self.cam_from_obj[:3, 3]
-
-    @property
-    def quaternion_xyzw(self) -> np.ndarray:
-        """The rotation (4,) as a unit quaternion, scalar last."""
-        return Rotation.from_matrix(self.cam_from_obj[:3, :3]).as_quat(canonical=True)
 
     @property
     def verdict(self) -> str:

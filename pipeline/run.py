@@ -28,3 +28,10 @@ def run(frames: Iterable[Frame], things: Things, stages: Sequence[Stage], start:
         found = found.to("cpu")
         sink(frame, found, time.perf_counter() - began)
         before = found
+
+
+def run_one(frame: Frame, things: Things, stages: Sequence[Stage], given: Estimates) -> Estimates:
+    """What the stages find in a single frame, on the CPU."""
+    results: list[Estimates] = []
+    run([frame], things, stages, lambda *_: given, lambda _, found, __: results.append(found))
+    return results[0]

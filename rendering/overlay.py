@@ -46,14 +46,15 @@ def draw_sized_box(
 ) -> np.ndarray:
     """The photo (H, W, 3) uint8 with a box of `size` (3,) m about an object's origin, its axes and a label.
 
-    The box and the label are of the colour; nothing is drawn of a box that reaches behind the camera.
+    The axes end at the box's faces; box and label are of the colour. Nothing is drawn of a box that reaches
+    behind the camera.
     """
     half = np.asarray(size) / 2
     xy = _projected(corners(-half, half), K, cam_from_obj)
     if xy is None:
         return image
     image = draw_bounding_box(image, K, cam_from_obj, -half, half, colour)
-    image = draw_axes(image, K, cam_from_obj, float(np.linalg.norm(half)))
+    image = draw_axes(image, K, cam_from_obj, half)
     left, top = xy.min(axis=0).tolist()
     return draw_label(image, label, left, top, colour)
 
@@ -146,8 +147,10 @@ def draw_outline(image: np.ndarray, mask: np.ndarray, colour: Sequence[int]) -> 
     return cv2.drawContours(image.copy(), outlines, -1, tuple(colour), width, cv2.LINE_AA)
 
 
-def draw_axes(image: np.ndarray, K: np.ndarray, cam_from_obj: np.ndarray, length: float) -> np.ndarray:
-    """The image with the object frame's axes, `length` metres long: x red, y green, z blue."""
+def draw_axes(
+    image: np.ndarray, K: np.ndarray, cam_from_obj: np.ndarray, length: float | np.ndarray
+) -> np.ndarray:
+    """The image with the object frame's axes, of one length or (3,) in m: x red, y green, z blue."""
     xy = _projected(np.vstack([np.zeros(3), length * np.eye(3)]), K, cam_from_obj)
     if xy is None:
         return image
