@@ -24,7 +24,7 @@ Change = Callable[[Instance, Augmentation, np.random.Generator], Instance]
 
 
 def augment(instance: Instance, options: Augmentation, rng: np.random.Generator) -> Instance:
-    """The instance with all changes that are asked for; its points are centred again."""
+    """The instance with all changes that are asked for; the mean of its points moves."""
     changes: list[tuple[float, Change]] = [
         (options.stretch, _stretched),
         (options.turn_degrees + options.tilt_degrees, _turned),
@@ -36,14 +36,14 @@ def augment(instance: Instance, options: Augmentation, rng: np.random.Generator)
     for amount, change in changes:
         if amount > 0:
             instance = change(instance, options, rng)
-    return centred(instance)
+    return instance
 
 
 def centred(instance: Instance) -> Instance:
     """The instance with the mean of its points at the origin."""
     mean = instance.points.mean(axis=0, dtype=np.float64)
     label = replace(instance.label, translation=(instance.label.translation - mean).astype(np.float32))
-    return replace(instance, points=(instance.points - mean).astype(np.float32), label=label)
+    return replace(instance, points=instance.points - mean.astype(np.float32), label=label)
 
 
 def rotation_of(label: Label) -> np.ndarray:
@@ -57,9 +57,10 @@ def _stretched(instance: Instance, options: Augmentation, rng: np.random.Generat
     if instance.class_id in ROUND:
         factors[2] = factors[0]
     M, label = rotation_of(instance.label), instance.label
-    points = (instance.points - label.translation) @ M.T * factors @ M + label.translation
+    stretch = (M.T * factors @ M).astype(np.float32)  # symmetric
+    points = (instance.points - label.translation) @ stretch + label.translation
     label = replace(label, size=(label.size * factors).astype(np.float32))
-    return replace(instance, points=points.astype(np.float32), label=label)
+    return replace(instance, points=points, label=label)
 
 
 def _turned(instance: Instance, options: Augmentation, rng: np.random.Generator) -> Instance:
@@ -74,7 +75,7 @@ def _turned(instance: Instance, options: Augmentation, rng: np.random.Generator)
         rotation=quaternion(M).astype(np.float32),
         translation=(R @ instance.label.translation).astype(np.float32),
     )
-    return replace(instance, points=(instance.points @ R.T).astype(np.float32), label=label)
+    return replace(instance, points=instance.points @ R.T.astype(np.float32), label=label)
 
 
 def _cut(instance: Instance, options: Augmentation, rng: np.random.Generator) -> Instance:

@@ -33,7 +33,7 @@ class Sizes:
     """
 
     side: int = 64
-    channels: tuple[int, int, int, int] = (16, 32, 64, 128)
+    channels: tuple[int, ...] = (16, 32, 64, 128)
     feature: int = 1024
     explicit: tuple[int, ...] = (1024, 512)
     implicit: tuple[int, ...] = (1024, 512, 256)
@@ -42,6 +42,8 @@ class Sizes:
     def __post_init__(self):
         if self.side % COARSEST or not COARSEST <= self.side <= WIDEST:
             raise ValueError(f"side is {self.side}; it must be a multiple of {COARSEST}, {WIDEST} at most")
+        if len(self.channels) != 4:
+            raise ValueError(f"channels has {len(self.channels)} entries; give four")
         for width in (*self.channels, self.feature, *self.explicit, *self.implicit):
             if not 1 <= width <= WIDEST:
                 raise ValueError(f"a width is {width}; it must lie in 1 to {WIDEST}")

@@ -94,12 +94,13 @@ class Samples:
         return epoch, int(self._order[1][rank])
 
     def _seen(self, instance: Instance, rng: np.random.Generator) -> Sample:
-        options = self._options
-        most = options.most_points
-        if most and len(instance.points) > most:
-            instance = centred(instance.chosen(rng.choice(len(instance.points), most, replace=False)))
+        options, whole = self._options, instance
+        if options.most_points and len(whole.points) > options.most_points:
+            instance = whole.chosen(rng.choice(len(whole.points), options.most_points, replace=False))
         if self._augmented:
             instance = augment(instance, options.augmentation, rng)
+        if instance is not whole:
+            instance = centred(instance)
         points, label = instance.points, instance.label
         maps = spherical_maps(points, normalised(instance.rgb), self._side, self._quirks)
         drawn = rng.choice(len(points), options.points, replace=len(points) <= options.points)
