@@ -13,15 +13,12 @@ from picopose.datasets.nocs.frames import read_depth, read_rgb
 from picopose.datasets.nocs.layout import find_frame
 from picopose.datasets.nocs.points import masked_points
 from picopose.model.checkpoint import fit
-from picopose.model.dualposenet.maps import normalised, spherical_maps
+from picopose.model.dualposenet.maps import normalised
 from picopose.model.dualposenet.network import DualPoseNet, Estimate, Sizes
-from picopose.model.dualposenet.quirks import RELEASED
-from picopose.model.dualposenet.refine import Observation
 from picopose.model.dualposenet.released import convert
 from tests.shared import shared
 
 FOLDER = "reference_dualposenet"
-POSE = ("rotation", "translation", "scale")
 
 
 def arrays(name: str) -> dict[str, np.ndarray]:
@@ -103,11 +100,6 @@ def golden_batch() -> Batch:
     )
 
 
-# The test's three passes
-
-SIDE, NEAR = 64, 0.6  # points farther than this from the origin, in canonical coordinates, are left out
-
-
 def seen_points(detection: int) -> tuple[np.ndarray, np.ndarray]:
     """The points (N, 3) of a detection, and their normalised colours (N, 3)."""
     files = find_frame(shared(f"{FOLDER}/sample"), "Real/test/scene_1/0000")
@@ -117,20 +109,3 @@ def seen_points(detection: int) -> tuple[np.ndarray, np.ndarray]:
     rgb, depth = read_rgb(files.path("color.png")), read_depth(files.path("depth.png")) / 1000
     points = masked_points(rgb, depth, mask, files.split.K)
     return points.xyz, normalised(points.rgb)
-
-
-def golden_observation(stored: dict[str, np.ndarray], detection: int) -> Observation:
-    """What the network saw of a detection in the last pass, from the poses of the passes before."""
-    every, colours = seen_points(detection)
-    runs = np.flatnonzero(stored["instance_pass"][:, 0] == detection)
-    used = np.ones(len(every), bool)
-    for run in runs[:-1]:
-        pose = Estimate(*(torch.from_numpy(stored[name][[run]]).double() for name in POSE))
-        centred = torch.from_numpy(every - every[used].mean(0))[None]
-        used = pose.canonical(centred)[0].norm(dim=1).numpy() < NEAR
-        assert used.sum() == stored["n_points"][run + 1]
-    centred = every[used] - every[used].mean(0)
-    maps = spherical_maps(centred, colours[used], SIDE, RELEASED)
-    np.testing.assert_array_equal(maps.distances, stored["input_dis"][runs[-1]])
-    points = torch.from_numpy(stored["observed_pc"][[runs[-1]]])
-    return Observation(*(torch.from_numpy(values)[None] for values in maps), points)

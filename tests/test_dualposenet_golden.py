@@ -13,9 +13,16 @@ from picopose.model.dualposenet.adam import TensorFlowAdam
 from picopose.model.dualposenet.losses import Losses, pose_losses
 from picopose.model.dualposenet.maps import spherical_maps
 from picopose.model.dualposenet.network import SLOPE, DualPoseNet
-from picopose.model.dualposenet.passes import observe, passes, scaled_pose
+from picopose.model.dualposenet.passes import PASSES, Pass, observe, passes, scaled_pose
 from picopose.model.dualposenet.quirks import MENDED, RELEASED
-from picopose.model.dualposenet.refine import Descent, EncoderRefinement, FeatureRefinement, Tried, best
+from picopose.model.dualposenet.refine import (
+    Descent,
+    EncoderRefinement,
+    FeatureRefinement,
+    Observation,
+    Tried,
+    best,
+)
 from picopose.model.dualposenet.released import rename
 from picopose.model.dualposenet.sphere import (
     SphericalConvolution,
@@ -29,7 +36,6 @@ from tests.dualposenet_golden import (
     below,
     difference,
     golden_batch,
-    golden_observation,
     original_order,
     relative,
     released_network,
@@ -42,7 +48,13 @@ LAYER, POSE, LOSS = 1e-5, 1e-5, 1e-5
 GRADIENT, GRADIENT_NORM = 5e-4, 2e-4
 STEP_LOSSES = 1e-5, 1e-4, 1e-3, 1e-2  # before each of four steps
 REFINED_FEATURE, REFINED_ENCODER = (1e-4, 1e-4), (5e-4, 2e-4)  # of the loss, of the pose
-TEST = 1e-5
+# Refinement of the feature of detection 0 hangs on one of its numbers, whose first gradient, 1e-7, has the
+# sign that rounding gives it: a LeakyReLU unit of one point lies within 1e-7 of zero. Adam's first step is as
+# long for this number as for the others, whose gradients are 30,000 times as large. With Adam's moments
+# carried over, the next detections hang on it too. Exact arithmetic, from the maps on, is 4.7e-4 away from
+# the original's float32. From the stored features float64 falls on the original's side.
+ROUNDED = 5e-4, 5e-4
+TEST, DRAWN = 1e-5, 1e-6
 VARIABLE, MEDIAN_VARIABLE = 2e-4, {1: 1e-7, 3: 5e-6}  # after steps
 
 # Input
@@ -308,92 +320,119 @@ def differences_of_variables(network: DualPoseNet, steps: int, golden: dict[str,
     ]
 
 
+# The test
+
+
+@pytest.fixture(scope="module")
+def image(network) -> list[list[Pass]]:
+    """The passes of the five detections of an image."""
+    random = np.random.RandomState(300)
+    return [passes(network, *seen_points(detection), random, RELEASED) for detection in range(5)]
+
+
+def test_every_pass(image):
+    golden = below("pass/", arrays("test"))
+    made = [(detection, place) for detection, each in enumerate(image) for place in range(len(each))]
+    assert made == [tuple(pair) for pair in golden["instance_pass"].tolist()]
+    runs = [run for each in image for run in each]
+    np.testing.assert_array_equal(torch.cat([run.seen.distances for run in runs]), golden["input_dis"])
+    colours = torch.cat([runs[which].seen.colours for which in golden["input_rgb_which"]])
+    np.testing.assert_array_equal(colours, golden["input_rgb"])
+    assert difference(torch.cat([run.seen.points for run in runs]), golden["observed_pc"]) < DRAWN
+    for place, name in enumerate(("rotation", "translation", "scale")):
+        ours = torch.cat([run.estimate[place] for run in runs])
+        assert difference(ours, golden[name]) < TEST
+
+
+def test_results_without_refinement(image):
+    assert_results_agree(image, {}, below("test/", arrays("test")), TEST)
+    assert not image[3]  # a mask of 25 pixels
+
+
+def assert_results_agree(
+    image: list[list[Pass]], refined: dict[int, list[Tried]], golden: dict[str, np.ndarray], bar: float
+) -> None:
+    """Compares poses and sizes of an image's detections, those of the last pass where none was refined."""
+    for detection, each in enumerate(image):
+        if each:
+            last = each[-1]
+            estimate = best(refined[detection]).estimate if detection in refined else last.estimate
+            pose, extents = scaled_pose(estimate, last.centroid)
+            assert difference(pose, golden["pred_RTs"][detection]) < bar
+            assert difference(extents, golden["pred_scales"][detection]) < bar
+
+
 # Refinement
 
-DETECTIONS = (0, 1, 4)  # of the golden runs, those that are refined
+
+def refinable(image: list[list[Pass]]) -> dict[int, Observation]:
+    """What the last passes saw of the detections of which no pass lacked points."""
+    return {detection: each[-1].seen for detection, each in enumerate(image) if len(each) == PASSES}
+
+
+def golden_descent(golden: dict[str, np.ndarray]) -> Descent:
+    """The settings of a golden refinement: rate, iterations and threshold."""
+    return Descent(*(value.item() for value in below("hp/", golden).values()))
 
 
 @pytest.mark.parametrize(("run", "quirks"), [("encoder", RELEASED), ("encoder_reset", MENDED)])
-def test_refinement_of_the_encoder(network, run, quirks):
-    stored = arrays("test")
-    refinement = EncoderRefinement(network, golden_descent(run, stored), quirks)
-    seen = [golden_observation(below("pass/", stored), detection) for detection in DETECTIONS]
-    assert_iterations_agree([refinement(each) for each in seen], below(f"{run}/", stored), *REFINED_ENCODER)
+def test_refinement_of_the_encoder(network, image, run, quirks):
+    golden = below(f"{run}/", arrays("test"))
+    refinement = EncoderRefinement(network, golden_descent(golden), quirks)
+    tried = {detection: refinement(seen) for detection, seen in refinable(image).items()}
+    assert_iterations_agree(tried, golden, *REFINED_ENCODER)
+    assert_results_agree(image, tried, golden, REFINED_ENCODER[1])
 
 
-@pytest.mark.parametrize(
+FEATURE_RUNS = pytest.mark.parametrize(
     ("run", "quirks"), [("feature", RELEASED), ("feature_reset", MENDED), ("feature_stop", MENDED)]
 )
-def test_refinement_of_the_feature(network, run, quirks):
-    """From the stored features, and in float64: a gradient of theirs lies within float32's rounding of zero,
-    where Adam takes almost a whole step to the one side or to the other."""
-    stored = arrays("test")
-    golden, points = below(f"{run}/", stored), last_points(stored)
+
+
+@FEATURE_RUNS
+def test_refinement_of_the_feature(network, image, run, quirks):
+    """From the stored features, and in float64: see `ROUNDED`."""
+    golden = below(f"{run}/", arrays("test"))
     decoders = SimpleNamespace(
         explicit=deepcopy(network.explicit).double(), implicit=deepcopy(network.implicit).double()
     )
-    refinement = FeatureRefinement(decoders, golden_descent(run, stored), quirks)
+    refinement = FeatureRefinement(decoders, golden_descent(golden), quirks)
     features = torch.from_numpy(golden["feature"]).double()
-    tried = [
-        refinement.from_feature(feature[None], some[None])
-        for feature, some in zip(features, points.double(), strict=True)
-    ]
+    tried = {
+        detection: refinement.from_feature(feature[None], seen.points.double())
+        for feature, (detection, seen) in zip(features, refinable(image).items(), strict=True)
+    }
     assert_iterations_agree(tried, golden, *REFINED_FEATURE)
+    assert_results_agree(image, tried, golden, REFINED_FEATURE[1])
 
 
-def golden_descent(run: str, stored: dict[str, np.ndarray]) -> Descent:
-    """The settings of a golden refinement: rate, iterations and threshold."""
-    return Descent(*(value.item() for value in below(f"{run}/hp/", stored).values()))
-
-
-def last_points(stored: dict[str, np.ndarray]) -> Tensor:
-    """The points (3, 1024, 3) of the refined detections in their last passes."""
-    passes = stored["pass/instance_pass"][:, 0]
-    last = [np.flatnonzero(passes == detection)[-1] for detection in DETECTIONS]
-    return torch.from_numpy(stored["pass/observed_pc"][last])
+@FEATURE_RUNS
+def test_refinement_of_our_own_feature(network, image, run, quirks):
+    golden = below(f"{run}/", arrays("test"))
+    refinement = FeatureRefinement(network, golden_descent(golden), quirks)
+    tried = {detection: refinement(seen) for detection, seen in refinable(image).items()}
+    assert_iterations_agree(tried, golden, *ROUNDED)
+    assert_results_agree(image, tried, golden, ROUNDED[1])
 
 
 def assert_iterations_agree(
-    tried: list[list[Tried]], golden: dict[str, np.ndarray], loss_bar: float, pose_bar: float
+    tried: dict[int, list[Tried]], golden: dict[str, np.ndarray], loss_bar: float, pose_bar: float
 ) -> None:
-    counts = [len(steps) for steps in tried]
-    assert counts == [(golden["iter_instance"] == detection).sum() for detection in DETECTIONS]
-    steps = [step for each in tried for step in each]
+    instances = [detection for detection, steps in tried.items() for _ in steps]
+    assert instances == golden["iter_instance"].tolist()
+    steps = [step for each in tried.values() for step in each]
     assert [step.loss for step in steps] == pytest.approx(golden["iter_loss"], rel=loss_bar)
     for place, name in enumerate(("rotation", "translation", "scale")):
         ours = torch.cat([step.estimate[place] for step in steps])
         assert difference(ours, golden[f"iter_{name}"]) < pose_bar
 
 
-def test_refinement_begins_with_the_network_and_leaves_it_as_it_was(network):
-    seen = golden_observation(below("pass/", arrays("test")), 0)
+def test_refinement_begins_with_the_network_and_leaves_it_as_it_was(network, image):
+    last = image[0][-1]
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    with torch.no_grad():
-        estimate, _ = network(*seen)
     for kind, rate in ((EncoderRefinement, 1e-5), (FeatureRefinement, 1e-2)):
-        tried = kind(network, Descent(rate, 2, 0.0))(seen)
-        for ours, theirs in zip(tried[0].estimate, estimate, strict=True):
+        tried = kind(network, Descent(rate, 2, 0.0))(last.seen)
+        for ours, theirs in zip(tried[0].estimate, last.estimate, strict=True):
             torch.testing.assert_close(ours, theirs)
         assert best(tried) is tried[1]
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-
-
-# The test
-
-
-def test_whole_test_without_refinement(network):
-    golden = arrays("test")
-    random, found = np.random.RandomState(300), []
-    for detection in range(5):
-        found.append(passes(network, *seen_points(detection), random, RELEASED))
-    made = [(detection, place) for detection, each in enumerate(found) for place in range(len(each))]
-    assert made == [tuple(pair) for pair in golden["pass/instance_pass"].tolist()]
-    runs = [one for each in found for one in each]
-    np.testing.assert_array_equal(torch.cat([run.seen.distances for run in runs]), golden["pass/input_dis"])
-    assert difference(torch.cat([run.seen.points for run in runs]), golden["pass/observed_pc"]) < TEST
-    for detection, each in enumerate(found):
-        if each:
-            pose, extents = scaled_pose(each[-1].estimate, each[-1].centroid)
-            assert difference(pose, golden["test/pred_RTs"][detection]) < TEST
-            assert difference(extents, golden["test/pred_scales"][detection]) < TEST
-    assert not found[3]  # a mask of 25 pixels
