@@ -1,15 +1,12 @@
 """One run on a BOP data set: its images through the stages, their poses into the CSV that BOP accepts.
 
-A run that is interrupted can be continued: every image is in a journal as soon as it is done, with digests of
-what its poses were made from. Images of which anything has changed since are done again.
+A run that is interrupted can be continued, see `pipeline.resuming`.
 """
 
 import json
 import logging
 import os
-from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,11 +19,18 @@ from picopose.datasets.bop.side_file import write_details
 from picopose.datasets.bop.targets import find_targets
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.datasets.templates import StoredTemplates, StoredViews
-from picopose.model.methods import find, needs_of, stage_names
+from picopose.model.methods import needs_of, stage_names
 from picopose.model.stage import Setup, Stage, Thing, Things
-from picopose.pipeline.input_digests import digest, inputs_of, inputs_of_all
-from picopose.pipeline.journal import Fingerprint, Journal, read_journals, write_journal
+from picopose.pipeline.input_digests import (
+    digest,
+    file_digest,
+    inputs_of,
+    inputs_of_all,
+    module_digest,
+    weights_digests,
+)
 from picopose.pipeline.prefetch import prefetch
+from picopose.pipeline.resuming import Work, run_resumably
 from picopose.pipeline.run import run
 from picopose.pipeline.starts import DatasetStart
 from picopose.pipeline.tested_set import SCORE_FILES, TestedSet
@@ -38,7 +42,7 @@ from picopose.utils import template_files
 from picopose.utils.config import Config, to_yaml
 from picopose.utils.distributed import World
 from picopose.utils.errors import InputError
-from picopose.utils.files import locked, write_atomically
+from picopose.utils.files import write_atomically
 from picopose.utils.mesh_file import MeshFile
 from picopose.utils.records import Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
@@ -112,63 +116,25 @@ def run_dataset(
     Raises an `InputError` where another program is at it, or has been with other options or weights.
     """
     config, run_dir = setup.config, tested.csv.parent
-    fingerprint, journals = fingerprint_of(config, dataset, start), run_dir / f"{tested.name}_journal"
-    refusal = "another run is at work in it: wait for its end, or name another log_dir or version_id"
-    with locked(journals, refusal) if world.rank == 0 else nullcontext():
-        if world.rank == 0:
-            take_over(journals, fingerprint, tested, dataset, start)
-        world.barrier()
-        done = read_journals(journals, fingerprint)
-        # Images are dealt out before the finished ones are left out, so that every process deals alike.
-        own = range(world.rank, len(dataset), world.size)
-        missing = [i for i in own if dataset.places[i] not in done]
-        with Journal(journals, fingerprint, rank=world.rank) as journal:
-            if missing:
-                run_images(dataset, missing, things, stages, start, journal.append, setup.stopwatch)
-        world.barrier()
-        if world.rank == 0:
-            _write_results(tested, dataset, read_journals(journals, fingerprint), config)
+    work = Work(
+        name=tested.name,
+        journals=run_dir / f"{tested.name}_journal",
+        fingerprint=fingerprint_of(config, dataset, start),
+        places=dataset.places,
+        inputs=lambda indices: inputs_of_all(dataset, start, indices),
+        outdated=[*tested.files, *(run_dir / name for name in SCORE_FILES)],
+    )
+    run_resumably(
+        work,
+        lambda indices, done: run_images(dataset, indices, things, stages, start, done, setup.stopwatch),
+        lambda results: _write_results(tested, results, config),
+        world,
+    )
 
 
-def take_over(
-    journals: Path, fingerprint: Fingerprint, tested: TestedSet, dataset: BopTestSet, start: DatasetStart
-) -> None:
-    """Keeps those finished images of earlier runs that would come out alike now, and says how many they are.
-
-    Results that the run is about to make anew are removed at once, so that none outlive their inputs.
-    """
-    found = read_journals(journals, fingerprint)
-    indices = [i for i in range(len(dataset)) if dataset.places[i] in found]
-    kept, changes = [], Counter()
-    for i, inputs in zip(indices, inputs_of_all(dataset, start, indices), strict=True):
-        result = found[dataset.places[i]]
-        if inputs == result.inputs:
-            kept.append(result)
-        changes.update(name for name in inputs if inputs[name] != result.inputs.get(name))
-    if changes:
-        told = ", ".join(f"{name} of {count}" for name, count in sorted(changes.items()))
-        again = len(indices) - len(kept)
-        LOG.info("%s: %d images are not as they were and are done again: other %s", tested.name, again, told)
-    if kept:
-        share = f"{len(kept)} of {len(dataset)}" if len(kept) < len(dataset) else f"all {len(dataset)}"
-        LOG.info("%s: %s images are taken from an earlier run", tested.name, share)
-    if found:
-        write_journal(journals, fingerprint, kept)
-    if len(kept) < len(dataset):
-        for path in (*tested.files, *(journals.parent / name for name in SCORE_FILES)):
-            path.unlink(missing_ok=True)
-
-
-def _write_results(
-    tested: TestedSet, dataset: BopTestSet, results: dict[tuple[int, int], ImageResult], config: Config
-) -> None:
-    ordered = [results.get(place) for place in dataset.places]
-    if None in ordered:
-        raise InputError(
-            f"{tested.csv.parent}: images of other processes are missing; all must share log_dir"
-        )
-    write_csv(tested.csv, ordered)
-    write_details(tested.csv.with_suffix(".json"), ordered)
+def _write_results(tested: TestedSet, results: list[ImageResult], config: Config) -> None:
+    write_csv(tested.csv, results)
+    write_details(tested.csv.with_suffix(".json"), results)
     with write_atomically(tested.csv.with_suffix(".yaml")) as temporary:
         temporary.write_text(to_yaml(config), encoding="utf-8")
 
@@ -256,10 +222,6 @@ def fingerprint_of(config: Config, dataset: BopTestSet, start: DatasetStart) -> 
     Targets and detections count by their names here; by what they say of an image they are its inputs.
     """
     targets = config.test_dataset.targets
-    weights = {"checkpoint": config.checkpoint, "backbone": config.model.pretrained}
-    weights |= {
-        f"{name}'s weights": own["weights"] for name, own in config.options.items() if "weights" in own
-    }
     return {
         "method": config.method,
         "stages": json.dumps([stage_names(config), [module_digest(name) for name in stage_names(config)]]),
@@ -270,21 +232,9 @@ def fingerprint_of(config: Config, dataset: BopTestSet, start: DatasetStart) -> 
         "model": json.dumps(asdict(config.model)),
         "test": json.dumps(asdict(config.test)),
         "meshes or templates": digest(_objects_digest(config, dataset).encode()),
-        **{key: _file_digest(path) for key, path in weights.items()},
+        "backbone": file_digest(config.model.pretrained),
+        **weights_digests(config),
     }
-
-
-def module_digest(name: str) -> str:
-    """Of the code of a stage from outside; the program's own is counted by its version."""
-    return _file_digest(find(name).__file__) if "." in name else ""
-
-
-def _file_digest(path: str | None) -> str:
-    """Of a file's content, or of those in a folder with their names."""
-    if path and Path(path).is_dir():
-        files = sorted(file for file in Path(path).iterdir() if file.is_file())
-        return digest(" ".join(f"{file.name} {_file_digest(file)}" for file in files).encode())
-    return digest(Path(path).read_bytes()) if path and Path(path).is_file() else str(path)
 
 
 def _objects_digest(config: Config, dataset: BopTestSet) -> str:
