@@ -59,6 +59,21 @@ class FrameFiles:
         return self.root / self.split.images / self.folder / f"{self.number}_{part}"
 
     @property
+    def place(self) -> tuple[int, int]:
+        """The numbers of its folder and its own."""
+        return int(self.folder.removeprefix("scene_")), int(self.number)
+
+    @property
+    def result(self) -> str:
+        """Name of the files of detections in it and of their poses, such as results_test_scene_1_0000.pkl."""
+        return f"results_{PurePosixPath(self.split.images).name}_{self.folder}_{self.number}.pkl"
+
+    @property
+    def image_path(self) -> str:
+        """As the original names it, see `find_frame`."""
+        return f"data/{self.split.images}/{self.folder}/{self.number}"
+
+    @property
     def truth(self) -> Path | None:
         """The file of the true poses and sizes; None for training images."""
         if self.split.truths is None:
