@@ -1,6 +1,8 @@
-"""The numbers that papers give: means over the six classes."""
+"""The numbers that papers give, by class and as means over classes."""
 
 from dataclasses import dataclass
+
+import numpy as np
 
 from picopose.evaluation.categories import combined, independent
 from picopose.evaluation.categories.combined import CombinedPrecision
@@ -16,28 +18,40 @@ _COMBINED = (
     (0.50, 10.0, 0.10),
     (0.50, 10.0, 0.20),
 )
+ALONE = len(_BOXES) + len(_POSES)  # lines of boxes and of poses; those of both together follow
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Line:
-    """A mean average precision, a share. Absent classes count 0; NaN if one has estimates but no truths."""
+    """An average precision, a share: of_class (C,) of each of the C `CLASSES`.
+
+    As in the original that of a class that is absent is 0, or NaN if there are estimates of it.
+    """
 
     name: str
-    value: float
+    of_class: np.ndarray
+
+    @property
+    def value(self) -> float:
+        """The mean over all classes, which is the original's."""
+        return float(self.of_class.mean())
+
+    def mean_of(self, present: np.ndarray) -> float:
+        """The mean over some classes (C,) bool; NaN over none."""
+        return float(self.of_class[present].mean()) if present.any() else np.nan
 
 
 def headline(alone: IndependentPrecision, together: CombinedPrecision) -> list[Line]:
     """Boxes, then poses, then both together."""
-    boxes, poses, combination = (values.mean(axis=0) for values in (alone.boxes, alone.poses, together.poses))
-    lines = [Line(f"IoU{100 * iou:.0f}", float(boxes[independent.IOUS.index(iou)])) for iou in _BOXES]
+    lines = [Line(f"IoU{100 * iou:.0f}", alone.boxes[:, independent.IOUS.index(iou)]) for iou in _BOXES]
     for degrees, centimetres in _POSES:
         place = independent.DEGREES.index(degrees), independent.CENTIMETRES.index(centimetres)
-        lines.append(Line(f"{degrees:.0f}° {centimetres:.0f} cm", float(poses[place])))
+        lines.append(Line(f"{degrees:.0f}° {centimetres:.0f} cm", alone.poses[:, *place]))
     for iou, degrees, shift in _COMBINED:
         place = (
             combined.DEGREES.index(degrees),
             combined.SHIFTS.index(shift),
             combined.IOUS.index(iou),
         )
-        lines.append(Line(f"IoU{100 * iou:.0f} {degrees:.0f}° {shift:.0%}", float(combination[place])))
+        lines.append(Line(f"IoU{100 * iou:.0f} {degrees:.0f}° {shift:.0%}", together.poses[:, *place]))
     return lines
