@@ -1,6 +1,9 @@
 """Estimates the poses of a BOP data set's test images and writes the CSV that BOP accepts.
 
 python run_test.py --dataset lmo --checkpoint_path picopose.ckpt test_dataset.data_dir=/data/bop
+
+A method of categories runs on a data set in NOCS's layout and writes a result file an image:
+python run_test.py --model dualposenet --dataset nocs/real_test --checkpoint_path model-30
 """
 
 import argparse
@@ -19,7 +22,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--dataset",
         default="all",
-        help="name of a BOP data set's folder below test_dataset.data_dir, or all for the seven core ones",
+        help="name of a BOP data set's folder below test_dataset.data_dir, or all for the seven core ones; "
+        "of categories, that of a data set in NOCS's layout",
     )
     parser.add_argument("--config", default="config/base.yaml", help="YAML file")
     parser.add_argument("--checkpoint_path", help="weights: the released checkpoint or one trained here")
@@ -69,7 +73,13 @@ def main() -> None:
         from picopose.datasets.layouts import dataset_names
         from picopose.evaluation.after_run import check_truth, score_run
         from picopose.evaluation.refinement_pictures import write_refinements
-        from picopose.model.methods import check_poses_are_found, detects, make_stages, stage_names
+        from picopose.model.methods import (
+            check_poses_are_found,
+            detects,
+            make_stages,
+            of_categories,
+            stage_names,
+        )
         from picopose.model.prepared_files import features_dir
         from picopose.model.stage import Setup
         from picopose.pipeline.bop_run import open_dataset, run_dataset, tested_set, things_of
@@ -80,12 +90,15 @@ def main() -> None:
         from picopose.utils.stopwatch import Stopwatch
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = load_config(arguments.config, arguments.overrides, flags_of(arguments))
+    if of_categories(config):
+        run_categories(arguments, config)
+        return
     config = replace(config, stages=stage_names(config, from_poses=arguments.init is not None))
     if not arguments.init:
         check_poses_are_found(config.stages)
     world = join()
     device = choose_device(arguments.gpus, world.local_rank)
-    run_dir = Path(config.log_dir) / f"{config.method}_{Path(arguments.config).stem}_id{arguments.version_id}"
+    run_dir = run_dir_of(arguments, config)
     names = dataset_names(arguments.dataset)
     check_files(config, names, arguments.init)
     if arguments.pictures < 0:
@@ -114,6 +127,61 @@ def main() -> None:
     if world.rank == 0 and arguments.score is not False:
         options = {"config": to_yaml(config), "template_size": config.model.size}
         score_run(sets, run_dir, **options, required=arguments.score is True)
+
+
+def run_categories(arguments: argparse.Namespace, config) -> None:
+    """The run of a method whose things are categories."""
+    with loading():
+        from picopose.datasets.nocs.test_set import NocsTestSet
+        from picopose.evaluation.categories.after_run import score_run
+        from picopose.model.methods import make_stages, stage_names
+        from picopose.model.stage import Setup
+        from picopose.pipeline import category_run
+        from picopose.utils.config import to_yaml
+        from picopose.utils.device import choose_device
+        from picopose.utils.distributed import join
+        from picopose.utils.files import remove_leftovers
+        from picopose.utils.stopwatch import Stopwatch
+    check_meaningful(arguments, config)
+    config = replace(config, stages=stage_names(config))
+    world = join()
+    device = choose_device(arguments.gpus, world.local_rank)
+    run_dir = run_dir_of(arguments, config)
+    setup = Setup(config, device, Stopwatch(running=arguments.profile))
+    given = config.test_dataset
+    dataset = NocsTestSet(given.data_dir, arguments.dataset, detections=given.detections)
+    stages = make_stages(config.stages, setup)
+    if world.rank == 0:
+        remove_leftovers(run_dir)
+    done = category_run.run_categories(dataset, stages, setup, run_dir, world)
+    if arguments.profile:
+        LOG.info("%s", setup.stopwatch.table())
+    if world.rank == 0:
+        folder = category_run.results_folder(dataset, run_dir)
+        LOG.info("poses: %s", folder)
+        if arguments.score is not False:
+            score_run(dataset, folder, done, run_dir, config=to_yaml(config))
+
+
+def check_meaningful(arguments: argparse.Namespace, config) -> None:
+    """Raises an `InputError` for what a method of categories has no use for."""
+    if arguments.dataset == "all":
+        raise InputError(
+            f"--dataset all: {config.method} runs on a data set in NOCS's layout; name its folder below "
+            "test_dataset.data_dir"
+        )
+    for name in ("init", "view", "level", "hypotheses", "template_memory", "compile", "pictures"):
+        if getattr(arguments, name):
+            raise InputError(f"--{name} has no meaning for {config.method}, which is of categories: drop it")
+    for name in ("targets", "camera"):
+        if getattr(config.test_dataset, name):
+            raise InputError(f"test_dataset.{name} has no meaning for a data set in NOCS's layout: drop it")
+
+
+def run_dir_of(arguments: argparse.Namespace, config) -> Path:
+    """Where the files of the run go."""
+    name = f"{config.method}_{Path(arguments.config).stem}_id{arguments.version_id}"
+    return Path(config.log_dir) / name
 
 
 def start_of(init: Path | None, dataset, things):

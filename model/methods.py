@@ -2,8 +2,8 @@
 
 A new method is a folder in `model/` whose `__init__.py` offers `make_stage(setup)`, `STAGES` and, where it is
 trained, `make_learner(config)`; nothing else has to know of it. `REFINES = True` in it says that the method
-goes on from poses in place of finding them, `CATEGORIES = True` that its things are categories, whose sizes it
-estimates from frames with depth, without meshes.
+goes on from poses in place of finding them, `CATEGORIES = True` that its things are categories, whose sizes
+it estimates from frames with depth, without meshes.
 """
 
 import importlib
