@@ -1,17 +1,13 @@
 """Turns a scored run into report.html: one file that opens without a server and loads nothing from elsewhere.
 
-Here the numbers are gathered; `report_page/` lays them out, with every text escaped.
+Here the numbers are gathered; `report_page/page.html` lays them out.
 """
 
-import base64
-import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from picopose.datasets.bop.results import Results
 from picopose.datasets.bop.side_file import LineDetails
@@ -20,28 +16,15 @@ from picopose.evaluation.cases import Case, find_cases, select
 from picopose.evaluation.eval_models import EvalModel
 from picopose.evaluation.linemod_table import COLUMNS, Row, linemod_rows
 from picopose.evaluation.recall import THRESHOLDS
+from picopose.evaluation.report_parts import Chart, Timing, timing_of, write_page
 from picopose.evaluation.scoring import ERRORS, Scores
 from picopose.pipeline.tested_set import TestedSet
 from picopose.pipeline.verdict import verdict
-from picopose.utils.files import write_atomically
 
 # Cases that are shown of a whole run, so that the file stays at a few MB.
 WORST, BEST, SAMPLE = 100, 20, 40
 BINS = 5  # of confidences
-_PAGE = Path(__file__).parent / "report_page"
 _UNITS = {"vsd": "threshold", "mssd": "share of the diameter", "mspd": "px of an image 640 px wide"}
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Seconds per image of one data set."""
-
-    counts: list[int]  # of images, in bins of equal width from 0
-    width: float  # of a bin, s
-    median: float
-    mean: float
-    most: float  # 95 % of the images take no longer
-    phases: dict[str, float]  # mean of each
 
 
 @dataclass(frozen=True)
@@ -77,16 +60,6 @@ class CasePage:
     drawn: bool  # the object at its pose is beside the photo, and no template
 
 
-@dataclass(frozen=True)
-class Chart:
-    """Recall over the thresholds of one error, with one curve for each data set that has it."""
-
-    error: str
-    unit: str
-    thresholds: list[float]
-    curves: dict[str, list[float]]
-
-
 def write_report(
     path: Path | str,
     scored: Sequence[tuple[TestedSet, Scores]],
@@ -99,7 +72,6 @@ def write_report(
     config: the run's configuration, to be shown. template_size: px of the crops that the matches of the side
     files refer to, where it had templates.
     """
-    path = Path(path)
     sets, cases, total = [], [], 0
     for tested, scores in scored:
         details = tested.details(len(scores.results))
@@ -108,27 +80,19 @@ def write_report(
         sets.append(SetPage(tested.name, scores, timing, reliability(found), rows))
         cases += _draw_cases(tested, found, scores.models, template_size, share=len(scored))
         total += len(found)
-    script = (_PAGE / "script.js").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=FileSystemLoader(_PAGE), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    html = environment.get_template("page.html").render(
-        title=path.resolve().parent.name,
+    write_page(
+        path,
+        "page.html",
         sets=sets,
         charts=_charts(scored),
-        set_index={tested.name: index for index, (tested, _) in enumerate(scored)},
+        colours={tested.name: f"s{index % 8}" for index, (tested, _) in enumerate(scored)},
         infinity=np.inf,
         linemod_columns=list(COLUMNS),
         cases=cases,
         total=total,
         limits={"worst": WORST, "best": BEST, "sample": SAMPLE},
         config=config,
-        style=(_PAGE / "style.css").read_text(encoding="utf-8"),
-        script=script,
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    with write_atomically(path) as temporary:
-        temporary.write_text(html, encoding="utf-8", newline="\n")
 
 
 def _draw_cases(
@@ -170,23 +134,7 @@ def reliability(cases: Sequence[Case]) -> list[Bin]:
 def _timing(results: Results, details: Sequence[LineDetails] | None) -> Timing | None:
     images = np.stack([results.scene_id, results.im_id], axis=1)
     _, first = np.unique(images, axis=0, return_index=True)
-    seconds = results.time[first]
-    if len(seconds) == 0 or not (seconds >= 0).all() or not np.isfinite(seconds).all():
-        return None
-    bins = min(24, max(6, len(seconds) // 2))
-    width = max(float(seconds.max()), 1e-6) / bins
-    index = np.minimum((seconds / width).astype(int), bins - 1)
-    phases: Counter[str] = Counter()
-    for row in first.tolist() if details else []:
-        phases.update(details[row].phases)
-    return Timing(
-        counts=np.bincount(index, minlength=bins).tolist(),
-        width=width,
-        median=float(np.median(seconds)),
-        mean=float(seconds.mean()),
-        most=float(np.quantile(seconds, 0.95)),
-        phases={name: total / len(first) for name, total in phases.items()},
-    )
+    return timing_of(results.time[first], [details[row].phases for row in first.tolist()] if details else [])
 
 
 def _charts(scored: Sequence[tuple[TestedSet, Scores]]) -> list[Chart]:
@@ -196,5 +144,8 @@ def _charts(scored: Sequence[tuple[TestedSet, Scores]]) -> list[Chart]:
         if curves:
             # VSD has a curve for each of its tolerances: their mean is shown.
             means = {name: np.atleast_2d(values).mean(axis=0).tolist() for name, values in curves.items()}
-            charts.append(Chart(error, _UNITS[error], THRESHOLDS[error].tolist(), means))
+            name, thresholds = error.upper(), THRESHOLDS[error].tolist()
+            caption = f"recall over {_UNITS[error]}" + (", all tolerances" if error == "vsd" else "")
+            label = f"Recall over the thresholds of {name}"
+            charts.append(Chart(name, caption, label, thresholds, thresholds[::3], means))
     return charts
