@@ -4,7 +4,6 @@ Pictures are JPEG files as data URIs; all that is drawn upon them is vectors in 
 which, as in SVG, the top-left pixel covers 0 to 1.
 """
 
-import base64
 import colorsys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from picopose.datasets.templates import StoredViews
 from picopose.evaluation.cases import Case
 from picopose.evaluation.errors import end_point_error, homogeneous
 from picopose.evaluation.eval_models import EvalModel
-from picopose.evaluation.photo_part import PhotoPart, part_about
+from picopose.evaluation.photo_part import SIDE, PhotoPart, Picture, jpeg, part_about, photo_picture
 from picopose.pipeline.tested_set import TestedSet
 from picopose.rendering.mesh import Mesh
 from picopose.rendering.mesh_files import MeshFiles
@@ -28,18 +27,6 @@ from picopose.rendering.renderer import Renderer
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import invert, sample_depth, transform, unproject
 from picopose.utils.records import View
-
-SIDE = 320  # px, longer side of a photo's picture
-_JPEG_QUALITY = 82
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A JPEG and the size of the coordinates that things are drawn in upon it."""
-
-    uri: str
-    width: float
-    height: float
 
 
 @dataclass(frozen=True)
@@ -89,7 +76,7 @@ class CasePainter:
         view, matches = self._matched(case, frame)
         outlines = [self._outline(mesh, pose, frame) for pose in poses]
         return CasePictures(
-            photo=_photo(rgb, frame),
+            photo=photo_picture(rgb, frame),
             true_outline=outlines[0],
             outline=outlines[1] if estimate else None,
             beside=None if view is None else _picture(view),
@@ -179,25 +166,9 @@ def _fine_meshes(tested: TestedSet) -> MeshFiles:
     return MeshFiles({int(name): file for name, file in files.items() if name.isdecimal()})
 
 
-def _photo(rgb: np.ndarray, frame: PhotoPart) -> Picture:
-    left, top, right, bottom = frame.window
-    part = rgb[top:bottom, left:right]
-    if frame.scale < 1:
-        part = cv2.resize(part, frame.size, interpolation=cv2.INTER_AREA)
-    return Picture(
-        _jpeg(part), round(frame.scale * (right - left), 1), round(frame.scale * (bottom - top), 1)
-    )
-
-
 def _picture(view: View) -> Picture:
     height, width = view.rgb.shape[-2:]
-    return Picture(_jpeg(np.uint8(np.round(255 * view.rgb[0].permute(1, 2, 0).numpy()))), width, height)
-
-
-def _jpeg(rgb: np.ndarray) -> str:
-    options = (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1)
-    _, content = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
-    return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode("ascii")
+    return Picture(jpeg(np.uint8(np.round(255 * view.rgb[0].permute(1, 2, 0).numpy()))), width, height)
 
 
 def _path(contour: np.ndarray) -> str:

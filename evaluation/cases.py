@@ -5,6 +5,7 @@ From here the report takes what it shows.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -105,7 +106,17 @@ def _number(error: float) -> float:
     return np.inf if np.isnan(error) else float(error)
 
 
-def select(cases: Sequence[Case], *, worst: int, best: int, sample: int) -> list[Case]:
+class Ranked(Protocol):
+    """A case that can be compared with others."""
+
+    @property
+    def badness(self) -> tuple[float, ...]: ...
+
+
+R = TypeVar("R", bound=Ranked)
+
+
+def select(cases: Sequence[R], *, worst: int, best: int, sample: int) -> list[R]:
     """So many of the worst and the best cases, and a random sample of the others; in order."""
     order = sorted(range(len(cases)), key=lambda i: cases[i].badness, reverse=True)
     if len(order) <= worst + best + sample:

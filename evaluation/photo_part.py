@@ -1,12 +1,25 @@
 """The part of a photo about an object, as pictures of poses show it."""
 
+import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
+SIDE = 320  # px, longer side of a photo's picture
+_JPEG_QUALITY = 82
 _MARGIN = 0.12  # about the object, as a share of its extent
 _MIN_WINDOW = 48  # px of the photo
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A JPEG and the size of the coordinates that things are drawn in upon it."""
+
+    uri: str
+    width: float
+    height: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +46,22 @@ class PhotoPart:
     def scaled(self, xy: np.ndarray) -> np.ndarray:
         """Points (..., 2) px of the photo in px of the picture."""
         return self.scale * (xy - self.window[:2] + 0.5) - 0.5
+
+
+def photo_picture(rgb: np.ndarray, frame: PhotoPart) -> Picture:
+    """A part of a photo (H, W, 3) uint8; it is the browser that enlarges."""
+    left, top, right, bottom = frame.window
+    part = rgb[top:bottom, left:right]
+    if frame.scale < 1:
+        part = cv2.resize(part, frame.size, interpolation=cv2.INTER_AREA)
+    return Picture(jpeg(part), round(frame.scale * (right - left), 1), round(frame.scale * (bottom - top), 1))
+
+
+def jpeg(rgb: np.ndarray) -> str:
+    """A picture (H, W, 3) uint8 as a data URI."""
+    options = (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY, cv2.IMWRITE_JPEG_OPTIMIZE, 1)
+    _, content = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)
+    return "data:image/jpeg;base64," + base64.b64encode(content.tobytes()).decode("ascii")
 
 
 def part_about(

@@ -9,6 +9,7 @@ import numpy as np
 from picopose.datasets.bop.image_result import ImageResult
 from picopose.datasets.nocs.test_set import NocsTestSet
 from picopose.evaluation.bop_scores import write_scores
+from picopose.evaluation.categories.report import write_report
 from picopose.evaluation.categories.results import read_results
 from picopose.evaluation.categories.scores import Scores, score
 from picopose.evaluation.categories.tables import tables
@@ -31,5 +32,6 @@ def score_run(
     print(tables(scores))
     seconds = float(np.mean([result.seconds for result in done]))
     write_scores({"seconds_per_image": seconds, **scores.as_json()}, run_dir / "scores.json")
-    _LOG.info("scores: %s", run_dir / "scores.json")
+    write_report(run_dir / "report.html", dataset, results, scores, done, config=config)
+    _LOG.info("scores: %s\nreport: %s", run_dir / "scores.json", run_dir / "report.html")
     return scores

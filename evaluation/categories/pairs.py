@@ -32,7 +32,7 @@ class Group:
 
 def measured_groups(estimates: Estimates, truths: Truths, mode: IouMode) -> list[Group]:
     """The groups by class and image; each measure is taken once, of the pairs of all groups together."""
-    rows = list(_rows(estimates, truths))
+    rows = list(rows_by_class_and_image(estimates, truths))
     pairs = np.concatenate([np.empty((0, 2), int), *(_pairs(*both) for _, *both in rows)])
     with np.errstate(invalid="ignore"):  # estimates of a network that has diverged are NaN
         measures = [
@@ -54,7 +54,9 @@ def by_class(groups: list[Group]) -> list[list[Group]]:
     return [[group for group in groups if group.class_id == 1 + row] for row in range(len(CLASSES))]
 
 
-def _rows(estimates: Estimates, truths: Truths) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+def rows_by_class_and_image(
+    estimates: Estimates, truths: Truths
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Class, rows of estimates (best score first) and rows of truths of each class in each image."""
     order = best_first(estimates.scores)
     estimated = _by_class_and_image(estimates.classes, estimates.image, order)
