@@ -149,7 +149,7 @@ def test_frozen_samples_are_the_same_in_every_epoch():
 
 
 def test_a_sample_is_a_function_of_its_index():
-    source = samples(most_points=200)
+    source = samples(fewest_points=200)
     earlier = source.sample(30)
     for index in (3, 25, 30):
         later = source.sample(index)
@@ -212,7 +212,7 @@ def test_overlaps_of_known_boxes():
 def overrides(prepared: Path, folder: Path) -> list[str]:
     entries = [f"{OPTIONS}.network.{entry}" for entry in SMALL]
     entries += [f"{OPTIONS}.training.{which}=[{prepared}]" for which in ("prepared", "held_out")]
-    entries += [f"{OPTIONS}.training.points=32", f"{OPTIONS}.training.most_points=200", f"log_dir={folder}"]
+    entries += [f"{OPTIONS}.training.points=32", f"{OPTIONS}.training.fewest_points=200", f"log_dir={folder}"]
     train = ["steps=4", "batch_size=4", "workers=0", "log_every=1", "save_every=2", "picture_every=2"]
     train += ["validate_every=4", "validation_pairs=8", "warmup=2"]
     return entries + [f"train.{entry}" for entry in train]

@@ -40,7 +40,8 @@ class Training:
     held_out: list[str] = field(default_factory=list)  # those to validate on
     frozen: bool = False  # whether points are drawn once, as the original does, not anew each epoch
     points: int = 1024  # that the implicit decoder sees of an instance
-    most_points: int | None = None  # of which maps are made, drawn if there are more; None: all
+    # Maps are made of some of the points, at least about as many as these, or of all; None: always of all.
+    fewest_points: int | None = None
     symmetric: bool = False  # whether all turns about the axis of a bottle, bowl or can are right
     rotation_weight: float = 1.0  # of the losses
     translation_weight: float = 1.0
@@ -50,7 +51,7 @@ class Training:
 
     def __post_init__(self):
         _check_range("training.points", self.points, 1, math.inf)
-        _check_range("training.most_points", self.most_points, 1, math.inf)
+        _check_range("training.fewest_points", self.fewest_points, 1, math.inf)
         for name in ("rotation", "translation", "size", "implicit"):
             _check_range(f"training.{name}_weight", getattr(self, f"{name}_weight"), 0, LARGEST_WEIGHT)
 

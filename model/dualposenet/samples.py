@@ -94,16 +94,22 @@ class Samples:
         return epoch, int(self._order[1][rank])
 
     def _seen(self, instance: Instance, rng: np.random.Generator) -> Sample:
-        options, whole = self._options, instance
-        if options.most_points and len(whole.points) > options.most_points:
-            instance = whole.chosen(rng.choice(len(whole.points), options.most_points, replace=False))
+        options = self._options
         if self._augmented:
-            instance = augment(instance, options.augmentation, rng)
-        if instance is not whole:
-            instance = centred(instance)
+            changed = augment(_thinned(instance, options.fewest_points, rng), options.augmentation, rng)
+            instance = instance if changed is instance else centred(changed)
         points, label = instance.points, instance.label
         maps = spherical_maps(points, normalised(instance.rgb), self._side, self._quirks)
         drawn = rng.choice(len(points), options.points, replace=len(points) <= options.points)
         values = (*maps, points[drawn], np.int64(instance.class_id))
         values += (label.rotation, label.translation, label.size)
         return Sample(*(torch.from_numpy(np.asarray(value)) for value in values))
+
+
+def _thinned(instance: Instance, fewest: int | None, rng: np.random.Generator) -> Instance:
+    """The instance with some of its points, at least about as many as these, if it has more."""
+    count = len(instance.points)
+    if fewest is None or count <= fewest:
+        return instance
+    share = (fewest / count) ** rng.random()
+    return instance.chosen(rng.random(count) < share)

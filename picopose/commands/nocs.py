@@ -12,6 +12,7 @@ from picopose.utils.errors import exits_cleanly
 from picopose.utils.loading import loading
 
 _TRAINED_ON = ("camera_train", "real_train")
+_SPLITS = (*_TRAINED_ON, "camera_val")  # the last to validate on
 
 
 @exits_cleanly(stopped="stopped; the same command goes on")
@@ -21,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("downloads", type=Path, metavar="DOWNLOADS", help="folder with CAMERA and Real")
     parser.add_argument("out", type=Path, metavar="OUT", help="folder of the prepared instances")
-    parser.add_argument("--splits", nargs="+", choices=_TRAINED_ON, default=_TRAINED_ON)
+    parser.add_argument("--splits", nargs="+", choices=_SPLITS, default=_TRAINED_ON)
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, default=0, help="of the draws that poses are fitted with")
     options = parser.parse_args(arguments)
