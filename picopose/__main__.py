@@ -16,6 +16,7 @@ COMMANDS = {  # module with a `main`, imported only when it is chosen, and what 
     "nocs": ("commands.nocs", "prepare training instances of CAMERA25 and REAL275"),
     "train": ("run_train", "train the network"),
     "export": ("commands.export", "write the weights of a checkpoint as a small file"),
+    "convert": ("commands.convert", "write DualPoseNet's released checkpoint as safetensors"),
     "cache": ("commands.cache", "show or clear what is kept of prepared objects"),
     "install-egl": ("commands.install_egl", "install headless OpenGL on Debian and Ubuntu"),
 }

@@ -15,7 +15,8 @@ from picopose.datasets.nocs.points import masked_points
 from picopose.model.checkpoint import fit
 from picopose.model.dualposenet.maps import normalised
 from picopose.model.dualposenet.network import DualPoseNet, Estimate, Sizes
-from picopose.model.dualposenet.released import convert
+from picopose.model.dualposenet.released import ORIGINAL, convert
+from picopose.model.released_weights import rename
 from tests.shared import shared
 
 FOLDER = "reference_dualposenet"
@@ -67,6 +68,11 @@ def released_network() -> DualPoseNet:
     network, source = DualPoseNet(Sizes()), Path("model-30.index")
     fit(network, convert(rule_variables(), network.state_dict(), source), source)
     return network
+
+
+def original_names(network: DualPoseNet) -> dict[str, str]:
+    """The original's names of a network's weights, by ours."""
+    return {name: rename(name, ORIGINAL) for name in network.state_dict()}
 
 
 def original_order(name: str, values: Tensor, shape: tuple[int, ...]) -> np.ndarray:

@@ -2,17 +2,24 @@
 
 import shutil
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+from picopose.commands.convert import main
 from picopose.model.dualposenet.crc32c import crc32c
 from picopose.model.dualposenet.network import DualPoseNet, Sizes
-from picopose.model.dualposenet.released import read_released, rename
+from picopose.model.dualposenet.options import Options
+from picopose.model.dualposenet.quirks import RELEASED
+from picopose.model.dualposenet.released import rewrite
 from picopose.model.dualposenet.tensorflow_checkpoint import DATA, read_index, read_variables
+from picopose.model.dualposenet.weights import load_network
 from picopose.utils.errors import InputError
-from tests.dualposenet_golden import variable_shapes
+from tests.dualposenet_golden import original_names, variable_shapes
 from tests.shared import shared
 
 FOLDER = "reference_dualposenet/checkpoint"
@@ -129,9 +136,13 @@ def block(pairs: list[tuple[bytes, bytes]]) -> bytes:
     """A block with its trailer."""
     content = b"".join(b"\0" + varint(len(key)) + varint(len(value)) + key + value for key, value in pairs)
     content += struct.pack("<II", 0, 1) + b"\0"
-    checksum = crc32c(np.frombuffer(content, np.uint8))
-    masked = ((checksum >> 15 | checksum << 17) + 0xA282EAD8) & 0xFFFFFFFF
-    return content + struct.pack("<I", masked)
+    return content + checksum(content)
+
+
+def checksum(content: bytes) -> bytes:
+    """As it is stored."""
+    plain = crc32c(np.frombuffer(content, np.uint8))
+    return struct.pack("<I", ((plain >> 15 | plain << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def table(pairs: list[tuple[bytes, bytes]]) -> bytes:
@@ -171,11 +182,11 @@ def test_a_lying_index(checkpoint, complaint):
 
 
 @pytest.mark.parametrize(
-    ("text", "checksum"),
+    ("text", "expected"),
     [(b"", 0), (b"123456789", 0xE3069283), (b"\0" * 32, 0x8A9136AA), (bytes(range(32)), 0x46DD794E)],
 )
-def test_check_sums_as_published(text, checksum):
-    assert crc32c(np.frombuffer(text, np.uint8)) == checksum
+def test_check_sums_as_published(text, expected):
+    assert crc32c(np.frombuffer(text, np.uint8)) == expected
 
 
 def test_check_sums_of_long_messages():
@@ -188,11 +199,87 @@ def test_check_sums_of_long_messages():
     assert crc32c(message) == register ^ 0xFFFFFFFF
 
 
-def test_an_incomplete_checkpoint(checkpoint):
-    expected = DualPoseNet(SMALL).state_dict()
-    with pytest.raises(InputError, match=r"tiny-7\.index: lacks encoder\.colour_stream"):
-        read_released(checkpoint, expected)
+# A whole checkpoint, of a small network
 
 
-def test_names_are_told_apart():
-    assert len({rename(name) for name in variable_shapes()}) == 75
+def write_checkpoint(prefix: Path, variables: dict[str, np.ndarray]) -> None:
+    """Writes both files; the numbers are float32."""
+    pairs, content = [HEADER], b""
+    for name, values in sorted(variables.items()):
+        content += (tensor := np.ascontiguousarray(values, "<f4").tobytes())
+        shape = b"".join(message(f2=message(f1=side)) for side in values.shape)
+        fields = {"f1": 1, "f2": shape, "f4": len(content) - len(tensor), "f5": len(tensor)}
+        pairs.append((name.encode(), message(**fields) + b"\x35" + checksum(tensor)))  # field 6, fixed
+    prefix.with_name(prefix.name + ".index").write_bytes(table(pairs))
+    prefix.with_name(prefix.name + DATA).write_bytes(content)
+
+
+def original_variables(network: DualPoseNet) -> dict[str, np.ndarray]:
+    """A network's weights by TensorFlow's names and in its order, with some that only training needs."""
+    variables = {name: np.zeros(()) for name in ("beta1_power", "global_step")}
+    for ours, weight in network.state_dict().items():
+        name, values = original_names(network)[ours], weight.numpy()
+        if name.endswith("/W"):
+            values = values.transpose(1, 0, 2)
+        elif name.endswith("/b"):
+            values = values[None, None, None]
+        elif name.endswith("/kernel"):
+            values = values.T[None] if "conv1d" in name else values.T
+        variables |= {name: values, f"{name}/Adam": np.zeros(values.shape)}
+    return variables
+
+
+@pytest.fixture(scope="module")
+def network() -> DualPoseNet:
+    torch.manual_seed(0)
+    network = DualPoseNet(SMALL)
+    for weight in network.parameters():
+        nn.init.normal_(weight)
+    return network
+
+
+@pytest.mark.parametrize("end", ["", ".index", DATA])
+def test_a_whole_checkpoint_is_rewritten_once(network, tmp_path, end):
+    write_checkpoint(tmp_path / "model-30", original_variables(network))
+    out = tmp_path / "released.safetensors"
+    assert rewrite(tmp_path / f"model-30{end}", out, SMALL) == sum(w.numel() for w in network.parameters())
+    for path in (tmp_path / f"model-30{end}", out):
+        read, quirks = load_network(path, Options(network=SMALL))
+        assert replace(quirks, carried_moments=True) == RELEASED
+        for name, weight in network.state_dict().items():
+            torch.testing.assert_close(read.state_dict()[name], weight, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({"encoder/fc2/dense/bias": None}, "lacks encoder/fc2/dense/bias;"),
+        ({"encoder/rgb_conv4/Variable": None}, "lacks encoder/rgb_conv4/Variable;"),
+        ({"implicit_decoder/conv9/conv1d/bias": np.zeros(3)}, "has unknown implicit_decoder/conv9/conv1d/"),
+        ({"encoder/dis_conv6/sphconv/b": np.zeros((1, 1, 1, 5))}, r"dis_conv6/sphconv/b has shape \(5,\)"),
+        ({"encoder/fc1/dense/kernel": np.full((8, 8), np.nan)}, "NaN"),
+    ],
+)
+def test_another_network_is_refused_by_tensorflows_names(network, tmp_path, changed, complaint):
+    variables = original_variables(network) | changed
+    write_checkpoint(tmp_path / "model-30", {k: v for k, v in variables.items() if v is not None})
+    with pytest.raises(InputError, match=complaint) as error:
+        rewrite(tmp_path / "model-30", tmp_path / "released.safetensors", SMALL)
+    assert "model-30" in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "released.safetensors").exists()
+
+
+def test_an_incomplete_checkpoint_is_refused_by_the_command(checkpoint, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([str(checkpoint), str(tmp_path / "released.safetensors")])
+    assert "tiny-7.index: lacks " in (said := capsys.readouterr().err) and said.count("\n") == 1
+    assert "encoder." not in said  # names of TensorFlow's have slashes
+
+
+def test_other_endings_are_refused(checkpoint, tmp_path):
+    with pytest.raises(InputError, match=r"released\.pt: weights are written as \.safetensors"):
+        rewrite(checkpoint, tmp_path / "released.pt", SMALL)
+
+
+def test_names_are_the_originals():
+    assert sorted(original_names(DualPoseNet(Sizes())).values()) == sorted(variable_shapes())

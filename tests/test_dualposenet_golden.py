@@ -23,7 +23,6 @@ from picopose.model.dualposenet.refine import (
     Tried,
     best,
 )
-from picopose.model.dualposenet.released import rename
 from picopose.model.dualposenet.sphere import (
     SphericalConvolution,
     SphericalPooling,
@@ -36,6 +35,7 @@ from tests.dualposenet_golden import (
     below,
     difference,
     golden_batch,
+    original_names,
     original_order,
     relative,
     released_network,
@@ -264,16 +264,22 @@ def some_of(values: np.ndarray) -> np.ndarray:
     return values.flatten()[:: max(1, values.size // 997)][:512]
 
 
+def original_parameters(network: DualPoseNet) -> dict[str, nn.Parameter]:
+    """Ours by the original's names."""
+    names = original_names(network)
+    return {names[name]: parameter for name, parameter in network.named_parameters()}
+
+
 def test_gradients(network, batch):
     golden = arrays("network")
     network.zero_grad()
     train_losses(network, batch).total.backward()
     shapes = variable_shapes()
     norms = dict(zip(golden["grad_names"], golden["grad_norm"], strict=True))
-    parameters = dict(network.named_parameters())
-    assert {rename(name) for name in norms} == parameters.keys()
+    parameters = original_parameters(network)
+    assert norms.keys() == parameters.keys()
     for name, norm in norms.items():
-        gradient = original_order(name, parameters[rename(name)].grad, shapes[name])
+        gradient = original_order(name, parameters[name].grad, shapes[name])
         stored = golden[f"grad/{name}"]
         assert np.linalg.norm(gradient.astype(float)) == pytest.approx(norm, rel=GRADIENT_NORM), name
         if gradient.shape != stored.shape:
@@ -307,11 +313,10 @@ def test_four_steps(batch):
 
 def differences_of_variables(network: DualPoseNet, steps: int, golden: dict[str, np.ndarray]) -> list[float]:
     """The largest difference in each stored variable, or in what is stored of it."""
-    parameters = dict(network.named_parameters())
-    shapes = variable_shapes()
+    parameters, shapes = original_parameters(network), variable_shapes()
 
     def ours(name: str) -> np.ndarray:
-        return original_order(name, parameters[rename(name)], shapes[name])
+        return original_order(name, parameters[name], shapes[name])
 
     whole = below(f"after{steps}/", golden)
     parts = below(f"after{steps}_slice/", golden)

@@ -6,32 +6,61 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
-from picopose.model.checkpoint import check_keys
+from picopose.model.checkpoint import fit
+from picopose.model.dualposenet.network import DualPoseNet, Sizes
 from picopose.model.dualposenet.tensorflow_checkpoint import read_variables
+from picopose.model.released_weights import check_renamed, rename
+from picopose.utils.errors import InputError
+from picopose.utils.files import write_atomically
+
+SUFFIX = ".safetensors"
 
 # What training alone needs: the running means of Adam, and counters.
 UNUSED = re.compile(r".*/Adam(_1)?$|beta[12]_power$|global_step$")
 
-STREAM = {"dis": "distance", "rgb": "colour"}
-HEAD = {"rot": "rotation", "trans": "translation", "scale": "size"}
-PLACE = {"0": "0.0", "1": "0.1", "2": "0.2", "4": "1.0", "6": "2.0"}  # of a stream's convolutions
-LAST = {"W": "weight", "b": "bias", "kernel": "weight", "bias": "bias"}
+STREAM = {"distance": "dis", "colour": "rgb"}
+HEAD = {"rotation": "rot", "translation": "trans", "size": "scale"}
+CONVOLUTION = {"0.0": 0, "0.1": 1, "0.2": 2, "1.0": 4, "2.0": 6}  # of a stream
 
-RENAMED = [
-    (r"encoder/(dis|rgb)_conv([01246])/", lambda m: f"encoder.{STREAM[m[1]]}_stream.{PLACE[m[2]]}."),
-    (r"encoder/fusion_conv([357])/", lambda m: f"encoder.fusions.{int(m[1]) // 2 - 1}."),
-    (r"encoder/flatten_conv([357])/", lambda m: f"encoder.flatten.{int(m[1]) // 2 - 1}."),
-    (r"encoder/fc([12])/", lambda m: f"encoder.head.{2 * int(m[1]) - 2}."),
+ORIGINAL = [  # of this project's names, since a message names also what a file lacks as it would be there
     (
-        r"explicit_decoder/(rot|trans|scale)_fc([123])/",
-        lambda m: f"explicit.{HEAD[m[1]]}.{2 * int(m[2]) - 2}.",
+        r"encoder\.(distance|colour)_stream\.(\d\.\d)\.",
+        lambda m: f"encoder/{STREAM[m[1]]}_conv{CONVOLUTION[m[2]]}/",
     ),
-    (r"implicit_decoder/conv([1234])/", lambda m: f"implicit.layers.{2 * int(m[1]) - 2}."),
-    (r"(.*\.)Variable$", r"\1slope"),
-    (r"(.*\.)(?:sphconv/|dense/|conv1d/)?(W|b|kernel|bias)$", lambda m: m[1] + LAST[m[2]]),
+    (r"encoder\.(fusion|flatten)s?\.(\d)\.", lambda m: f"encoder/{m[1]}_conv{2 * int(m[2]) + 3}/"),
+    (r"encoder\.head\.(\d)\.", lambda m: f"encoder/fc{int(m[1]) // 2 + 1}/"),
+    (
+        r"explicit\.(rotation|translation|size)\.(\d)\.",
+        lambda m: f"explicit_decoder/{HEAD[m[1]]}_fc{int(m[2]) // 2 + 1}/",
+    ),
+    (r"implicit\.layers\.(\d)\.", lambda m: f"implicit_decoder/conv{int(m[1]) // 2 + 1}/conv1d/"),
+    (r"(encoder/(?:flatten_conv|fc)\d/|explicit_decoder/\w+_fc[12]/)", r"\1dense/"),
+    (r"(encoder/(?:dis|rgb|fusion)_conv\d/)weight", r"\1sphconv/W"),
+    (r"(encoder/(?:dis|rgb|fusion)_conv\d/)bias", r"\1sphconv/b"),
+    (r"(encoder/(?:dis|rgb|fusion)_conv\d/)slope", r"\1Variable"),
+    (r"(.*/)weight", r"\1kernel"),
 ]
+
+
+def rewrite(source: Path, out: Path, sizes: Sizes) -> int:
+    """Writes a released checkpoint as safetensors that `weights.load_network` reads, a third as large.
+
+    Returns:
+        the count of its numbers, which are kept as they are.
+
+    Raises:
+        InputError: a file is missing or damaged, or not of a network of these sizes.
+    """
+    if out.suffix != SUFFIX:
+        raise InputError(f"{out}: weights are written as {SUFFIX}; pass a name that ends so")
+    network = DualPoseNet(sizes)
+    fit(network, read_released(source, network.state_dict()), source)
+    with write_atomically(out) as temporary:
+        save_file(network.state_dict(), temporary)
+    return sum(weight.numel() for weight in network.parameters())
 
 
 def read_released(path: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -53,25 +82,15 @@ def convert(
     Raises:
         InputError: a variable is missing, unknown or of another shape; the message names it as in the file.
     """
-    original = {rename(name): name for name in variables}
-    weights = {ours: reordered(name, variables[name]) for ours, name in original.items()}
-    check_keys(
-        {original.get(name, name): tuple(value.shape) for name, value in expected.items()},
-        {original[name]: value for name, value in weights.items()},
-        source,
-    )
+    original_name = {name: rename(name, ORIGINAL) for name in expected}
+    ours = {theirs: name for name, theirs in original_name.items()}
+    weights = {ours.get(name, name): reordered(name, values) for name, values in variables.items()}
+    check_renamed(expected, weights, {name: name for name in variables} | original_name, source)
     return weights
 
 
-def rename(name: str) -> str:
-    """This project's name of a released variable; unknown names stay."""
-    for pattern, replacement in RENAMED:
-        name = re.sub("^" + pattern, replacement, name)
-    return name
-
-
 def reordered(name: str, values: np.ndarray) -> Tensor:
-    """A variable in this project's order.
+    """A variable, by TensorFlow's name, in this project's order.
 
     Filters (inputs, anchors, outputs) begin with the anchors here, kernels (inputs, outputs) are transposed;
     maps are flattened in the same order.

@@ -48,12 +48,12 @@ def read_variables(path: Path, wanted: Callable[[str], bool] = lambda name: True
     """The wanted variables of a checkpoint by name.
 
     Args:
-        path: the `.index` file, or the name without `.index`.
+        path: see `index_of`.
 
     Raises:
         InputError: a file is missing, truncated, damaged or of another kind, or says what cannot be.
     """
-    index = path if path.suffix == INDEX else path.with_name(path.name + INDEX)
+    index = index_of(path)
     data = index.with_name(index.name.removesuffix(INDEX) + DATA)
     for file in (index, data):
         if not file.is_file():
@@ -61,6 +61,11 @@ def read_variables(path: Path, wanted: Callable[[str], bool] = lambda name: True
     entries = {name: entry for name, entry in read_index(index).items() if wanted(name)}
     _check_places(entries, data.stat().st_size, index, data)
     return {name: _read_tensor(data, name, entry) for name, entry in entries.items()}
+
+
+def index_of(path: Path) -> Path:
+    """The `.index` of a checkpoint that either of its files names, or the beginning of their names."""
+    return path.with_name(path.name.removesuffix(INDEX).removesuffix(DATA) + INDEX)
 
 
 def read_index(path: Path) -> dict[str, Entry]:

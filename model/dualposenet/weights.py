@@ -8,7 +8,7 @@ from picopose.model.dualposenet.network import DualPoseNet
 from picopose.model.dualposenet.options import Options
 from picopose.model.dualposenet.quirks import Quirks
 from picopose.model.dualposenet.released import read_released
-from picopose.model.dualposenet.tensorflow_checkpoint import INDEX
+from picopose.model.dualposenet.tensorflow_checkpoint import DATA, INDEX, index_of
 from picopose.utils.config import options_in
 from picopose.utils.errors import InputError
 
@@ -17,8 +17,8 @@ def load_network(path: Path, options: Options) -> tuple[DualPoseNet, Quirks]:
     """The network of a checkpoint and the original's habits that it keeps.
 
     Args:
-        path: of a checkpoint of training here; of the released one, `model-30` or `model-30.index`; or of
-            released weights that were converted, which have no configuration with them.
+        path: of a checkpoint of training here; of the released one, see `tensorflow_checkpoint.index_of`;
+            or of released weights that were converted, which have no configuration with them.
         options: the run's, whose sizes released weights must have.
 
     Raises:
@@ -40,7 +40,7 @@ def load_network(path: Path, options: Options) -> tuple[DualPoseNet, Quirks]:
 
 def is_tensorflow(path: Path) -> bool:
     """Whether it names a checkpoint of TensorFlow, of which the index is a file of its own."""
-    return path.suffix == INDEX or (not path.exists() and path.with_name(path.name + INDEX).is_file())
+    return path.name.endswith((INDEX, DATA)) or (not path.exists() and index_of(path).is_file())
 
 
 def _trained(own: Options, run: Options, path: Path) -> Options:
