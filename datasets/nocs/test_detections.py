@@ -45,14 +45,16 @@ def open_detections(root: Path, split: str, given: str | None) -> TestDetections
     """The detections of a split.
 
     Args:
-        given: a folder of the original's `results_*.pkl`, by default `segmentation_results/REAL275` or
-            `CAMERA25`; a JSON file as of `datasets.bop.detections`, with the folder's number as `scene_id`;
-            or `truth` for the true masks.
+        given: a folder of the original's `results_*.pkl`; a JSON file as of `datasets.bop.detections`, with
+            the folder's number as `scene_id`; or `truth` for the true masks. None: `detections.json` of the
+            root, else `segmentation_results/REAL275` or `CAMERA25` there.
 
     Raises:
         InputError: there are none.
     """
-    path = root / "segmentation_results" / _FOLDERS[split] if given is None else Path(given)
+    own = root / "detections.json"
+    shipped = own if own.is_file() else root / "segmentation_results" / _FOLDERS[split]
+    path = shipped if given is None else Path(given)
     if given == TRUTH and not path.exists():
         _LOG.warning("the true masks stand for detections: results say nothing about detected ones")
         return TrueMasks(root, split)
