@@ -12,7 +12,6 @@ from picopose.datasets.nocs.test_set import NocsTestSet
 from picopose.evaluation.cases import select
 from picopose.evaluation.categories import curves
 from picopose.evaluation.categories.cases import Case, find_cases
-from picopose.evaluation.categories.headline import ALONE
 from picopose.evaluation.categories.instances import CLASSES
 from picopose.evaluation.categories.pictures import BoxPictures, draw_case
 from picopose.evaluation.categories.results import Results
@@ -25,10 +24,10 @@ _MEAN = "mean"
 # Name, what is drawn over and what is labelled of the curves.
 _CURVES = {
     "boxes": ("Boxes", "IoU", curves.IOUS, curves.IOUS[::25]),
-    "rotations": ("Rotation", "degrees, within 100 cm", curves.DEGREES, curves.DEGREES[::10]),
+    "rotations": ("Rotation", "degrees", curves.DEGREES, curves.DEGREES[::10]),
     "translations": (
         "Translation",
-        "cm, whatever the rotation",
+        "cm",
         curves.CENTIMETRES,
         curves.CENTIMETRES[::10],
     ),
@@ -68,7 +67,6 @@ def write_report(
         name=dataset.name,
         scores=scores,
         classes=CLASSES,
-        alone=ALONE,
         charts={mode: _charts(scores, found.curves) for mode, found in scores.modes.items()},
         colours={name: f"s{CLASSES.index(name)}" for name in names} | {_MEAN: _MEAN},
         notes=list(filter(None, [absent_note(scores), *NOTES])),
