@@ -1,6 +1,8 @@
 """Finds objects of your own in photos of your own: meshes, photos, boxes or masks -> poses and pictures.
 
 python run_demo.py --mesh mug.ply --image photo.jpg --camera camera.json --box 384 234 522 455 --out output
+python run_demo.py --model dualposenet --image rgb.png --depth depth.png --camera camera.json --mask mug.png \
+    --category mug --out output
 python run_demo.py --serve
 """
 
@@ -16,6 +18,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Finds objects of your own in photos of your own.")
     parser.add_argument("--mesh", type=Path, nargs="+", help="PLY, OBJ, glTF, STL or OFF files")
     parser.add_argument("--image", type=Path, nargs="+", help="photos, folders of them, or videos")
+    parser.add_argument("--model", help="method (default: the config's), such as dualposenet, of categories")
     camera = parser.add_mutually_exclusive_group()
     camera.add_argument("--camera", help="fx,fy,cx,cy in px, or a file: JSON, YAML or text")
     camera.add_argument("--K", nargs=4, metavar=("FX", "FY", "CX", "CY"), help="px")
@@ -33,6 +36,22 @@ def parse_arguments() -> argparse.Namespace:
         "--detections", type=Path, metavar="JSON", help="of BOP, COCO or MegaPose, or COCO annotations"
     )
     places.add_argument("--min_score", type=float, default=0.0, help="of detections that are used")
+    categories = parser.add_argument_group("for a method of categories, in place of meshes")
+    categories.add_argument(
+        "--depth", type=Path, nargs="+", help="PNG, TIFF or .npy files or folders of them, one for each photo"
+    )
+    categories.add_argument(
+        "--depth_unit",
+        default="auto",
+        metavar="UNIT",
+        help="m, cm, mm, or values to a metre, such as 5000 (default: mm for integers, m for floats)",
+    )
+    categories.add_argument(
+        "--category",
+        nargs="+",
+        metavar="NAME",
+        help="bottle, bowl, camera, can, laptop or mug: of each mask or box in their order, or one of all",
+    )
     parser.add_argument("--unit", choices=["auto", "m", "cm", "mm"], nargs="+", help="of each mesh")
     parser.add_argument(
         "--symmetry",
@@ -54,18 +73,22 @@ def parse_arguments() -> argparse.Namespace:
     page.add_argument("--port", type=int, default=7860)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="entries of the config")
     arguments = parser.parse_intermixed_args()
-    arguments.image, swallowed = without_overrides(arguments.image)
-    arguments.mesh, others = without_overrides(arguments.mesh)
-    arguments.overrides += swallowed + others
-    if not arguments.serve and not (arguments.mesh and arguments.image):
+    for name in ("image", "mesh", "depth", "category"):
+        given, swallowed = without_overrides(getattr(arguments, name))
+        setattr(arguments, name, given)
+        arguments.overrides += swallowed
+    if arguments.model:
+        arguments.overrides.append(f"method={arguments.model}")
+    known = arguments.mesh or arguments.depth or arguments.model or arguments.config
+    if not arguments.serve and not (arguments.image and known):
         parser.error("pass --mesh and --image, or --serve")
     return arguments
 
 
-def without_overrides(paths: list[Path] | None) -> tuple[list[Path] | None, list[str]]:
-    """Paths, and those entries key=value behind them that the parser has taken for paths."""
-    overrides = [path for path in paths or () if "=" in str(path) and not path.exists()]
-    return paths and [path for path in paths if path not in overrides], [str(path) for path in overrides]
+def without_overrides(given: list[Path | str] | None) -> tuple[list[Path | str] | None, list[str]]:
+    """Values of an option, and those entries key=value behind them that the parser has taken for such."""
+    overrides = [value for value in given or () if "=" in str(value) and not Path(value).exists()]
+    return given and [value for value in given if value not in overrides], [str(value) for value in overrides]
 
 
 @exits_cleanly

@@ -46,7 +46,7 @@ def depth_in_metres(values: np.ndarray, unit: str | float, where: str) -> np.nda
     Args:
         values: (H, W) of any integers or floats.
         unit: m, cm, mm, or how many values make a metre; "auto" is mm for integers; for floats it is m, or
-            mm where m would be too far. What it is taken for is logged.
+            mm where m would be too far; a log message tells which.
         where: begins the errors.
 
     Raises:
@@ -68,8 +68,8 @@ def depth_in_metres(values: np.ndarray, unit: str | float, where: str) -> np.nda
         raise InputError(
             f"{where}: the middle one of its distances would be {middle * scale:.3g} m in {name}; {UNIT}"
         )
-    low, high = known.min() * scale, known.max() * scale
-    LOG.info("%s: %.3g to %.3g m, read as %s", where, low, high, name)
+    if unit == "auto":
+        LOG.info("%s: %.3g to %.3g m, read as %s", where, known.min() * scale, known.max() * scale, name)
     return (depth * scale).astype(np.float32)
 
 

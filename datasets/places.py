@@ -19,6 +19,7 @@ from picopose.utils.records import Mask
 
 _LOG = logging.getLogger(__name__)
 _SHOWN = 5  # names in a message
+_NAMELESS = {"mesh": "add its mesh, named so", "category": "name its detections so"}  # remedies
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,14 @@ class Marked:
 
 
 def find_places(
-    path: Path, photos: Sequence[Path], names: Collection[str], *, min_score: float = 0.0
+    path: Path,
+    photos: Sequence[Path],
+    names: Collection[str],
+    *,
+    min_score: float = 0.0,
+    kind: str = "mesh",
 ) -> dict[Path, list[Marked]]:
-    """The detections of the named objects in each photo.
+    """The detections of the named objects in each photo; what has the names is a mesh or a category.
 
     An entry belongs to the photo with its file name (`image`, or in COCO's `images`), or with its `image_id`
     and `scene_id`, the numbers in `000001/rgb/000004.png`; without any of these, to all photos. It belongs to
@@ -61,7 +67,7 @@ def find_places(
     Raises an `InputError` if no entry can be used.
     """
     by_photo = _by_photo(path, [_Photo.of(photo) for photo in photos], min_score)
-    named = _named([entry for found in by_photo.values() for entry in found], names, path)
+    named = _named([entry for found in by_photo.values() for entry in found], names, path, kind)
     places = {
         photo: [Marked(entry.region(), named[entry.where]) for entry in found if entry.where in named]
         for photo, found in by_photo.items()
@@ -140,7 +146,7 @@ def _check_meant(path: Path, images: list[ImageName], photos: Sequence[_Photo]) 
     )
 
 
-def _named(entries: list[Entry], names: Collection[str], path: Path) -> dict[str, str | None]:
+def _named(entries: list[Entry], names: Collection[str], path: Path, kind: str) -> dict[str, str | None]:
     """The object of each entry by its `where`, None for any; entries of other objects are left out."""
     numbers = _numbers(names)
     named: dict[str, str | None] = {}
@@ -157,18 +163,18 @@ def _named(entries: list[Entry], names: Collection[str], path: Path) -> dict[str
             others[_object(entry)] += 1
     if len(others) == len(names) == 1 and not exact:
         (other,), (alone,) = others, names
-        _LOG.info("%s: its detections are of %s; taken for %s, the only mesh", path, other, alone)
+        _LOG.info("%s: its detections are of %s; taken for %s, the only %s", path, other, alone, kind)
         return dict.fromkeys((entry.where for entry in entries), alone)
     if others and not named:
         raise InputError(
-            f"{path}: its detections are of {_some(others)}: no mesh has this name or number "
-            f"({', '.join(names)}); add its mesh, named so"
+            f"{path}: its detections are of {_some(others)}: no {kind} has this name or number "
+            f"({', '.join(names)}); {_NAMELESS[kind]}"
         )
     if untold:
-        _LOG.info("%s: no mesh's name ends in a number, so all are tried in %d entries", path, untold)
+        _LOG.info("%s: no %s's name ends in a number, so all are tried in %d entries", path, kind, untold)
     if others:
         counts = _some(f"{count} of {name}" for name, count in others.items())
-        _LOG.warning("%s: left out, as no mesh has this name or number: %s", path, counts)
+        _LOG.warning("%s: left out, as no %s has this name or number: %s", path, kind, counts)
     return named
 
 

@@ -3,27 +3,27 @@
 import argparse
 import glob
 import itertools
-import json
 import logging
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from picopose.datasets.places import Marked, find_places
 from picopose.datasets.videos import is_video
-from picopose.demo.results import Results, results_of
+from picopose.demo import category_command
+from picopose.demo.result_files import remove_results, write
+from picopose.demo.results import results_of
 from picopose.demo.shots import CameraHint, PlaceHint, Shot, find_photos, read_shots, unit_of
+from picopose.model.methods import of_categories
 from picopose.model.prepared_files import features_dir
-from picopose.pipeline.estimator import ObjectPose, PoseEstimator
+from picopose.pipeline.category_estimator import CategoryEstimator
+from picopose.pipeline.estimator import DEFAULT_CONFIG, ObjectPose, PoseEstimator
+from picopose.utils.config import load_config
 from picopose.utils.device import choose_device
 from picopose.utils.errors import InputError
-from picopose.utils.files import make_folder, remove_leftovers, write_atomically
+from picopose.utils.files import make_folder, remove_leftovers
 
 LOG = logging.getLogger(__name__)
-RESULTS = ("overlay.png", "scene.glb", "pose.json")  # the last one says that all are there
 
 
 def serve(arguments: argparse.Namespace) -> None:
@@ -42,6 +42,26 @@ def run(arguments: argparse.Namespace) -> None:
     """Estimates the poses in the photos and writes them, with the pictures."""
     make_folder(arguments.out, "--out ")  # now, not after the work is done
     remove_leftovers(arguments.out)
+    if finds_categories(arguments):
+        category_command.run(arguments)
+    else:
+        find_objects(arguments)
+
+
+def finds_categories(arguments: argparse.Namespace) -> bool:
+    """Whether the method finds objects of categories, and not those that meshes are given of."""
+    return of_categories(load_config(arguments.config or DEFAULT_CONFIG, arguments.overrides))
+
+
+def find_objects(arguments: argparse.Namespace) -> None:
+    """As `run`, with meshes."""
+    for option in ("depth", "category"):
+        if getattr(arguments, option) is not None:
+            raise InputError(
+                f"--{option}: the method finds objects by their meshes; pass --model dualposenet"
+            )
+    if not arguments.mesh:
+        raise InputError("--mesh is missing: give one of each object")
     names, photos = object_names(arguments.mesh), find_photos(arguments.image)
     camera = CameraHint(arguments.camera, arguments.K, arguments.fov)
     where = PlaceHint(arguments.places or (), detections_of(arguments, photos, names))
@@ -90,7 +110,9 @@ def one_for_each(option: str, values: Sequence[str] | None, meshes: Sequence[Pat
     return list(values) if values is not None else [None] * len(meshes)
 
 
-def make_estimator(arguments: argparse.Namespace) -> PoseEstimator:
+def make_estimator(arguments: argparse.Namespace) -> PoseEstimator | CategoryEstimator:
+    if finds_categories(arguments):
+        return category_command.make_estimator(arguments)
     estimator = PoseEstimator(
         arguments.checkpoint_path,
         config=arguments.config,
@@ -124,27 +146,3 @@ def estimate(estimator: PoseEstimator, shot: Shot, last: Sequence[ObjectPose]) -
         return estimator.estimate(shot.image, shot.K, **given)
     masks, names = [place.mask for place in shot.places], [place.name for place in shot.places]
     return estimator.estimate(shot.image, shot.K, masks=masks, objects=names, **given)
-
-
-def write(folder: Path, results: Results) -> None:
-    """Writes the results of one photo in place of those of an earlier run."""
-    remove_results(folder)
-    write_picture(folder / "overlay.png", results.overlay)
-    for index, matches in enumerate(results.matches):
-        write_picture(folder / f"matches_{index}.png", matches)
-    with write_atomically(folder / "scene.glb") as temporary:
-        temporary.write_bytes(results.scene)
-    with write_atomically(folder / "pose.json") as temporary:
-        temporary.write_text(json.dumps(results.numbers, indent=1), encoding="utf-8")
-    LOG.info("%s: pose.json, overlay.png, matches_*.png, scene.glb", folder)
-
-
-def remove_results(folder: Path) -> None:
-    for stale in (*folder.glob("matches_*.png"), *(folder / name for name in RESULTS)):
-        stale.unlink(missing_ok=True)
-
-
-def write_picture(path: Path, rgb: np.ndarray) -> None:
-    _, content = cv2.imencode(path.suffix, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
-    with write_atomically(path) as temporary:
-        temporary.write_bytes(content)

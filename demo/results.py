@@ -13,8 +13,10 @@ import torch
 
 from picopose.datasets.cameras.matrices import resized
 from picopose.demo.shots import Shot
+from picopose.pipeline.category_estimator import CategoryEstimator, CategoryPose
 from picopose.pipeline.estimator import ObjectPose, PoseEstimator
 from picopose.rendering.overlay import draw_matches
+from picopose.rendering.point_scene import point_scene_file
 from picopose.rendering.scene import scene_file
 
 LOG = logging.getLogger(__name__)
@@ -27,19 +29,14 @@ class Results:
 
     numbers: dict  # of pose.json
     overlay: np.ndarray  # (H, W, 3) uint8, the poses drawn onto the photo, or onto a smaller copy
-    matches: list[np.ndarray]  # (h, w, 3) uint8, for each pose: the template beside the photo
+    matches: list[np.ndarray]  # (h, w, 3) uint8, for each pose of a mesh: the template beside the photo
     scene: bytes  # GLB
 
 
 def results_of(estimator: PoseEstimator, shot: Shot, poses: Sequence[ObjectPose]) -> Results:
     photo, K = _shown(shot)
     return Results(
-        numbers={
-            "image": shot.name,
-            "unit": "m",
-            "K": shot.K.tolist(),
-            "poses": [pose.to_dict() for pose in poses],
-        },
+        numbers=_numbers(shot, poses),
         overlay=estimator.draw(photo, poses, K),
         matches=[
             draw_matches(shot.image, *estimator.compared(pose, shot.K), pose.matches[:, :2], pose.box)
@@ -51,6 +48,33 @@ def results_of(estimator: PoseEstimator, shot: Shot, poses: Sequence[ObjectPose]
             shot.K,
         ),
     )
+
+
+def category_results_of(estimator: CategoryEstimator, shot: Shot, poses: Sequence[CategoryPose]) -> Results:
+    """Of a photo with depth, with a pose for each of its places."""
+    photo, K = _shown(shot)
+    height, width = shot.depth.shape
+    return Results(
+        numbers=_numbers(shot, poses),
+        overlay=estimator.draw(photo, poses, K),
+        matches=[],
+        scene=point_scene_file(
+            shot.image,
+            shot.depth,
+            shot.K,
+            [place.mask.window(0, 0, width, height).numpy() for place in shot.places],
+            [(pose.name, pose.size, pose.cam_from_obj) for pose in poses if pose.found],
+        ),
+    )
+
+
+def _numbers(shot: Shot, poses: Sequence[ObjectPose | CategoryPose]) -> dict:
+    return {
+        "image": shot.name,
+        "unit": "m",
+        "K": shot.K.tolist(),
+        "poses": [pose.to_dict() for pose in poses],
+    }
 
 
 def _shown(shot: Shot) -> tuple[np.ndarray, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Reads what a user brings to find objects in: photos, their cameras, and places to look at.
+"""Reads what a user brings to find objects in: photos, their cameras and depth, and places to look at.
 
 The first step of the demo program and of its page.
 """
@@ -15,6 +15,7 @@ from picopose.datasets.cameras.files import read_camera
 from picopose.datasets.cameras.lens import UNDISTORT, Lens
 from picopose.datasets.cameras.matrices import camera_of_photo, camera_of_view, check_camera, pinhole
 from picopose.datasets.cameras.tables import Camera
+from picopose.datasets.depth_images import read_depth_image
 from picopose.datasets.images import read_image
 from picopose.datasets.masks.regions import box_mask, read_mask
 from picopose.datasets.places import Marked, Place
@@ -40,6 +41,14 @@ class CameraHint:
 
 
 @dataclass(frozen=True)
+class DepthHint:
+    """The depth image of a photo, see `datasets.depth_images`."""
+
+    file: Path
+    unit: str = "auto"
+
+
+@dataclass(frozen=True)
 class PlaceHint:
     """What is known of where the objects are; nothing: they may be anywhere."""
 
@@ -56,6 +65,7 @@ class Shot:
     K: np.ndarray  # (3, 3)
     places: list[Place] | None  # None: nothing is known
     cropped: bool = False  # it may be cut out of a larger one: its camera file states its size
+    depth: np.ndarray | None = None  # (H, W) float32 m; 0 where it is not known
 
 
 def find_photos(given: Sequence[Path]) -> list[Path]:
@@ -86,16 +96,32 @@ def read_shots(path: Path, camera: CameraHint, where: PlaceHint, names: Sequence
         yield read_shot(path, camera, where, names)
 
 
-def read_shot(path: Path, camera: CameraHint, where: PlaceHint, names: Sequence[str]) -> Shot:
-    """A photo in which objects of these names are looked for."""
+def read_shot(
+    path: Path,
+    camera: CameraHint,
+    where: PlaceHint,
+    names: Sequence[str],
+    depth: DepthHint | None = None,
+) -> Shot:
+    """A photo, with its depth if there is an image of it, in which objects of these names are looked for."""
     image = read_image(path, upright=True).permute(1, 2, 0).numpy()
-    return make_shot(path.name, path, image, camera, where, names)
+    distances = None if depth is None else read_depth_image(depth.file, *image.shape[:2], depth.unit)
+    return make_shot(path.name, path, image, camera, where, names, distances)
 
 
 def make_shot(
-    name: str, path: Path, image: np.ndarray, camera: CameraHint, where: PlaceHint, names: Sequence[str]
+    name: str,
+    path: Path,
+    image: np.ndarray,
+    camera: CameraHint,
+    where: PlaceHint,
+    names: Sequence[str],
+    depth: np.ndarray | None = None,
 ) -> Shot:
-    """The shot of an image (H, W, 3) uint8 of a file, undistorted if the camera file says how."""
+    """The shot of an image (H, W, 3) uint8 of a file, undistorted if the camera file says how.
+
+    So is the depth (H, W) m, 0 where it is not known.
+    """
     height, width = image.shape[:2]
     # As many boxes as meshes belong together in their order.
     paired = (
@@ -117,7 +143,8 @@ def make_shot(
         )
         places = [replace(place, mask=straight_mask(place.mask, found.lens, K, pixels)) for place in places]
         pixels = found.lens.straighten(np.ascontiguousarray(pixels), K)
-    return Shot(name, pixels, K, places if known else None, cropped=found.states_size)
+        depth = depth if depth is None else found.lens.straighten_unmixed(depth, K)
+    return Shot(name, pixels, K, places if known else None, cropped=found.states_size, depth=depth)
 
 
 def straight_mask(mask: Mask, lens: Lens, K: np.ndarray, photo: np.ndarray) -> Mask:

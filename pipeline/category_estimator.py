@@ -150,7 +150,7 @@ def _checked(categories: str | Sequence[str] | None, places: int) -> list[str]:
     if len(names) != places:
         raise InputError(f"{len(names)} categories for {places} masks: give one for all, or one for each")
     if unknown := [name for name in names if name not in IDS]:
-        raise InputError(f"category {unknown[0]}: unknown; give one of {', '.join(IDS)}")
+        raise InputError(f"category {unknown[0]!r}: unknown; give one of {', '.join(IDS)}")
     return names
 
 

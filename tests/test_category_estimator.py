@@ -150,7 +150,7 @@ def test_one_category_serves_all_masks(tiny):
     [
         ({"masks": None}, "no mask: give one for each object"),
         ({"categories": None}, "no category: give one of bottle, bowl, camera, can, laptop, mug"),
-        ({"categories": "cup"}, "category cup: unknown; give one of bottle, bowl"),
+        ({"categories": "cup"}, "category 'cup': unknown; give one of bottle, bowl"),
         ({"categories": ["mug", "can"]}, "2 categories for 1 masks: give one for all, or one for each"),
         ({"depth": np.ones((4, 5))}, r"depth of shape \(4, 5\) for a photo of 480x640"),
         ({"depth": np.zeros((480, 640))}, "depth is empty: none of its values is a distance"),

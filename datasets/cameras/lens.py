@@ -36,6 +36,12 @@ class Lens:
         """An image (H, W) or (H, W, C) of a camera K (3, 3), undistorted."""
         return cv2.undistort(image, K, np.array(self.coefficients))
 
+    def straighten_unmixed(self, values: np.ndarray, K: np.ndarray) -> np.ndarray:
+        """Values (H, W) of pixels, such as depths, undistorted without mixing any; 0 where there is none."""
+        size = values.shape[::-1]
+        maps = cv2.initUndistortRectifyMap(K, np.array(self.coefficients), None, K, size, cv2.CV_32FC1)
+        return cv2.remap(values, *maps, cv2.INTER_NEAREST)
+
     def straight_box(self, box: Sequence[float], K: np.ndarray) -> list[float]:
         """The bounding box (left, top, right, bottom) px of a box's content in the undistorted photo."""
         left, top, right, bottom = (float(value) - 0.5 for value in box)
