@@ -1,10 +1,8 @@
-"""The demo as a page on this computer: drop a photo and a mesh, draw a box, see the pose.
+"""The demo as a page on this computer: drop a photo and a mesh or a depth image, draw a box, see the pose.
 
 `python run_demo.py --serve`; one request is computed at a time, and its progress is shown.
 """
 
-import base64
-import gc
 import ipaddress
 import json
 import logging
@@ -17,22 +15,20 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-import cv2
-import numpy as np
 from flask import Flask, Response, abort, render_template, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestTimeout, ServiceUnavailable
 
+from picopose.demo.answers import find, method_of
 from picopose.demo.connections import BoundedServer, has_hung_up
 from picopose.demo.desk import Busy, Desk, Dropped, Job, Tell
-from picopose.demo.results import results_of
-from picopose.demo.shots import read_shot, unit_of
-from picopose.demo.uploads import MAX_BYTES, MAX_PARTS, Upload, harden_pictures, receive
+from picopose.demo.uploads import MAX_BYTES, MAX_PARTS, Upload, harden_pictures, receive, receive_depth
+from picopose.pipeline.category_estimator import IDS, CategoryEstimator
 from picopose.pipeline.estimator import PoseEstimator
-from picopose.rendering.units import describe
-from picopose.utils.config import Config
 from picopose.utils.errors import InputError
 from picopose.utils.home import ROOT
 from picopose.utils.scratch import remove_leftovers, scratch_folder
+
+Estimator = PoseEstimator | CategoryEstimator
 
 LOG = logging.getLogger(__name__)
 HEADERS = {
@@ -44,7 +40,6 @@ HEADERS = {
     "Cache-Control": "no-store",
 }
 MAX_LENGTH = MAX_BYTES + (1 << 16)  # of a request: the form's other fields
-JPEG_QUALITY = 90
 LINES = "application/x-ndjson"  # a JSON object in each line
 FAILED = "the program failed: see its output in the terminal"
 OWN_NAMES = (socket.gethostname().lower(), socket.getfqdn().lower())
@@ -52,7 +47,7 @@ PLACES = 8  # requests under way: sent, waiting and computed
 BUSY = "too many requests at the same time: try again in a minute"
 
 
-def make_page(estimator: PoseEstimator, host: str, port: int) -> BoundedServer:
+def make_page(estimator: Estimator, host: str, port: int) -> BoundedServer:
     """A server that waits for `serve_forever()`; port 0 takes a free one.
 
     Raises an `InputError` where the address cannot be had.
@@ -67,7 +62,7 @@ def make_page(estimator: PoseEstimator, host: str, port: int) -> BoundedServer:
         raise InputError(f"--host {host} --port {port}: cannot be had; pass another --port") from None
 
 
-def make_app(estimator: PoseEstimator, host: str = "127.0.0.1") -> Flask:
+def make_app(estimator: Estimator, host: str = "127.0.0.1") -> Flask:
     page = Path(__file__).parent / "page"
     app = Flask(__name__, static_folder=page, static_url_path="/page", template_folder=page)
     app.config["MAX_CONTENT_LENGTH"] = MAX_LENGTH
@@ -89,7 +84,9 @@ def make_app(estimator: PoseEstimator, host: str = "127.0.0.1") -> Flask:
 
     @app.get("/")
     def show() -> str:
-        return render_template("page.html", max_bytes=MAX_BYTES, method=method_of(estimator.config))
+        categories = list(IDS) if isinstance(estimator, CategoryEstimator) else []
+        method = method_of(estimator.config)
+        return render_template("page.html", max_bytes=MAX_BYTES, method=method, categories=categories)
 
     @app.post("/pose")
     def answer() -> Response:
@@ -126,14 +123,17 @@ def _reason(error: HTTPException) -> str | None:
     return f"too many files and fields, or too long ones: {MAX_PARTS} are the limit"
 
 
-def _answer(estimator: PoseEstimator, desk: Desk) -> Iterator[dict]:
+def _answer(estimator: Estimator, desk: Desk) -> Iterator[dict]:
     """Messages that answer the request; raises `Busy` before anything of it is read."""
     with ExitStack() as held:
         held.enter_context(desk.place())
         files, form = request.files, request.form  # reads them
         folder = held.enter_context(scratch_folder())
         try:
-            upload = receive(files.get("photo"), files.getlist("mesh"), form, folder)
+            if isinstance(estimator, CategoryEstimator):
+                upload = receive_depth(*map(files.get, ("photo", "depth", "mask")), form, folder)
+            else:
+                upload = receive(files.get("photo"), files.getlist("mesh"), form, folder)
         except InputError as error:
             return iter([_explained(error, folder, estimator)])
         connection = request.environ.get("werkzeug.socket")
@@ -142,7 +142,7 @@ def _answer(estimator: PoseEstimator, desk: Desk) -> Iterator[dict]:
         return desk.take(Job(work, gone, end=held.pop_all().close))
 
 
-def _work(estimator: PoseEstimator, upload: Upload, folder: Path, tell: Tell) -> dict:
+def _work(estimator: Estimator, upload: Upload, folder: Path, tell: Tell) -> dict:
     """The last message: the result or the error."""
     try:
         with _warnings(partial(_warn, estimator, folder, tell)):
@@ -154,42 +154,6 @@ def _work(estimator: PoseEstimator, upload: Upload, folder: Path, tell: Tell) ->
     except Exception:  # whatever it is, the page must hear of it, and the next request have its turn
         LOG.exception("the page's request failed")
         return {"error": FAILED}
-
-
-def method_of(config: Config) -> str:
-    """The method's name, as the page shows it."""
-    if config.method == "rendermatch":
-        return "render and match, without training"
-    return f"PicoPose, weights {Path(config.checkpoint).name if config.checkpoint else 'random: meaningless'}"
-
-
-def find(estimator: PoseEstimator, upload: Upload, tell: Tell) -> dict:
-    """The pose in a photo, as the page shows it."""
-    tell({"doing": "Reading the files"})
-    name = upload.mesh.stem
-    shot = read_shot(upload.photo, upload.camera, upload.place, [name])
-    unit = unit_of(upload.mesh, name, shot) if upload.unit == "auto" else upload.unit
-
-    def progress(done: int, total: int) -> None:
-        tell({"doing": "Drawing views, once for a mesh", "done": done, "total": total})
-
-    estimator.add_object(upload.mesh, name=name, unit=unit, symmetry=upload.symmetry, progress=progress)
-    try:
-        tell({"doing": "Finding the pose"})
-        masks = [place.mask for place in shot.places]
-        poses = estimator.estimate(shot.image, shot.K, masks=masks, objects=name, cropped=shot.cropped)
-        results = results_of(estimator, shot, poses)
-        size = describe(estimator.objects[name].diameter, unit)
-    finally:  # a page may run for days
-        estimator.remove_object(name)
-        gc.collect()  # scenes refer to themselves
-    return {
-        "numbers": results.numbers,
-        "size": size,
-        "overlay": _jpeg(results.overlay),
-        "matches": _jpeg(results.matches[0]),
-        "scene": base64.b64encode(results.scene).decode(),
-    }
 
 
 @contextmanager
@@ -210,14 +174,14 @@ def _warnings(heard: Callable[[str], None]) -> Iterator[None]:
         logging.getLogger().removeHandler(ear)
 
 
-def _warn(estimator: PoseEstimator, folder: Path, tell: Tell, warning: str) -> None:
+def _warn(estimator: Estimator, folder: Path, tell: Tell, warning: str) -> None:
     """Sends the page a warning about its files."""
     text = _readable(warning, folder)
     if not _is_private(text, estimator):
         tell({"warning": text})
 
 
-def _explained(error: InputError, folder: Path, estimator: PoseEstimator) -> dict:
+def _explained(error: InputError, folder: Path, estimator: Estimator) -> dict:
     """An error as the page shows it; one that names the program's own folders is only logged."""
     text = _readable(str(error), folder)
     if _is_private(text, estimator):
@@ -228,10 +192,10 @@ def _explained(error: InputError, folder: Path, estimator: PoseEstimator) -> dic
 
 def _readable(text: str, folder: Path) -> str:
     """A message without the names of temporary folders."""
-    return re.sub(rf"{re.escape(str(folder))}/((photo|mesh)/)?", "", text)
+    return re.sub(rf"{re.escape(str(folder))}/((photo|mesh|depth|mask)/)?", "", text)
 
 
-def _is_private(text: str, estimator: PoseEstimator) -> bool:
+def _is_private(text: str, estimator: Estimator) -> bool:
     """Whether a message names a folder of the program."""
     config = estimator.config
     folders = (ROOT, config.log_dir, config.runtime.features_dir, tempfile.gettempdir())
@@ -250,10 +214,3 @@ def _is_own_name(asked: str, host: str) -> bool:
 
 def _line(message: dict) -> str:
     return json.dumps(message) + "\n"
-
-
-def _jpeg(rgb: np.ndarray) -> str:
-    _, content = cv2.imencode(
-        ".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
-    )
-    return base64.b64encode(content).decode()

@@ -12,7 +12,7 @@ from PIL import EpsImagePlugin, Image
 from werkzeug.datastructures import FileStorage
 
 from picopose.datasets.images import kind_of
-from picopose.demo.shots import CameraHint, PlaceHint
+from picopose.demo.shots import CameraHint, DepthHint, PlaceHint
 from picopose.utils.errors import InputError
 from picopose.utils.mesh_file import MESH_SUFFIXES
 
@@ -30,11 +30,25 @@ class Upload:
     """A request of the page."""
 
     photo: Path
-    mesh: Path
     camera: CameraHint
     place: PlaceHint
+
+
+@dataclass(frozen=True)
+class MeshUpload(Upload):
+    """For an object that a mesh is given of."""
+
+    mesh: Path
     unit: str
     symmetry: str | None
+
+
+@dataclass(frozen=True)
+class DepthUpload(Upload):
+    """For an object of a category, in a photo with depth."""
+
+    depth: DepthHint
+    category: str
 
 
 def harden_pictures() -> None:
@@ -48,10 +62,8 @@ def harden_pictures() -> None:
 
 def receive(
     photo: FileStorage | None, meshes: Sequence[FileStorage], form: Mapping[str, str], folder: Path
-) -> Upload:
+) -> MeshUpload:
     """Saves the files below `folder` and reads the form's fields; raises `InputError`."""
-    if photo is None or not photo.filename:
-        raise InputError("no photo: choose one")
     meshes = [file for file in meshes if file.filename]
     saved = [_save(file, folder / "mesh") for file in meshes]
     for path in saved:
@@ -61,17 +73,49 @@ def receive(
     if len(models) != 1:
         names = " ".join(path.name for path in saved) or "nothing"
         raise InputError(f"{names}: choose one mesh ({' '.join(MESH_SUFFIXES)}) and the files that it names")
-    path = _save(photo, folder / "photo")
-    _check_picture(path)
-    sides = [_number(form, name) for name in SIDES]
-    return Upload(
-        photo=path,
+    return MeshUpload(
+        photo=_save_picture(photo, folder / "photo"),
         mesh=models[0],
         camera=_camera(form),
-        place=PlaceHint([sides]),
+        place=PlaceHint([_box(form)]),
         unit=_text(form, "unit") or "auto",
         symmetry=_text(form, "symmetry") or None,
     )
+
+
+def receive_depth(
+    photo: FileStorage | None,
+    depth: FileStorage | None,
+    mask: FileStorage | None,
+    form: Mapping[str, str],
+    folder: Path,
+) -> DepthUpload:
+    """As `receive`, for an object of a category; it is in the box if there is no mask."""
+    masked = mask is not None and mask.filename
+    return DepthUpload(
+        photo=_save_picture(photo, folder / "photo"),
+        camera=_camera(form),
+        place=PlaceHint([_save_picture(mask, folder / "mask") if masked else _box(form)]),
+        depth=DepthHint(_save_depth(depth, folder / "depth"), _text(form, "depth_unit") or "auto"),
+        category=_text(form, "category"),
+    )
+
+
+def _save_picture(file: FileStorage | None, folder: Path) -> Path:
+    if file is None or not file.filename:
+        raise InputError("no photo: choose one")
+    path = _save(file, folder)
+    _check_picture(path)
+    return path
+
+
+def _save_depth(file: FileStorage | None, folder: Path) -> Path:
+    if file is None or not file.filename:
+        raise InputError("no depth image: choose one")
+    path = _save(file, folder)
+    if path.suffix.lower() != ".npy":
+        _check_picture(path, "a PNG or TIFF file")
+    return path
 
 
 def _save(file: FileStorage, folder: Path) -> Path:
@@ -84,7 +128,7 @@ def _save(file: FileStorage, folder: Path) -> Path:
     return folder / name
 
 
-def _check_picture(path: Path) -> None:
+def _check_picture(path: Path, remedy: str = "a JPEG or PNG file") -> None:
     """Refuses files that are no pictures, and too large ones, before their pixels are read."""
     try:
         with Image.open(path, formats=FORMATS) as image:
@@ -94,9 +138,13 @@ def _check_picture(path: Path) -> None:
     except (OSError, ValueError, SyntaxError):
         if kind := kind_of(path):
             raise InputError(f"{path} is a {kind} photo: convert it to JPEG") from None
-        raise InputError(f"{path} is no picture that can be read: choose a JPEG or PNG file") from None
+        raise InputError(f"{path} is no picture that can be read: choose {remedy}") from None
     if count > MAX_PIXELS:
         raise InputError(f"{path} has more than {MAX_PIXELS / 1e6:.0f} million pixels: choose a smaller copy")
+
+
+def _box(form: Mapping[str, str]) -> list[float]:
+    return [_number(form, name) for name in SIDES]
 
 
 def _camera(form: Mapping[str, str]) -> CameraHint:

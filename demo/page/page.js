@@ -5,7 +5,7 @@ const form = $("form"), canvas = $("canvas"), photo = $("photo"), box = $("box")
 const sides = ["left", "top", "right", "bottom"];
 const maxBytes = Number(document.body.dataset.maxBytes);
 
-// --- the photo and the mesh
+// --- the files
 
 function show(element, visible = true) { element.hidden = !visible; }
 
@@ -66,11 +66,14 @@ $("other-photo").addEventListener("click", () => form.photo.click());
 // A photo dropped anywhere else must not replace the page.
 for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
 
-takesDrops($("mesh-drop"), (files) => {
-  fail("");
-  $("mesh-drop").classList.toggle("filled", files.length > 0);
-  $("mesh-name").textContent = [...files].map((file) => file.name).join(", ") || "Choose a mesh";
-});
+for (const drop of form.querySelectorAll(".drop.small")) {
+  const name = drop.querySelector("span");
+  takesDrops(drop, (files) => {
+    fail("");
+    drop.classList.toggle("filled", files.length > 0);
+    name.textContent = [...files].map((file) => file.name).join(", ") || "Choose a file";
+  });
+}
 
 // --- the box
 
@@ -144,10 +147,13 @@ form.addEventListener("submit", async (event) => {
 
 function whatIsMissing() {
   if (!form.photo.files.length) return "Choose a photo first";
-  if (!form.mesh.files.length) return "Choose a mesh of the object first";
-  const bytes = [...form.photo.files, ...form.mesh.files].reduce((sum, file) => sum + file.size, 0);
+  const inputs = [...form.querySelectorAll("[type=file]")];
+  const missing = inputs.find((input) => input.dataset.missing && !input.files.length);
+  if (missing) return missing.dataset.missing;
+  const bytes = inputs.flatMap((input) => [...input.files]).reduce((sum, file) => sum + file.size, 0);
   const mega = (count) => `${(count / 2 ** 20).toFixed(count < 2 ** 20 ? 2 : 0)} MB`;
   if (bytes > maxBytes) return `The files have ${mega(bytes)} together: choose smaller ones, at most ${mega(maxBytes)}`;
+  if (form.mask?.files.length) return "";
   return sides.some((side) => !form[side].value.trim()) ? "Draw a box around the object on the photo" : "";
 }
 
@@ -183,13 +189,14 @@ function showResult({ numbers, size, overlay, matches, scene }) {
   const [pose] = numbers.poses;
   const fixed = (values, digits) => values.map((value) => value.toFixed(digits)).join("  ");
   $("overlay").src = `data:image/jpeg;base64,${overlay}`;
-  $("matches").src = `data:image/jpeg;base64,${matches}`;
+  if (matches) $("matches").src = `data:image/jpeg;base64,${matches}`;
   $("position").textContent = `${fixed(pose.translation.map((value) => 1000 * value), 1)} mm`;
   $("quaternion").textContent = fixed(pose.quaternion_xyzw, 4);
   $("size").textContent = size;
   $("focal").textContent = `${fixed([numbers.K[0][0]], 1)} px`;
-  $("verdict").textContent = `${pose.verdict}, ${Math.round(100 * pose.confidence)} % sure`;
-  $("verdict").dataset.verdict = pose.verdict;
+  const percent = (share) => `${Math.round(100 * share)} %`;
+  $("verdict").textContent = pose.verdict ? `${pose.verdict}, ${percent(pose.confidence)} sure` : `${percent(pose.inlier_ratio)} of ${pose.points} fit`;
+  $("verdict").dataset.verdict = pose.verdict ?? "";
   $("matrix").textContent = pose.cam_from_obj.map((row) => row.map((value) => value.toFixed(4).padStart(8)).join(" ")).join("\n");
   offer($("download-json"), JSON.stringify(numbers, null, 1), "application/json");
   offer($("download-scene"), Uint8Array.from(atob(scene), (c) => c.charCodeAt(0)), "model/gltf-binary");
