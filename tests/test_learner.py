@@ -66,8 +66,8 @@ def test_a_method_from_outside_is_trained_saved_and_gone_on_with(monkeypatch, tm
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("nothing", "nothing: no method that learns; choose among picopose"),
-        ("rendermatch", "rendermatch: no method that learns; choose among picopose"),
+        ("nothing", "nothing: no method that learns; choose among dualposenet, picopose"),
+        ("rendermatch", "rendermatch: no method that learns; choose among dualposenet, picopose"),
     ],
 )
 def test_a_method_that_does_not_learn_is_refused(monkeypatch, capsys, name, line):

@@ -307,7 +307,7 @@ BEGINNINGS = [
         ["--config", "config/base.yaml"],
         r"option model\.pretrained: not set, and vit_large_patch14_dinov2 needs weights to begin with; pass",
     ),
-    (["--config", "config/default.yaml"], "rendermatch: no method that learns; choose among picopose"),
+    (["--config", "config/default.yaml"], "rendermatch: no method that learns; choose among dualposenet"),
     (
         ["--config", "config/small.yaml", "model.pretrained=null"],
         "resnet10t needs weights to begin with; pass model.pretrained=timm",

@@ -18,6 +18,7 @@ from picopose.model.dualposenet.options import Options, read_options
 from picopose.model.dualposenet.samples import Pool, Sample, Samples
 from picopose.model.dualposenet.symmetry import angles, nearest_alike
 from picopose.utils.config import Config, TrainConfig
+from picopose.utils.distributed import rank
 from picopose.utils.errors import InputError
 
 LOG = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ class DualPoseNetLearner:
         instances = Pool([open_prepared(Path(folder).expanduser()) for folder in folders])
         if not len(instances):
             raise InputError(f"{folders[0]}: holds no instance; prepare a set with frames")
-        if not held_out:
+        if not held_out and rank() == 0:
             LOG.info("%d instances, %d steps an epoch", len(instances), len(instances) // train.batch_size)
         return Samples(
             instances,
