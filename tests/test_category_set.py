@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from picopose.datasets.bop.detections import Detections
 from picopose.datasets.nocs.detections import Truths, read_result, read_truths
 from picopose.datasets.nocs.extents import read_extents
 from picopose.datasets.nocs.frames import NocsFrame, read_frame
@@ -13,6 +14,7 @@ from picopose.datasets.nocs.labels import canonical_rotation, quaternion
 from picopose.datasets.nocs.layout import CLASSES, FrameFiles, find_frame, list_frames
 from picopose.rendering.mesh import read_triangles
 from picopose.utils.errors import InputError
+from tests.masks import whole
 from tools.category_set import making
 from tools.category_set.detector import detected
 from tools.category_set.frames import DETECTIONS, FrameMaker
@@ -149,9 +151,19 @@ def test_objects_face_as_those_of_nocs():
 
 
 def test_a_seed_decides_every_byte_and_another_is_refused(made, tmp_path):
-    list(making.make(tmp_path, {"train": 1, "val": 1}, [], SEED, processes=1))  # a process of its own
+    list(making.make(tmp_path, COUNT, [], SEED, processes=1))
     files = [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()]
-    own = [path for path in files if path.name != making.MADE_WITH]
-    assert len(own) > 12 and all((made / path).read_bytes() == (tmp_path / path).read_bytes() for path in own)
+    own = [path for path in files if path.name not in (making.MADE_WITH, making.LISTED)]
+    assert len(own) > 18 and all((made / path).read_bytes() == (tmp_path / path).read_bytes() for path in own)
+    listed = Detections(tmp_path / making.LISTED)
+    for files, frame, truths in val(tmp_path):
+        result, found = (
+            read_result(tmp_path / DETECTIONS / files.truth.name),
+            listed.of_image(0, int(files.number)),
+        )
+        order = np.argsort(-result.scores, kind="stable")
+        assert [each.obj_id for each in found] == truths.class_ids[order].tolist()
+        masks = whole(listed.masks(found, size=frame.mask.shape), *frame.mask.shape).numpy()
+        assert (masks == np.moveaxis(result.masks, -1, 0)[order]).all()
     with pytest.raises(InputError, match="another seed"):
-        next(making.make(tmp_path, {"train": 1, "val": 1}, [], SEED + 1, processes=1))
+        next(making.make(tmp_path, COUNT, [], SEED + 1, processes=1))

@@ -5,12 +5,49 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from typing import TypeVar
 
 import cv2
 
+from picopose.utils.errors import InputError
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
 _PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+
+
+def run(task: Callable[[Job], Result], jobs: Sequence[Job], processes: int) -> Iterator[Result]:
+    """The results of a task, each as soon as its job is done; with one process they are done here, in turn.
+
+    Further processes are new ones, as forked ones could not use OpenGL. When the iteration is ended early,
+    no further job is begun. Raises an `InputError` if a process is killed.
+    """
+    if processes <= 1:
+        yield from map(task, jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_begin)
+    try:
+        with without_interrupts():  # the processes end with their parent
+            submitted = [pool.submit(task, job) for job in jobs]
+        for done in as_completed(submitted):
+            yield done.result()
+    except BrokenProcessPool:
+        raise InputError(
+            "a process was ended from outside, perhaps for memory: use fewer processes"
+        ) from None
+    finally:  # after Ctrl-C no further job is begun
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    end_with_parent()
+    stay_on_one_core()
 
 
 def stay_on_one_core() -> None:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +16,7 @@ from picopose.datasets.nocs.prepared import PreparedInstances, records_path, wri
 from picopose.datasets.training.streams import stream
 from picopose.utils.errors import InputError
 from picopose.utils.files import locked, remove_leftovers, write_atomically
-from picopose.utils.processes import end_with_parent, stay_on_one_core, without_interrupts
+from picopose.utils.processes import run
 from picopose.utils.reading import integer, read_json
 
 VERSION = 1  # of the shards and of what is drawn for them
@@ -64,7 +61,7 @@ def prepare(
         missing = [job for job in jobs if not records_path(folder, job.number).is_file()]
         done = len(jobs) - len(missing)
         yield done, len(jobs)
-        for _ in _run(missing, processes):
+        for _ in run(_make, missing, processes):
             done += 1
             yield done, len(jobs)
 
@@ -92,29 +89,6 @@ def _begin(folder: Path, made_with: dict[str, int | str]) -> None:
         return
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(made_with, indent=1), encoding="utf-8")
-
-
-def _run(jobs: Sequence[_Job], processes: int) -> Iterator[None]:
-    if processes <= 1:
-        yield from map(_make, jobs)
-        return
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_begin_process)
-    try:
-        with without_interrupts():  # the processes end with their parent
-            made = [pool.submit(_make, job) for job in jobs]
-        for shard in as_completed(made):
-            yield shard.result()
-    except BrokenProcessPool:
-        raise InputError(
-            "a process was ended from outside, perhaps for memory: use fewer processes"
-        ) from None
-    finally:  # after Ctrl-C no further shard is begun
-        pool.shutdown(cancel_futures=True)
-
-
-def _begin_process() -> None:
-    end_with_parent()
-    stay_on_one_core()
 
 
 def _make(job: _Job) -> None:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
-from multiprocessing import get_context
 from pathlib import Path
 
+from picopose.datasets.nocs.detections import read_result
+from picopose.datasets.nocs.layout import find_frame
 from picopose.datasets.training.sources import digest
 from picopose.utils.errors import InputError
 from picopose.utils.files import locked, remove_leftovers, write_atomically
-from picopose.utils.processes import end_with_parent, stay_on_one_core, without_interrupts
+from picopose.utils.processes import run
 from picopose.utils.reading import read_json
-from tools.category_set.frames import FrameMaker
+from tools.category_set.frames import DETECTIONS, FrameMaker
+from tools.mini_set.bop_files import segmentation, write_json
 
 VERSION = 1  # of what a seed gives
 MADE_WITH = "category_set.json"
+LISTED = "detections.json"
 
-_FRAMES = 10  # that a process is given at a time
 _REMEDY = "name another folder"
 
 
@@ -35,23 +36,8 @@ def make(
     with locked(root, "another program makes a set there: wait for it"):
         remove_leftovers(root)
         _begin(root, made_with)
-        with ProcessPoolExecutor(
-            max(1, processes),
-            get_context("spawn"),
-            initializer=_begin_process,  # a fork has no OpenGL
-        ) as pool:
-            with without_interrupts():  # the processes end with their parent
-                made = pool.map(
-                    partial(_write, root, tuple(backgrounds), seed),
-                    *zip(*jobs, strict=True),
-                    chunksize=_FRAMES,
-                )
-            yield from made
-
-
-def _begin_process() -> None:
-    end_with_parent()
-    stay_on_one_core()
+        yield from run(partial(_write, root, tuple(backgrounds), seed), jobs, processes)
+        _list_detections(root)
 
 
 @cache
@@ -60,8 +46,8 @@ def _maker(root: Path, backgrounds: tuple[Path, ...], seed: int) -> FrameMaker:
     return FrameMaker(root, backgrounds, seed)
 
 
-def _write(root: Path, backgrounds: tuple[Path, ...], seed: int, split: str, index: int) -> None:
-    _maker(root, backgrounds, seed).write(split, index)
+def _write(root: Path, backgrounds: tuple[Path, ...], seed: int, job: tuple[str, int]) -> None:
+    _maker(root, backgrounds, seed).write(*job)
 
 
 def _begin(root: Path, made_with: Mapping[str, int | str]) -> None:
@@ -73,3 +59,17 @@ def _begin(root: Path, made_with: Mapping[str, int | str]) -> None:
         raise InputError(f"{root} holds something else: {_REMEDY}")
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(made_with) + "\n", encoding="ascii")
+
+
+def _list_detections(root: Path) -> None:
+    """The detections of all frames in one JSON file, whose masks take a hundredth of the space."""
+    entries = []
+    for path in sorted((root / DETECTIONS).glob("*.pkl")):
+        result = read_result(path)
+        files = find_frame(root, result.image_path)
+        for index, (top, left, bottom, right) in enumerate(result.boxes.astype(int).tolist()):
+            entry = {"scene_id": int(files.folder), "image_id": int(files.number)}
+            entry |= {"category_id": int(result.class_ids[index]), "score": round(result.scores[index], 4)}
+            entry |= {"bbox": [left, top, right - left, bottom - top]}
+            entries.append(entry | {"segmentation": segmentation(result.masks[..., index])})
+    write_json(root / LISTED, entries)
