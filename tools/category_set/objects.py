@@ -81,7 +81,7 @@ def _obj(shown: CategoryObject) -> str:
     lines, count = [], 0
     for part in shown.parts:
         places, index = np.unique(part.vertices, axis=0, return_inverse=True)
-        lines += ["v {:.5f} {:.5f} {:.5f}".format(*place) for place in places / shown.diagonal]
+        lines += ["v {:.4f} {:.4f} {:.4f}".format(*place) for place in places / shown.diagonal]
         lines += ["f {} {} {}".format(*face) for face in index.ravel()[part.faces] + count + 1]
         count += len(places)
     return "\n".join(lines) + "\n"
