@@ -1,4 +1,4 @@
-"""Readers of what a user brings: photos, cameras, masks and detections."""
+"""Readers of what a user brings: photos, depth, cameras, masks and detections."""
 
 import io
 import json
@@ -12,12 +12,13 @@ import yaml
 from PIL import Image
 from werkzeug.datastructures import FileStorage
 
+from picopose.datasets.depth_images import read_depth_image
 from picopose.datasets.images import read_image
 from picopose.datasets.places import find_places
 from picopose.demo.shots import CameraHint, PlaceHint, Shot, read_shot
 from picopose.demo.uploads import receive
 from tests.mutated.meshes import rows
-from tests.mutated.soundness import check_mask, is_camera, sound
+from tests.mutated.soundness import check_mask, finite, is_camera, sound
 from tests.mutation_cases import Reader
 from tests.small_bop import HEIGHT, WIDTH, K, box_mask, detection, dump, photo
 
@@ -160,6 +161,25 @@ def places(content: Any) -> Reader:
     return Reader(write, read, check_shot, [("found.json", "json")])
 
 
+def depth(name: str, kind: type, form: str) -> Reader:
+    """Of a depth image, in mm where its numbers are integers and else in m."""
+
+    def write(folder: Path) -> None:
+        metres = np.linspace(0.4, 2, HEIGHT * WIDTH).reshape(HEIGHT, WIDTH)
+        values = (metres * (1000 if np.issubdtype(kind, np.integer) else 1)).astype(kind)
+        path = folder / name
+        np.save(path, values) if path.suffix == ".npy" else Image.fromarray(values).save(path)
+
+    return Reader(
+        write, lambda folder: read_depth_image(folder / name, HEIGHT, WIDTH), check_depth, [(name, form)]
+    )
+
+
+def check_depth(depth: np.ndarray) -> None:
+    sound(depth.shape == (HEIGHT, WIDTH) and finite(depth) and (depth >= 0).all(), "no depth")
+    sound(0.1 <= np.median(depth[depth > 0]) <= 20, "depth that cannot be")
+
+
 READERS: dict[str, Reader] = {
     "photo-png": pictures("photo.png", "png"),
     "photo-png-16": pictures("photo.png", "png", grey=True, bits=16),
@@ -174,6 +194,9 @@ READERS: dict[str, Reader] = {
         [("photo.jpg", "binary")],
     ),
     "mask": Reader(write_masked, read_masked, check_shot, [("mask.png", "png")]),
+    "depth-png": depth("depth.png", np.uint16, "png"),
+    "depth-tiff": depth("depth.tif", np.float32, "binary"),
+    "depth-npy": depth("depth.npy", np.float32, "headed"),
     "page-photo": Reader(
         lambda folder: write_photo(folder, "photo.tif", compression="tiff_lzw"),
         receive_photo,
