@@ -8,7 +8,7 @@ from torch import Tensor
 from picopose.datasets.nocs.layout import CLASSES
 from picopose.datasets.nocs.preparation import open_prepared
 from picopose.datasets.training.loader import Source
-from picopose.model.checkpoint import fit, read_checkpoint, weights_of
+from picopose.model.checkpoint import fit
 from picopose.model.dualposenet import pictures
 from picopose.model.dualposenet.adam import TensorFlowAdam
 from picopose.model.dualposenet.boxes import overlaps
@@ -17,6 +17,7 @@ from picopose.model.dualposenet.network import DualPoseNet
 from picopose.model.dualposenet.options import Options, read_options
 from picopose.model.dualposenet.samples import Pool, Sample, Samples
 from picopose.model.dualposenet.symmetry import angles, nearest_alike
+from picopose.model.dualposenet.weights import load_network
 from picopose.utils.config import Config, TrainConfig
 from picopose.utils.distributed import rank
 from picopose.utils.errors import InputError
@@ -43,7 +44,7 @@ def make_learner(config: Config, *, resumes: bool = False) -> "DualPoseNetLearne
     learner = DualPoseNetLearner(options, config)
     if config.checkpoint and not resumes:
         path = Path(config.checkpoint)
-        fit(learner.network, weights_of(read_checkpoint(path), path), path)
+        fit(learner.network, load_network(path, options)[0].state_dict(), path)
     return learner
 
 
