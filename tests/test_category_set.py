@@ -15,6 +15,7 @@ from picopose.datasets.nocs.layout import CLASSES, FrameFiles, find_frame, list_
 from picopose.rendering.mesh import read_triangles
 from picopose.utils.errors import InputError
 from tests.masks import whole
+from tests.shared import ROOT
 from tools.category_set import making
 from tools.category_set.detector import detected
 from tools.category_set.frames import DETECTIONS, FrameMaker
@@ -49,6 +50,17 @@ def test_frames_are_read_with_all_that_they_list(made):
             numbers = {known.instance for known in frame.objects}
             assert 1 <= len(numbers) <= 6 and set(np.unique(frame.mask)) == numbers | {255}
             assert 0.6 < (frame.depth > 0).mean() < 0.98  # of the table too
+
+
+def test_the_mini_set_is_of_all_categories_with_a_detection_of_each_object():
+    mini = ROOT / "data/nocs_mini"
+    listed, seen = Detections(mini / making.LISTED), []
+    for files, frame, truths in val(mini):
+        found = listed.of_image(0, int(files.number))
+        assert sorted(each.obj_id for each in found) == sorted(truths.class_ids)
+        assert set(truths.class_ids) <= {known.class_id for known in frame.objects}
+        seen += truths.class_ids.tolist()
+    assert len(seen) == 26 and set(seen) == set(range(1, len(CLASSES) + 1))
 
 
 def closest(

@@ -13,6 +13,7 @@ from picopose.datasets.nocs.layout import CLASSES, SPLITS, FrameFiles
 from picopose.datasets.training.backdrops import Backdrops, on_backdrop
 from picopose.datasets.training.streams import stream
 from picopose.rendering.studio import Studio
+from picopose.utils.files import write_atomically
 from picopose.utils.lru import Lru
 from tools.category_set.detector import box_of, detected
 from tools.category_set.objects import COUNTS, SYNSETS, CategoryObject, make_object, write_model
@@ -137,7 +138,8 @@ def _write_meta(files: FrameFiles, frame: Frame) -> None:
         for index, (shown, _) in enumerate(frame.objects)
         if (frame.seen == index).any()
     ]
-    files.path("meta.txt").write_text("".join(lines), encoding="ascii")
+    with write_atomically(files.path("meta.txt")) as path:
+        path.write_text("".join(lines), encoding="ascii")
 
 
 def _write_detections(files: FrameFiles, frame: Frame, rng: np.random.Generator) -> None:

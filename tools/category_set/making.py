@@ -55,7 +55,8 @@ def _begin(root: Path, made_with: Mapping[str, int | str]) -> None:
     if path.is_file():
         if read_json(path, remedy=_REMEDY) != made_with:
             raise InputError(f"{path}: the folder holds a set of another seed or backgrounds: {_REMEDY}")
-    elif any(root.iterdir()):
+        return
+    if any(root.iterdir()):
         raise InputError(f"{root} holds something else: {_REMEDY}")
     with write_atomically(path) as temporary:
         temporary.write_text(json.dumps(made_with) + "\n", encoding="ascii")
