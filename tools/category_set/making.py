@@ -34,8 +34,8 @@ def make(
     made_with = {"version": VERSION, "seed": seed, "backgrounds": digest(backgrounds)}
     jobs = [(split, index) for split, count in frames.items() for index in range(count)]
     with locked(root, "another program makes a set there: wait for it"):
-        remove_leftovers(root)
         _begin(root, made_with)
+        remove_leftovers(root)
         yield from run(partial(_write, root, tuple(backgrounds), seed), jobs, processes)
         _list_detections(root)
 
