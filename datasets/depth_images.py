@@ -13,6 +13,7 @@ from picopose.utils.reading import read_array
 LOG = logging.getLogger(__name__)
 UNITS = {"m": 1.0, "cm": 0.01, "mm": 0.001}  # in metres
 NEAREST, FARTHEST = 0.1, 20.0  # m, of the middle one of an image's distances
+NOTHING = 1e6  # in floats, from here on: no distance in any unit
 FORMS = "a PNG file of 16 bits, a TIFF file, or an .npy file"
 UNIT = "give its unit: m, cm, mm, or the values to a metre, such as 5000"
 
@@ -41,7 +42,7 @@ def read_depth_image(path: Path, height: int, width: int, unit: str | float = "a
 def depth_in_metres(values: np.ndarray, unit: str | float, where: str) -> np.ndarray:
     """Depth (H, W) float32 in m, 0 where it is not known, of values in a unit.
 
-    What is 0, NaN or infinite is not known.
+    What is 0, NaN or infinite is not known, nor what renderers write for nothing, such as 1e10.
 
     Args:
         values: (H, W) of any integers or floats.
@@ -54,7 +55,9 @@ def depth_in_metres(values: np.ndarray, unit: str | float, where: str) -> np.nda
     """
     if values.dtype.kind not in "uif":
         raise InputError(f"{where} holds {values.dtype} in place of numbers: give {FORMS}")
-    depth = np.where(np.isfinite(values), values, 0).astype(np.float64)
+    depth = values.astype(np.float64)
+    if values.dtype.kind == "f":
+        depth[~(np.abs(depth) < NOTHING)] = 0  # also NaN
     if depth.min(initial=0) < 0:
         raise InputError(
             f"{where} has negative depths, down to {depth.min():g}: give distances, and 0 for none"

@@ -52,9 +52,11 @@ def test_every_form_and_unit_gives_metres(tmp_path, name, stored, unit):
 
 def test_what_no_sensor_sees_is_not_known(tmp_path):
     values = METRES.astype(np.float32)
-    values[1, :3] = np.nan, np.inf, -np.inf
+    values[1, :4] = np.nan, np.inf, -np.inf, 1e10
+    values[3:] = 1e10  # of most of the image
     depth = read_depth_image(saved(tmp_path / "d.npy", values), 6, 8)
-    assert (depth[1, :3] == 0).all() and np.isfinite(depth).all()
+    assert (depth[1, :4] == 0).all() and (depth[3:] == 0).all()
+    np.testing.assert_allclose(depth[2], METRES[2], rtol=1e-6)
 
 
 def test_the_unit_is_told(tmp_path, caplog):
