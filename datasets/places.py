@@ -6,7 +6,7 @@ Unused entries and photos without entries are logged.
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Self
@@ -54,20 +54,22 @@ def find_places(
     names: Collection[str],
     *,
     min_score: float = 0.0,
-    kind: str = "mesh",
+    ids: Mapping[int, str] | None = None,
 ) -> dict[Path, list[Marked]]:
-    """The detections of the named objects in each photo; what has the names is a mesh or a category.
+    """The detections of the named objects in each photo.
 
     An entry belongs to the photo with its file name (`image`, or in COCO's `images`), or with its `image_id`
-    and `scene_id`, the numbers in `000001/rgb/000004.png`; without any of these, to all photos. It belongs to
-    the object with its name (`label`, or in COCO's `categories`), or whose name ends in its `category_id`;
-    without either, to any. If there is only one photo or object, and the entries are all of one other image
-    or object, they are used for it, with a log message.
+    and `scene_id`, the numbers in `000001/rgb/000004.png` or `scene_1/0004_color.png`; without any of these,
+    to all photos. It belongs to the object with its name (`label`, or in COCO's `categories`), or whose name
+    ends in its `category_id`; without either, to any. If there is only one photo or object, and the entries
+    are all of one other image or object, they are used for it, with a log message.
+
+    ids: where the names are of categories and not of meshes, the `category_id` of entries without a name.
 
     Raises an `InputError` if no entry can be used.
     """
     by_photo = _by_photo(path, [_Photo.of(photo) for photo in photos], min_score)
-    named = _named([entry for found in by_photo.values() for entry in found], names, path, kind)
+    named = _named([entry for found in by_photo.values() for entry in found], names, path, ids)
     places = {
         photo: [Marked(entry.region(), named[entry.where]) for entry in found if entry.where in named]
         for photo, found in by_photo.items()
@@ -79,7 +81,10 @@ def find_places(
 
 @dataclass(frozen=True)
 class _Photo:
-    """A photo with the ids in its path: 000001/rgb/000004.png is image 4 of scene 1."""
+    """A photo with the ids in its path.
+
+    000001/rgb/000004.png and NOCS's scene_1/0004_color.png are image 4 of scene 1.
+    """
 
     path: Path
     im_id: int | None
@@ -87,9 +92,12 @@ class _Photo:
 
     @classmethod
     def of(cls, path: Path) -> Self:
-        kind, scene = path.resolve().parent.name, path.resolve().parent.parent.name
-        is_scene = kind.startswith(("rgb", "gray")) and scene.isdecimal()
-        im_id = int(path.stem) if path.stem.isdecimal() else None
+        folder, above = path.resolve().parent.name, path.resolve().parent.parent.name
+        stem = path.stem.removesuffix("_color")
+        of_nocs = stem != path.stem
+        scene = folder.removeprefix("scene_") if of_nocs else above
+        is_scene = (of_nocs or folder.startswith(("rgb", "gray"))) and scene.isdecimal()
+        im_id = int(stem) if stem.isdecimal() else None
         return cls(path, im_id, int(scene) if is_scene else None)
 
     def shows(self, image: ImageName) -> bool:
@@ -146,14 +154,18 @@ def _check_meant(path: Path, images: list[ImageName], photos: Sequence[_Photo]) 
     )
 
 
-def _named(entries: list[Entry], names: Collection[str], path: Path, kind: str) -> dict[str, str | None]:
+def _named(
+    entries: list[Entry], names: Collection[str], path: Path, ids: Mapping[int, str] | None
+) -> dict[str, str | None]:
     """The object of each entry by its `where`, None for any; entries of other objects are left out."""
-    numbers = _numbers(names)
+    kind = "mesh" if ids is None else "category"
+    numbers = _numbers(names) if ids is None else {number: [name] for number, name in ids.items()}
     named: dict[str, str | None] = {}
     others: Counter[str] = Counter()
     exact = untold = 0
     for entry in entries:
-        if entry.label in names or entry.obj_id in numbers:
+        by_number = entry.obj_id in numbers and (ids is None or entry.label is None)
+        if entry.label in names or by_number:
             named[entry.where] = entry.label if entry.label in names else _only(numbers, entry)
             exact += 1
         elif entry.label is None and (entry.obj_id is None or (not numbers and len(names) > 1)):

@@ -5,13 +5,12 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from picopose.datasets.nocs.layout import CLASSES
 from picopose.datasets.places import find_places
 from picopose.datasets.videos import is_video
 from picopose.demo.result_files import write
 from picopose.demo.results import category_results_of
 from picopose.demo.shots import CameraHint, DepthHint, PlaceHint, Shot, find_photos, read_shot
-from picopose.pipeline.category_estimator import CategoryEstimator, CategoryPose
+from picopose.pipeline.category_estimator import IDS, CategoryEstimator, CategoryPose
 from picopose.utils.device import choose_device
 from picopose.utils.errors import InputError
 
@@ -63,9 +62,9 @@ def check_options(arguments: argparse.Namespace) -> None:
     if arguments.places is not None and arguments.detections is not None:
         raise InputError("--detections and masks or boxes: give one of them")
     if arguments.category is None and arguments.detections is None:
-        raise InputError(f"--category is missing: give {', '.join(CLASSES)} for each mask, or one for all")
-    if unknown := set(arguments.category or ()) - set(CLASSES):
-        raise InputError(f"--category {unknown.pop()}: give one of {', '.join(CLASSES)}")
+        raise InputError(f"--category is missing: give {', '.join(IDS)} for each mask, or one for all")
+    if unknown := set(arguments.category or ()) - set(IDS):
+        raise InputError(f"--category {unknown.pop()}: give one of {', '.join(IDS)}")
 
 
 def find_depths(given: Sequence[Path], photos: Sequence[Path]) -> list[Path]:
@@ -88,8 +87,10 @@ def find_objects(arguments: argparse.Namespace, photos: Sequence[Path]) -> tuple
     """Where the objects are, and the category of each place that is the same in all photos."""
     categories = arguments.category
     if arguments.detections is not None:
-        names, score = categories or CLASSES, arguments.min_score
-        found = find_places(arguments.detections, photos, names, min_score=score, kind="category")
+        ids = {number: name for name, number in IDS.items() if name in (categories or IDS)}
+        found = find_places(
+            arguments.detections, photos, list(ids.values()), min_score=arguments.min_score, ids=ids
+        )
         if any(marked.name is None for places in found.values() for marked in places):
             raise InputError(
                 f"--detections {arguments.detections}: some are of no category; give each its name"

@@ -13,10 +13,12 @@ from PIL import Image
 
 import run_demo
 from picopose.datasets.nocs.frames import read_mask
-from picopose.datasets.nocs.layout import SPLITS
+from picopose.datasets.nocs.layout import CLASSES, SPLITS
+from picopose.datasets.places import find_places
 from picopose.demo.shots import CameraHint, DepthHint, PlaceHint, read_shot
+from picopose.utils.errors import InputError
 from picopose.utils.geometry import project
-from tests.shared import shared
+from tests.shared import ROOT, shared
 from tests.small_bop import dump, load
 
 FRAME = "Real/test/scene_1/0000"
@@ -112,6 +114,21 @@ def test_detections_with_masks_and_names_of_categories(monkeypatch, inputs, capl
     caplog.set_level("INFO")
     launch(monkeypatch, inputs, *PHOTO, "--detections", str(path), "--category", "mug")
     assert "its detections are of 'cup'; taken for mug, the only category" in caplog.text
+
+
+def test_detections_with_the_numbers_of_categories(tmp_path):
+    """As the mini set of categories has them, which are of its images."""
+    mini = ROOT / "data" / "nocs_mini"
+    photo = mini / "CAMERA" / "val" / "00000" / "0001_color.png"
+    entries = [entry for entry in load(mini / "detections.json") if entry["image_id"] == 1]
+    (found,) = find_places(
+        mini / "detections.json", [photo], CLASSES, ids=dict(enumerate(CLASSES, 1))
+    ).values()
+    assert [marked.name for marked in found] == [CLASSES[entry["category_id"] - 1] for entry in entries]
+    # A detection that says its name is not taken by its number.
+    dump(tmp_path / "found.json", [entry | {"label": "person"} for entry in entries])
+    with pytest.raises(InputError, match="no category has this name or number"):
+        find_places(tmp_path / "found.json", [photo], CLASSES, ids=dict(enumerate(CLASSES, 1)))
 
 
 def test_photos_and_their_depth_images_pair_in_order(monkeypatch, inputs):
