@@ -37,6 +37,7 @@ from picopose.utils.stopwatch import Stopwatch
 
 LOG = logging.getLogger(__name__)
 SMALL_CONFIG, TRAINED_CONFIG = "config/dualposenet_small.yaml", "config/dualposenet.yaml"
+SMALL_WEIGHTS = "data/weights/dualposenet_small.pt"
 IDS = {name: number for number, name in enumerate(CLASSES, start=1)}
 
 
@@ -135,7 +136,8 @@ class CategoryEstimator:
 
 
 def _configuration(weights: Path | str | None, config: Path | str | None, overrides: Sequence[str]) -> Config:
-    config = config or (TRAINED_CONFIG if weights else SMALL_CONFIG)
+    if config is None:
+        config, weights = (TRAINED_CONFIG, weights) if weights else (SMALL_CONFIG, SMALL_WEIGHTS)
     found = load_config(config, overrides, {"checkpoint": weights and str(weights)})
     return replace(found, log_dir=str(cache_dir() / found.log_dir))
 

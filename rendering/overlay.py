@@ -42,7 +42,7 @@ def draw_sized_box(
     cam_from_obj: np.ndarray,
     K: np.ndarray,
     label: str,
-    colour: Sequence[int] = GREEN,
+    colour: Sequence[int] = YELLOW,
 ) -> np.ndarray:
     """The photo (H, W, 3) uint8 with a box of `size` (3,) m about an object's origin, its axes and a label.
 

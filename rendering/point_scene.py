@@ -10,7 +10,7 @@ import torch
 import trimesh
 
 from picopose.rendering.boxes import EDGES, corners
-from picopose.rendering.overlay import GREEN
+from picopose.rendering.overlay import YELLOW
 from picopose.rendering.scene import GLTF_FROM_CAM
 from picopose.utils.geometry import unproject
 
@@ -57,5 +57,5 @@ def _cloud(image: np.ndarray, depth: np.ndarray, K: np.ndarray, mask: np.ndarray
 def _outline(size: np.ndarray) -> trimesh.path.Path3D:
     """The edges of a box of this size about the origin."""
     path = trimesh.load_path(corners(-size / 2, size / 2)[EDGES])
-    path.colors = np.tile([*GREEN, 255], (len(path.entities), 1))
+    path.colors = np.tile([*YELLOW, 255], (len(path.entities), 1))
     return path

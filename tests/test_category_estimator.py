@@ -2,16 +2,19 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
 
+from examples import estimate_category
 from picopose import CategoryEstimator
 from picopose.datasets.nocs.frames import read_depth, read_mask, read_rgb
 from picopose.datasets.nocs.layout import CLASSES, SPLITS
 from picopose.model.dualposenet.network import DualPoseNet, Sizes
+from picopose.pipeline import category_estimator
 from picopose.rendering.boxes import corners
 from picopose.utils.config import Config, to_yaml
 from picopose.utils.errors import InputError
@@ -49,16 +52,18 @@ def objects(frame: str) -> tuple[list[np.ndarray], list[str]]:
 
 
 @pytest.fixture(scope="module")
-def tiny(tmp_path_factory) -> CategoryEstimator:
-    """A network that has learnt nothing."""
+def weights(tmp_path_factory) -> Path:
+    """Of a network that has learnt nothing."""
     torch.manual_seed(0)
     config = Config(method="dualposenet", options={"dualposenet": {"network": TINY}})
     path = tmp_path_factory.mktemp("weights") / "tiny.pt"
-    network = DualPoseNet(Sizes(**TINY))
-    torch.save({"model": network.state_dict(), "config": to_yaml(config)}, path)
-    return CategoryEstimator(
-        path, config="config/default.yaml", device="cpu", overrides=["method=dualposenet"]
-    )
+    torch.save({"model": DualPoseNet(Sizes(**TINY)).state_dict(), "config": to_yaml(config)}, path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny(weights) -> CategoryEstimator:
+    return CategoryEstimator(weights, device="cpu")
 
 
 @pytest.mark.parametrize("frame", FRAMES)
@@ -171,9 +176,16 @@ def test_methods_of_meshes_and_absent_weights_are_refused(tmp_path):
     with pytest.raises(InputError, match="rendermatch: finds objects by their meshes; use PoseEstimator"):
         CategoryEstimator(config="config/default.yaml", device="cpu")
     with pytest.raises(InputError, match=r"absent\.pt: no such checkpoint"):
-        CategoryEstimator(
-            tmp_path / "absent.pt",
-            config="config/default.yaml",
-            device="cpu",
-            overrides=["method=dualposenet"],
-        )
+        CategoryEstimator(tmp_path / "absent.pt", device="cpu")
+
+
+def test_without_weights_the_small_network_is_taken(monkeypatch, weights):
+    monkeypatch.setattr(category_estimator, "SMALL_WEIGHTS", str(weights))
+    estimator = CategoryEstimator(device="cpu")
+    assert estimator.config.checkpoint == str(weights) and estimator.config.method == "dualposenet"
+
+
+def test_the_example(weights, capsys):
+    pose = estimate_category.main(weights=weights, device="cpu")
+    assert pose.name == "mug" and pose.points > 1000
+    assert capsys.readouterr().out.splitlines()[-1] == str(pose)
