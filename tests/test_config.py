@@ -59,7 +59,7 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path, text, named):
         ("test.bf16=true", "test.bf16 is for method picopose"),
         (
             "method=foundation",
-            "foundation: no such method or stage; choose among best, confidence, pico",
+            "foundation: no such method or stage; choose among best, confidence, dualposenet",
         ),
         ("options.rendermatch.turns=0", "options.rendermatch: turns is 0; it must be positive"),
         ("options.redraw.times=-1", "options.redraw: times is -1; it must not be negative"),
