@@ -199,7 +199,7 @@ def _perceptron(widths: list[int]) -> nn.Sequential:
     """Linear layers with LeakyReLU between them."""
     layers: list[nn.Module] = []
     for pair in pairwise(widths):
-        layers += [nn.Linear(*pair), nn.LeakyReLU(SLOPE)]
+        layers += [nn.Linear(*pair), nn.LeakyReLU(SLOPE, inplace=True)]
     return nn.Sequential(*layers[:-1])
 
 

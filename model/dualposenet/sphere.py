@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy.special import sph_harm_y
 from torch import Tensor, nn
 
@@ -90,14 +91,17 @@ class SphericalConvolution(nn.Module):
 
     def convolve(self, maps: Tensor) -> Tensor:
         """What PReLU is given."""
-        spectrum = self.transform(maps)
+        return self.transform.inverse(self.filter(self.transform(maps))) + self.bias
+
+    def filter(self, spectrum: Tensor) -> Tensor:
+        """A spectrum (2 L, L, B, inputs) times the filters, degree by degree: (2 L, L, B, outputs)."""
         filters = (self.spread @ self.weight.flatten(1)).unflatten(1, self.weight.shape[1:])
         by_degree = spectrum.transpose(0, 1)  # (L, 2 L, B, inputs)
         filtered = (by_degree.flatten(1, 2) @ filters).unflatten(1, by_degree.shape[1:3])
-        return self.transform.inverse(filtered.transpose(0, 1)) + self.bias
+        return filtered.transpose(0, 1)
 
     def activate(self, maps: Tensor) -> Tensor:
-        return torch.where(maps > 0, maps, self.slope * maps)
+        return F.prelu(maps.flatten(0, 2), self.slope).view_as(maps)
 
 
 def _interpolation(anchors: int, degrees: int) -> np.ndarray:
