@@ -18,13 +18,15 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Finds objects of your own in photos of your own.")
     parser.add_argument("--mesh", type=Path, nargs="+", help="PLY, OBJ, glTF, STL or OFF files")
     parser.add_argument("--image", type=Path, nargs="+", help="photos, folders of them, or videos")
-    parser.add_argument("--model", help="method (default: the config's), such as dualposenet, of categories")
+    parser.add_argument("--model", help="method (default: the config's); dualposenet is of categories")
     camera = parser.add_mutually_exclusive_group()
     camera.add_argument("--camera", help="fx,fy,cx,cy in px, or a file: JSON, YAML or text")
     camera.add_argument("--K", nargs=4, metavar=("FX", "FY", "CX", "CY"), help="px")
     camera.add_argument("--fov", type=float, metavar="DEG", help="width of the photo as an angle")
     box = ("LEFT", "TOP", "RIGHT", "BOTTOM")
-    places = parser.add_argument_group("where the objects are; everywhere in the photo if nothing is given")
+    places = parser.add_argument_group(
+        "where the objects are; everywhere in the photo if nothing is given, but for categories"
+    )
     in_order = {"action": "append", "dest": "places"}
     places.add_argument(
         "--box", nargs=4, type=float, metavar=box, help="px; once for each instance", **in_order
@@ -36,22 +38,7 @@ def parse_arguments() -> argparse.Namespace:
         "--detections", type=Path, metavar="JSON", help="of BOP, COCO or MegaPose, or COCO annotations"
     )
     places.add_argument("--min_score", type=float, default=0.0, help="of detections that are used")
-    categories = parser.add_argument_group("for a method of categories, in place of meshes")
-    categories.add_argument(
-        "--depth", type=Path, nargs="+", help="PNG, TIFF or .npy files or folders of them, one for each photo"
-    )
-    categories.add_argument(
-        "--depth_unit",
-        default="auto",
-        metavar="UNIT",
-        help="m, cm, mm, or values to a metre, such as 5000 (default: mm for integers, m for floats)",
-    )
-    categories.add_argument(
-        "--category",
-        nargs="+",
-        metavar="NAME",
-        help="bottle, bowl, camera, can, laptop or mug: of each mask or box in their order, or one of all",
-    )
+    add_categories(parser)
     parser.add_argument("--unit", choices=["auto", "m", "cm", "mm"], nargs="+", help="of each mesh")
     parser.add_argument(
         "--symmetry",
@@ -68,7 +55,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("output"), help="folder for poses and pictures")
     parser.add_argument("--profile", action="store_true", help="print the time per phase")
     page = parser.add_argument_group("a page in place of files")
-    page.add_argument("--serve", action="store_true", help="serve a page that takes a mesh and a photo")
+    page.add_argument("--serve", action="store_true", help="serve a page that takes what the method needs")
     page.add_argument("--host", default="127.0.0.1", help="address; others let other computers in")
     page.add_argument("--port", type=int, default=7860)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="entries of the config")
@@ -83,6 +70,28 @@ def parse_arguments() -> argparse.Namespace:
     if not arguments.serve and not (arguments.image and known):
         parser.error("pass --mesh and --image, or --serve")
     return arguments
+
+
+def add_categories(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("for a method of categories, in place of meshes")
+    group.add_argument(
+        "--depth",
+        type=Path,
+        nargs="+",
+        help="of each photo, registered to it: PNG of 16 bits, TIFF or .npy, or folders of them",
+    )
+    group.add_argument(
+        "--depth_unit",
+        default="auto",
+        metavar="UNIT",
+        help="m, cm, mm, or values to a metre, such as 5000 (default: mm for integers, m for floats)",
+    )
+    group.add_argument(
+        "--category",
+        nargs="+",
+        metavar="NAME",
+        help="bottle, bowl, camera, can, laptop or mug: of each mask or box in their order, or one of all",
+    )
 
 
 def without_overrides(given: list[Path | str] | None) -> tuple[list[Path | str] | None, list[str]]:

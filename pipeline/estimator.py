@@ -16,7 +16,7 @@ from torch import Tensor
 
 from picopose.datasets.masks.regions import box_mask
 from picopose.model.checkpoint import read_checkpoint
-from picopose.model.methods import check_poses_are_found, detects, make_stages, stage_names
+from picopose.model.methods import check_poses_are_found, detects, make_stages, of_categories, stage_names
 from picopose.model.picopose.released import is_released
 from picopose.model.stage import Setup, Things
 from picopose.pipeline.conversions import AnyMask, Photo, as_camera, as_device, as_frame, as_masks, as_photo
@@ -77,6 +77,8 @@ class PoseEstimator:
         self.config = _configuration(weights, config, log_dir, overrides)
         self.objects: dict[str, PreparedObject] = {}
         self.stopwatch = Stopwatch(running=False)
+        if of_categories(self.config):
+            raise InputError(f"{self.config.method}: finds objects of categories; use CategoryEstimator")
         if detects(self.config):
             raise InputError("stages: PoseEstimator is told where to look; leave the detector out")
         names = stage_names(self.config)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from examples import estimate_category
-from picopose import CategoryEstimator
+from picopose import CategoryEstimator, PoseEstimator
 from picopose.datasets.nocs.frames import read_depth, read_mask, read_rgb
 from picopose.datasets.nocs.layout import CLASSES, SPLITS
 from picopose.model.dualposenet.network import DualPoseNet, Sizes
@@ -173,6 +173,8 @@ def test_what_cannot_be_gets_one_line(tiny, changes, message):
 
 
 def test_methods_of_meshes_and_absent_weights_are_refused(tmp_path):
+    with pytest.raises(InputError, match="dualposenet: finds objects of categories; use CategoryEstimator"):
+        PoseEstimator(config="config/dualposenet_small.yaml", device="cpu")
     with pytest.raises(InputError, match="rendermatch: finds objects by their meshes; use PoseEstimator"):
         CategoryEstimator(config="config/default.yaml", device="cpu")
     with pytest.raises(InputError, match=r"absent\.pt: no such checkpoint"):
