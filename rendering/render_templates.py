@@ -5,13 +5,10 @@ last. So an interrupted run continues with the objects that have no poses yet.
 """
 
 import logging
-import multiprocessing
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +25,7 @@ from picopose.utils import template_files
 from picopose.utils.errors import InputError
 from picopose.utils.files import locked, make_folder, remove_leftovers, write_atomically, write_error
 from picopose.utils.mesh_file import MeshFile
-from picopose.utils.processes import end_with_parent, stay_on_one_core, without_interrupts
+from picopose.utils.processes import run
 from picopose.utils.reading import read_array
 
 LOG = logging.getLogger(__name__)
@@ -162,7 +159,7 @@ def _render_all(jobs: Sequence[Job], processes: int) -> None:
         print(f"{len(jobs) - len(todo)} of {len(jobs)} objects are done: delete folders to redo them")
     failures = []
     with tqdm(total=len(todo), unit="object", disable=not todo) as bar:
-        for failure in _attempts(todo, min(processes, len(todo))):
+        for failure in run(_attempt, todo, min(processes, len(todo))):
             bar.update()
             if failure:
                 bar.write(f"error: {failure}")
@@ -170,31 +167,6 @@ def _render_all(jobs: Sequence[Job], processes: int) -> None:
     if failures:
         more = f" (and {len(failures) - 1} more objects, see above)" if len(failures) > 1 else ""
         raise InputError(f"{failures[0]}{more}")
-
-
-def _attempts(jobs: Sequence[Job], processes: int) -> Iterator[InputError | None]:
-    if processes <= 1:
-        yield from map(_attempt, jobs)
-        return
-    # A forked process cannot use its parent's OpenGL.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare_process)
-    try:
-        with without_interrupts():  # the processes end with their parent
-            futures = [pool.submit(_attempt, job) for job in jobs]
-        for future in as_completed(futures):
-            yield future.result()
-    except BrokenProcessPool:
-        raise InputError(
-            "a process was ended from outside, perhaps for memory: use fewer processes"
-        ) from None
-    finally:  # after Ctrl-C no further object is begun
-        pool.shutdown(cancel_futures=True)
-
-
-def _prepare_process() -> None:
-    end_with_parent()
-    stay_on_one_core()
 
 
 def _attempt(job: Job) -> InputError | None:

@@ -293,6 +293,22 @@ def options_of(config: Config, stage: str, kind: type[T], *, where: str | None =
         raise InputError(f"{where}: {_one_line(error)}") from error
 
 
+def check_range(name: str, value: float | None, least: float, most: float) -> None:
+    """Raises a `ValueError` for an entry of a stage's options beyond its limits, or NaN; None is allowed."""
+    if value is not None and not least <= value <= most:
+        raise ValueError(f"{name} is {value}; it must lie in {least:g} to {most:g}")
+
+
+def unread_entries(config: Config, read: dict[str, set[str]]) -> list[str]:
+    """Those entries of some sections that are set although they are not among the ones that are read."""
+    return [
+        f"{section}.{name}"
+        for section, names in read.items()
+        for name, value in vars(getattr(config, section)).items()
+        if name not in names and value != getattr(type(getattr(config, section))(), name)
+    ]
+
+
 def to_yaml(config: Config) -> str:
     """The configuration as YAML, as stored beside results."""
     return OmegaConf.to_yaml(OmegaConf.structured(config))

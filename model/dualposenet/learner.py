@@ -18,7 +18,7 @@ from picopose.model.dualposenet.options import Options, read_options
 from picopose.model.dualposenet.samples import Pool, Sample, Samples
 from picopose.model.dualposenet.symmetry import angles, nearest_alike
 from picopose.model.dualposenet.weights import load_network
-from picopose.utils.config import Config, TrainConfig
+from picopose.utils.config import Config, TrainConfig, unread_entries
 from picopose.utils.distributed import rank
 from picopose.utils.errors import InputError
 
@@ -50,14 +50,9 @@ def make_learner(config: Config, *, resumes: bool = False) -> "DualPoseNetLearne
 
 def idle_options(config: Config) -> list[str]:
     """The entries that are set and that other methods alone read."""
-    idle = {"train": {"frozen", "scale_weight", "bf16", "weight_decay"}}
-    idle |= {section: set(vars(getattr(config, section))) for section in ("model", "train_dataset")}
-    return [
-        f"{section}.{name}"
-        for section, names in idle.items()
-        for name, value in vars(getattr(config, section)).items()
-        if name in names and value != getattr(type(getattr(config, section))(), name)
-    ]
+    others = {"frozen", "scale_weight", "bf16", "weight_decay"}
+    read = {"train": set(vars(config.train)) - others, "model": set(), "train_dataset": set()}
+    return unread_entries(config, read)
 
 
 class DualPoseNetLearner:

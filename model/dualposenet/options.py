@@ -1,12 +1,13 @@
 """What a YAML file may say of DualPoseNet, under `options.dualposenet`."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 from picopose.model.dualposenet.network import Sizes
-from picopose.model.dualposenet.quirks import MENDED, RELEASED, Quirks
+from picopose.model.dualposenet.quirks import Quirks
 from picopose.model.dualposenet.refine import Descent
-from picopose.utils.config import Config, options_of
+from picopose.model.habits import check_names, habits
+from picopose.utils.config import Config, check_range, options_of
 from picopose.utils.home import own_file
 
 REFINEMENTS = ("none", "encoder", "feature")
@@ -27,9 +28,9 @@ class Augmentation:
 
     def __post_init__(self):
         for name, most in (("turn_degrees", 180), ("tilt_degrees", 90), ("depth_noise", 1)):
-            _check_range(f"training.augmentation.{name}", getattr(self, name), 0, most)
+            check_range(f"training.augmentation.{name}", getattr(self, name), 0, most)
         for name in ("stretch", "cut", "stray", "colour"):
-            _check_range(f"training.augmentation.{name}", getattr(self, name), 0, 1)
+            check_range(f"training.augmentation.{name}", getattr(self, name), 0, 1)
 
 
 @dataclass
@@ -50,10 +51,10 @@ class Training:
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self):
-        _check_range("training.points", self.points, 1, math.inf)
-        _check_range("training.fewest_points", self.fewest_points, 1, math.inf)
+        check_range("training.points", self.points, 1, math.inf)
+        check_range("training.fewest_points", self.fewest_points, 1, math.inf)
         for name in ("rotation", "translation", "size", "implicit"):
-            _check_range(f"training.{name}_weight", getattr(self, f"{name}_weight"), 0, LARGEST_WEIGHT)
+            check_range(f"training.{name}_weight", getattr(self, f"{name}_weight"), 0, LARGEST_WEIGHT)
 
 
 @dataclass
@@ -81,21 +82,11 @@ class Options:
         self.weights = self.weights and str(own_file(self.weights))
         if self.refine not in REFINEMENTS:
             raise ValueError(f"refine is {self.refine}; it must be one of {', '.join(REFINEMENTS)}")
-        names = {field.name for field in fields(Quirks)} | {"all"}
-        if unknown := set(self.quirks or ()) - names:
-            raise ValueError(f"quirks names {unknown.pop()}; it may hold {', '.join(sorted(names))}")
+        check_names(Quirks, self.quirks)
 
     def kept(self, *, released: bool) -> Quirks:
         """The quirks of a network, whose weights may be released ones."""
-        if self.quirks is None:
-            return RELEASED if released else MENDED
-        return RELEASED if "all" in self.quirks else Quirks(**dict.fromkeys(self.quirks, True))
-
-
-def _check_range(name: str, value: float | None, least: float, most: float) -> None:
-    """Raises a `ValueError` for an entry beyond its limits, or NaN."""
-    if value is not None and not least <= value <= most:
-        raise ValueError(f"{name} is {value}; it must lie in {least:g} to {most:g}")
+        return habits(Quirks, self.quirks, released=released)
 
 
 def read_options(config: Config) -> Options:

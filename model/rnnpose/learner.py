@@ -21,7 +21,7 @@ from picopose.model.rnnpose.weights import load_network
 from picopose.rendering.mesh import Mesh, diameter, load_mesh
 from picopose.rendering.mesh_views import MeshViews
 from picopose.rendering.units import UNITS, guess_unit
-from picopose.utils.config import Config
+from picopose.utils.config import Config, unread_entries
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import rotation_angle, transform
 
@@ -50,12 +50,7 @@ def idle_options(config: Config) -> list[str]:
     """The entries that are set and that other methods alone read."""
     read = {"model": set(), "train_dataset": {"data_dir", "backgrounds", "augment"}}
     read["train"] = set(vars(config.train)) - {"frozen", "scale_weight"}
-    return [
-        f"{section}.{name}"
-        for section, names in read.items()
-        for name, value in vars(getattr(config, section)).items()
-        if name not in names and value != getattr(type(getattr(config, section))(), name)
-    ]
+    return unread_entries(config, read)
 
 
 class RnnPoseLearner:

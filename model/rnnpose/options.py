@@ -1,11 +1,12 @@
 """What a YAML file may say of RNNPose, under `options.rnnpose`."""
 
 import math
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
+from picopose.model.habits import check_names, habits
 from picopose.model.rnnpose.network import Sizes
-from picopose.model.rnnpose.quirks import MENDED, RELEASED, Quirks
-from picopose.utils.config import Config, options_of
+from picopose.model.rnnpose.quirks import Quirks
+from picopose.utils.config import Config, check_range, options_of
 from picopose.utils.home import own_file
 
 MOST_VERTICES = 20_000
@@ -32,12 +33,12 @@ class Training:
         if len(self.noise_shift) != 3:
             raise ValueError(f"training.noise_shift has {len(self.noise_shift)} entries; give x, y and z")
         for shift in self.noise_shift:
-            _check_range("training.noise_shift", shift, 0, 10)
-        _check_range("training.noise_degrees", self.noise_degrees, 0, 180)
-        _check_range("training.noise_least", self.noise_least, 0, 1)
-        _check_range("training.single", self.single, 0, math.inf)
+            check_range("training.noise_shift", shift, 0, 10)
+        check_range("training.noise_degrees", self.noise_degrees, 0, 180)
+        check_range("training.noise_least", self.noise_least, 0, 1)
+        check_range("training.single", self.single, 0, math.inf)
         for name in ("point_weight", "flow_weight", "circle_weight"):
-            _check_range(f"training.{name}", getattr(self, name), 0, LARGEST_WEIGHT)
+            check_range(f"training.{name}", getattr(self, name), 0, LARGEST_WEIGHT)
 
 
 @dataclass
@@ -56,22 +57,12 @@ class Options:
 
     def __post_init__(self):
         self.weights = self.weights and str(own_file(self.weights))
-        _check_range("longest_edge", self.longest_edge, LEAST_EDGE, 1)
-        names = {field.name for field in fields(Quirks)} | {"all"}
-        if unknown := set(self.quirks or ()) - names:
-            raise ValueError(f"quirks names {unknown.pop()}; it may hold {', '.join(sorted(names))}")
+        check_range("longest_edge", self.longest_edge, LEAST_EDGE, 1)
+        check_names(Quirks, self.quirks)
 
     def kept(self, *, released: bool) -> Quirks:
         """The quirks of a network, whose weights may be released ones."""
-        if self.quirks is None:
-            return RELEASED if released else MENDED
-        return RELEASED if "all" in self.quirks else Quirks(**dict.fromkeys(self.quirks, True))
-
-
-def _check_range(name: str, value: float | None, least: float, most: float) -> None:
-    """Raises a `ValueError` for an entry beyond its limits, or NaN."""
-    if value is not None and not least <= value <= most:
-        raise ValueError(f"{name} is {value}; it must lie in {least:g} to {most:g}")
+        return habits(Quirks, self.quirks, released=released)
 
 
 def read_options(config: Config) -> Options:
