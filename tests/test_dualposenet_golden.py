@@ -13,7 +13,7 @@ from picopose.model.dualposenet.adam import TensorFlowAdam
 from picopose.model.dualposenet.losses import Losses, pose_losses
 from picopose.model.dualposenet.maps import spherical_maps
 from picopose.model.dualposenet.network import SLOPE, DualPoseNet
-from picopose.model.dualposenet.passes import PASSES, Pass, observe, passes, scaled_pose
+from picopose.model.dualposenet.passes import PASSES, Pass, observe, passes, pose_and_size
 from picopose.model.dualposenet.quirks import MENDED, RELEASED
 from picopose.model.dualposenet.refine import (
     Descent,
@@ -362,9 +362,11 @@ def assert_results_agree(
         if each:
             last = each[-1]
             estimate = best(refined[detection]).estimate if detection in refined else last.estimate
-            pose, extents = scaled_pose(estimate, last.centroid)
-            assert difference(pose, golden["pred_RTs"][detection]) < bar
-            assert difference(extents, golden["pred_scales"][detection]) < bar
+            pose, size = pose_and_size(estimate, last.centroid)
+            diagonal = np.linalg.norm(size)
+            scaled = pose @ np.diag([diagonal, diagonal, diagonal, 1])
+            assert difference(scaled, golden["pred_RTs"][detection]) < bar
+            assert difference(size / diagonal, golden["pred_scales"][detection]) < bar
 
 
 # Refinement

@@ -2,7 +2,7 @@
 
 import pickle
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +146,18 @@ def test_a_run_needs_weights():
     assert not of_categories(Config())
     with pytest.raises(InputError, match="dualposenet has no weights; pass a checkpoint"):
         make_stage(setup)
+
+
+def test_moments_are_carried_on_request_alone_and_it_is_said(caplog, tmp_path, network):
+    torch.save({"model": network.state_dict()}, tmp_path / "released.pt")
+    own = {"network": asdict(SMALL), "refine": "feature"}
+    for quirks, carried in ((None, False), (["carried_moments"], True)):
+        options = {"dualposenet": own | {"quirks": quirks}}
+        config = Config(checkpoint=str(tmp_path / "released.pt"), method="dualposenet", options=options)
+        stage = make_stage(Setup(config, torch.device("cpu"), Stopwatch(running=False)))
+        assert stage.quirks.carried_moments == stage.refinement.quirks.carried_moments == carried
+        assert stage.quirks.wrapped_pole is not carried
+        assert ("depends on all before it" in caplog.text) is carried
 
 
 def test_the_sizes_of_a_frame_must_agree(tmp_path):

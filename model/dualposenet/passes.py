@@ -127,11 +127,3 @@ def pose_and_size(estimate: Estimate, centroid: np.ndarray) -> tuple[np.ndarray,
     pose[:3, :3] = matrices(rotation[None])[0].numpy().T
     pose[:3, 3] = translation.numpy() + centroid
     return TURNED @ pose, size.numpy()
-
-
-def scaled_pose(estimate: Estimate, centroid: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(4, 4) from canonical coordinates to OpenCV's camera in metres, and extents (3,) of a diagonal of 1."""
-    pose, size = pose_and_size(estimate, centroid)
-    diagonal = np.linalg.norm(size)
-    pose[:3, :3] *= diagonal
-    return pose, size / diagonal

@@ -1,5 +1,6 @@
 """DualPoseNet as a stage of a run: masks in a frame with depth in, poses and sizes of their objects out."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from picopose.utils.errors import InputError
 from picopose.utils.records import Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 
+LOG = logging.getLogger(__name__)
 BATCH = 16  # detections that go through the network at once
 
 
@@ -134,6 +136,11 @@ def make_stage(setup: Setup) -> DualPoseNetStage:
         raise InputError("stages: dualposenet has no weights; pass a checkpoint")
     network, quirks = load_network(Path(weights), options)
     network.to(setup.device)
+    if quirks.carried_moments and options.refine != "none":
+        LOG.warning(
+            "options.dualposenet.quirks: with carried_moments a refinement depends on all before it, so that "
+            "interrupted runs and those of several processes end otherwise"
+        )
     return DualPoseNetStage(
         network,
         quirks=quirks,
