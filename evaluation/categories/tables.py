@@ -57,12 +57,15 @@ def _means(scores: Scores) -> str:
 
 
 def _classes(scores: Scores, mode: str) -> str:
-    """A line a class, a column a measure of boxes or of poses."""
+    """A line a class, the last their mean, a column a measure of boxes or of poses."""
     found = scores.modes[mode].lines[:ALONE]
     lines = [f"{mode}: average precision, %", _line("", [*(line.name for line in found), "objects"])]
     for i, name in enumerate(CLASSES):
         values = [percent(line.of_class[i]) if scores.present[i] else "-" for line in found]
         lines.append(_line(name, [*values, str(scores.truths[i])]))
+    over = "mean" if scores.present.all() else f"mean of {scores.present.sum()}"
+    means = [percent(line.mean_of(scores.present)) for line in found]
+    lines.append(_line(over, [*means, str(scores.truths.sum())]))
     return "\n".join(lines)
 
 
