@@ -130,7 +130,8 @@ class CategoryEstimator:
         drawn, camera = as_photo(image), as_camera(K).numpy()
         for pose in [poses] if isinstance(poses, CategoryPose) else poses:
             if pose.found:
-                label = f"{pose.name} {pose.size_text}"
+                size = "x".join(f"{100 * side:.0f}" for side in pose.size)
+                label = f"{pose.name} {size} cm"  # short, as objects may stand close together
                 drawn = draw_sized_box(drawn, pose.size, pose.cam_from_obj, camera, label)
         return drawn
 
