@@ -275,7 +275,7 @@ def test_pictures_show_points_boxes_and_maps(prepared, tmp_path):
         pictures = learner.pictures(batch)
     assert [picture.shape for picture in pictures] == [(3, 192, 576)] * 2
     shifted = batch.truth._replace(translation=batch.translation + 0.02)
-    for picture in draw(batch, shifted):
+    for picture in draw(batch, shifted, batch.truth):
         assert picture.min() >= 0 and picture.max() <= 1
         red, _, blue = picture[:, :, :192]
         assert (red - blue > 0.4).sum() > 100 and (blue - red > 0.4).sum() > 100  # both boxes

@@ -123,4 +123,4 @@ class DualPoseNetLearner:
 
     def pictures(self, batch: Sample) -> list[Tensor]:
         estimate, _ = self.network(batch.distances, batch.colours, batch.points)
-        return pictures.draw(batch, estimate)
+        return pictures.draw(batch, estimate, nearest_alike(batch.truth, estimate.rotation, batch.class_id))

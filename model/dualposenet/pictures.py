@@ -17,13 +17,13 @@ RED, BLUE, GREY = (235, 50, 50), (70, 110, 255), (150, 150, 150)
 EDGES = [(a, a | bit) for a in range(8) for bit in (1, 2, 4) if not a & bit]
 
 
-def draw(batch: Sample, estimate: Estimate) -> list[Tensor]:
+def draw(batch: Sample, estimate: Estimate, truth: Estimate) -> list[Tensor]:
     """For each of the first samples a panel (3, S, 3S).
 
     The points from the camera with the boxes of the truth (blue) and of the estimate (red), then the maps of
     colours and of distances, azimuths downwards.
     """
-    boxes = corners(batch.truth).cpu().numpy(), corners(estimate).float().cpu().numpy()
+    boxes = [corners(pose).float().cpu().numpy() for pose in (truth, estimate)]
     batch = batch.to("cpu")
     return [_panel(batch[i], boxes[0][i], boxes[1][i]) for i in range(min(LIMIT, len(batch.points)))]
 
