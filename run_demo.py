@@ -68,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
         arguments.overrides.append(f"method={arguments.model}")
     known = arguments.mesh or arguments.depth or arguments.model or arguments.config
     if not arguments.serve and not (arguments.image and known):
-        parser.error("pass --mesh and --image, or --serve")
+        parser.error("pass --image with --mesh, or with --model dualposenet and --depth; or --serve")
     return arguments
 
 
