@@ -70,7 +70,7 @@ def open_prepared(folder: Path) -> PreparedInstances:
     """The instances of a folder; an `InputError` unless its preparation has ended."""
     path = folder / MADE_WITH
     if not path.is_file():
-        raise InputError(f"{path} not found: prepare the set first")
+        raise InputError(f"{path} not found: prepare the set first, see picopose nocs")
     made_with = read_json(path, remedy=_REMEDY)
     if not isinstance(made_with, dict) or made_with.get("version") != VERSION:
         raise InputError(f"{path} is no record of a preparation of version {VERSION}: {_REMEDY}")
