@@ -20,6 +20,7 @@ import torch
 from tqdm import tqdm
 
 from benchmarks.levels import markdown
+from benchmarks.logistic import auroc, fit_logistic
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.datasets.masks.regions import box_mask
 from picopose.datasets.training.augment import augment
@@ -39,7 +40,6 @@ from picopose.utils.masks import boxes_of
 from picopose.utils.records import Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 
-RIDGE = 1e-4  # holds weights of features down that say the same
 ATTEMPTS = 100  # at placing an empty box
 
 
@@ -204,26 +204,10 @@ def fit(cases: Cases) -> dict[str, dict[str, float]]:
             raise InputError(
                 f"right and wrong poses in a {kind} are needed, to fit its confidence: collect more"
             )
-        weights, bias = _logistic(cases.evidence[chosen], right)
+        weights, bias = fit_logistic(cases.evidence[chosen], right)
         names = Evidence.__dataclass_fields__
         table[kind] = dict(zip(names, weights.round(4).tolist(), strict=True)) | {"bias": round(bias, 4)}
     return table
-
-
-def _logistic(evidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, float]:
-    """Weights (F,) and bias of greatest likelihood, by Newton's method."""
-    mean, deviation = evidence.mean(axis=0), evidence.std(axis=0)
-    deviation[deviation == 0] = 1  # what never changes weighs nothing
-    table = np.column_stack([(evidence - mean) / deviation, np.ones(len(evidence))])
-    penalty = RIDGE * len(table) * np.diag([*np.ones(table.shape[1] - 1), 0])
-    solution = np.zeros(table.shape[1])
-    for _ in range(50):
-        probability = 1 / (1 + np.exp(-table @ solution))
-        gradient = table.T @ (probability - right) + penalty @ solution
-        curvature = (table * (probability * (1 - probability))[:, None]).T @ table + penalty
-        solution -= np.linalg.solve(curvature, gradient)
-    weights = solution[:-1] / deviation
-    return weights, float(solution[-1] - weights @ mean)
 
 
 # --- checking
@@ -234,12 +218,6 @@ def confidence_of(cases: Cases, calibration: Calibration) -> np.ndarray:
     evidence = Evidence(*torch.from_numpy(cases.evidence).unbind(1))
     mask, box = (logistic(evidence).numpy() for logistic in (calibration.mask, calibration.box))
     return np.where(cases.is_box, box, mask)
-
-
-def auroc(score: np.ndarray, right: np.ndarray) -> float:
-    """Chance that a right pose has a higher score than a wrong one; draws count half."""
-    difference = score[right][:, None] - score[~right][None]
-    return float(((difference > 0) + (difference == 0) / 2).mean())
 
 
 def report(cases: Cases, confidence: np.ndarray) -> str:

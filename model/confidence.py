@@ -16,6 +16,7 @@ from picopose.model.drawn.cells import half_covered
 from picopose.model.drawn.matcher import SIZE, Matcher, load_matcher
 from picopose.model.drawn.solving import draw
 from picopose.model.drawn.xfeat import STRIDE
+from picopose.model.logistic import Logistic
 from picopose.model.redraw import REACH
 from picopose.model.stage import Setup, Stage, check_poses
 from picopose.utils.errors import InputError
@@ -50,19 +51,6 @@ class Evidence(Record):
 
 
 @dataclass(frozen=True)
-class Logistic:
-    """Probability from evidence."""
-
-    weights: Tensor  # (F,)
-    bias: float
-
-    def __call__(self, evidence: Evidence) -> Tensor:
-        """(B,)"""
-        table = evidence.table().double()
-        return torch.sigmoid(table @ self.weights.to(table.device) + self.bias).float()
-
-
-@dataclass(frozen=True)
 class Calibration:
     """How evidence is weighed: a box shows background too, so other things speak for a pose in it."""
 
@@ -74,21 +62,11 @@ def read_calibration(path: Path = CALIBRATION) -> Calibration:
     """The file that `benchmarks.confidence` writes; an `InputError` where it is none."""
     remedy = "write it again with python -m benchmarks.confidence fit"
     table = read_json(path, remedy=remedy)
+    names = list(Evidence.__dataclass_fields__)
     try:
-        return Calibration(**{kind: _logistic(table[kind]) for kind in ("mask", "box")})
+        return Calibration(**{kind: Logistic.of(table[kind], names) for kind in ("mask", "box")})
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{path} is no calibration of confidences ({error!r}): {remedy}") from None
-
-
-def _logistic(entry: dict) -> Logistic:
-    names = list(Evidence.__dataclass_fields__)
-    if set(entry) != {*names, "bias"}:
-        raise ValueError(f"it has {sorted(entry)}")
-    weights = torch.tensor([float(entry[name]) for name in names], dtype=torch.float64)
-    bias = float(entry["bias"])
-    if not (weights.isfinite().all() and math.isfinite(bias)):
-        raise ValueError("it has numbers that are not finite")
-    return Logistic(weights, bias)
 
 
 class Confidence(Stage):

@@ -12,7 +12,8 @@ from scipy.optimize import least_squares, minimize
 from scipy.spatial.transform import Rotation
 
 from benchmarks import confidence as benchmark
-from benchmarks.confidence import Cases, auroc, confidence_of, fit, read_cases
+from benchmarks.confidence import Cases, confidence_of, fit, read_cases
+from benchmarks.logistic import auroc
 from picopose.evaluation.ground_truth import ImageTruth, load_ground_truth
 from picopose.model.confidence import (
     CALIBRATION,

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.confidence import Cases, auroc, confidence_of, read_cases
+from benchmarks.confidence import Cases, confidence_of, read_cases
+from benchmarks.logistic import auroc
 from picopose.model.confidence import read_calibration
 from picopose.utils.files import write_atomically
 
