@@ -94,6 +94,24 @@ def test_an_interrupt_is_polite(capsys):
     assert ending(capsys, KeyboardInterrupt()) == (130, "stopped")
 
 
+def test_an_output_that_nobody_reads_any_more_ends_the_program_silently():
+    printed = "exits_cleanly(lambda: [print('x' * 99) for _ in range(9999)])()"
+    command = [sys.executable, "-c", f"from picopose.utils.errors import exits_cleanly; {printed}"]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_a_pipe_of_others_that_is_broken_is_the_programs_own():
+    def main():
+        raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        exits_cleanly(main)()
+
+
 def test_sigterm_clears_away_what_was_begun(capsys, tmp_path):
     @exits_cleanly
     def main() -> None:

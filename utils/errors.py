@@ -4,11 +4,13 @@ import errno
 import functools
 import os
 import re
+import select
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 # What Python raises when it converts malformed data from outside.
 MALFORMED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, RecursionError)
@@ -38,7 +40,7 @@ def exits_cleanly(main: Callable | None = None, *, stopped: str = "stopped") -> 
     """Decorates a program's `main`: errors that a user can fix end it with one line on stderr.
 
     Exit codes: 2 for an `InputError`, a full disk or too little memory; 130 after Ctrl-C and 143 after
-    SIGTERM, with the line `stopped`.
+    SIGTERM, with the line `stopped`; 141, silently, where nobody reads the output any more.
     """
     if main is None:
         return functools.partial(exits_cleanly, stopped=stopped)
@@ -51,6 +53,11 @@ def exits_cleanly(main: Callable | None = None, *, stopped: str = "stopped") -> 
         except KeyboardInterrupt as error:
             print(f"\n{stopped}", file=sys.stderr)
             sys.exit(128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT))
+        except BrokenPipeError:
+            if not _is_unread(sys.stdout):
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or flushing at the end fails
+            sys.exit(128 + signal.SIGPIPE)
         except Exception as error:
             if (line := _fixable(error)) is None:
                 raise
@@ -58,6 +65,13 @@ def exits_cleanly(main: Callable | None = None, *, stopped: str = "stopped") -> 
             sys.exit(2)
 
     return wrapper
+
+
+def _is_unread(output: TextIO) -> bool:
+    """Whether who reads an output has ended, such as `head`."""
+    poll = select.poll()
+    poll.register(output.fileno(), 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _fixable(error: Exception) -> str | None:
