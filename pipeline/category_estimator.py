@@ -28,7 +28,8 @@ from picopose.pipeline.conversions import (
     as_photo,
 )
 from picopose.pipeline.run import run_one
-from picopose.rendering.overlay import draw_sized_box
+from picopose.pipeline.verdict import OUTLINES
+from picopose.rendering.overlay import YELLOW, draw_sized_box
 from picopose.utils.config import Config, load_config
 from picopose.utils.errors import InputError
 from picopose.utils.home import cache_dir
@@ -125,14 +126,16 @@ class CategoryEstimator:
     def draw(self, image: Photo, poses: CategoryPose | Sequence[CategoryPose], K: ArrayLike) -> np.ndarray:
         """Draws poses onto a photo: box, axes (x red, y green, z blue), category and size of each.
 
-        See `estimate` for the image and K. Returns (H, W, 3) uint8.
+        Boxes are green for good poses, orange for doubtful ones and red for wrong ones, and yellow where it
+        is not known; see `estimate` for the image and K. Returns (H, W, 3) uint8.
         """
         drawn, camera = as_photo(image), as_camera(K).numpy()
         for pose in [poses] if isinstance(poses, CategoryPose) else poses:
             if pose.found:
                 size = "x".join(f"{100 * side:.0f}" for side in pose.size)
                 label = f"{pose.name} {size} cm"  # short, as objects may stand close together
-                drawn = draw_sized_box(drawn, pose.size, pose.cam_from_obj, camera, label)
+                colour = OUTLINES.get(pose.verdict, YELLOW)
+                drawn = draw_sized_box(drawn, pose.size, pose.cam_from_obj, camera, label, colour)
         return drawn
 
 
@@ -167,6 +170,7 @@ def _pose(frame: Frame, found: Estimates, row: int, name: str) -> CategoryPose:
         inlier_ratio=float(found.inlier_ratio[row]),
         points=_known(frame, mask),
         box=mask.box.double().numpy(),
+        confidence=None if found.confidence is None else float(found.confidence[row]),
     )
 
 

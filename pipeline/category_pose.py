@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from picopose.pipeline.posed import Posed
+from picopose.pipeline.verdict import verdict
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -20,11 +21,19 @@ class CategoryPose(Posed):
     inlier_ratio: float  # in [0, 1]: share of the points that the pose rests on; 0 if nothing is found
     points: int  # pixels of the mask whose depth is known
     box: np.ndarray  # (4,) px: left, top, right, bottom of the mask
+    # In [0, 1]: probability that it is right, to 10 degrees (of round objects: of their axis) and 5 cm; None
+    # where it is not known for the network.
+    confidence: float | None = None
 
     @property
     def found(self) -> bool:
         """Whether there were points enough to say anything."""
         return self.inlier_ratio > 0
+
+    @property
+    def verdict(self) -> str | None:
+        """The confidence in a word: `good`, `doubtful` or `wrong`."""
+        return None if self.confidence is None else verdict(self.confidence)
 
     @property
     def size_text(self) -> str:
@@ -39,6 +48,8 @@ class CategoryPose(Posed):
             "translation": self.translation.tolist(),
             "size": self.size.tolist(),
             "support": self.support,
+            "confidence": self.confidence,
+            "verdict": self.verdict,
         }
         return {
             "category": self.name,
@@ -53,8 +64,11 @@ class CategoryPose(Posed):
         if not self.found:
             return f"{self.name}: not found, as {self.points} points with a depth are too few"
         x, y, z = self.translation
-        fit = f"{100 * self.inlier_ratio:.0f} % of {self.points} points fit"
-        return f"{self.name} at {x:.3f} {y:.3f} {z:.3f} m, {self.size_text}: {fit}"
+        if self.confidence is None:
+            belief = f"{100 * self.inlier_ratio:.0f} % of {self.points} points fit"
+        else:
+            belief = f"{self.verdict}, {100 * self.confidence:.0f} % sure"
+        return f"{self.name} at {x:.3f} {y:.3f} {z:.3f} m, {self.size_text}: {belief}"
 
     def __repr__(self) -> str:
         return f"<CategoryPose {self}>"

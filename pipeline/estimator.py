@@ -23,10 +23,11 @@ from picopose.pipeline.conversions import AnyMask, Photo, as_camera, as_device, 
 from picopose.pipeline.object_pose import ObjectPose
 from picopose.pipeline.prepared_object import AnyMesh, PreparedObject, find_object, pair, read_object
 from picopose.pipeline.run import run_one
+from picopose.pipeline.verdict import OUTLINES
 from picopose.rendering.mesh import Mesh
 from picopose.rendering.mesh_templates import MeshTemplates, Progress
 from picopose.rendering.mesh_views import MeshViews
-from picopose.rendering.overlay import GREEN, ORANGE, RED, draw_pose
+from picopose.rendering.overlay import draw_pose
 from picopose.rendering.units import check_plausible
 from picopose.utils.config import Config, load_config
 from picopose.utils.crop import crop_from_image
@@ -41,7 +42,6 @@ from picopose.utils.symmetry import Symmetry
 LOG = logging.getLogger(__name__)
 DEFAULT_CONFIG = "config/default.yaml"
 DRAWN_ABOUT, DRAWN_PX = 1.2, 256  # side of the picture of a drawing, in longer sides of the box, and in px
-OUTLINES = {"good": GREEN, "doubtful": ORANGE, "wrong": RED}
 
 
 class PoseEstimator:

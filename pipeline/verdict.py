@@ -1,5 +1,8 @@
 """Confidence in a word, wherever a pose is shown."""
 
+from picopose.rendering.overlay import GREEN, ORANGE, RED
+
+OUTLINES = {"good": GREEN, "doubtful": ORANGE, "wrong": RED}  # colours in pictures
 GOOD, WRONG = 0.6, 0.25  # from here on, and below
 
 

@@ -195,6 +195,7 @@ function showResult({ numbers, size, overlay, matches, scene }) {
   $("size").textContent = size;
   $("focal").textContent = `${fixed([numbers.K[0][0]], 1)} px`;
   const percent = (share) => `${Math.round(100 * share)} %`;
+  $("belief").textContent = pose.verdict ? "Confidence" : "Points";
   $("verdict").textContent = pose.verdict ? `${pose.verdict}, ${percent(pose.confidence)} sure` : `${percent(pose.inlier_ratio)} of ${pose.points} fit`;
   $("verdict").dataset.verdict = pose.verdict ?? "";
   $("matrix").textContent = pose.cam_from_obj.map((row) => row.map((value) => value.toFixed(4).padStart(8)).join(" ")).join("\n");

@@ -8,10 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from picopose.datasets.nocs.points import masked_points
 from picopose.datasets.training.streams import stream
 from picopose.model.batches import Batches
+from picopose.model.dualposenet.confidence import Evidence, read_confidence
 from picopose.model.dualposenet.losses import disagreement
 from picopose.model.dualposenet.maps import normalised
 from picopose.model.dualposenet.network import DualPoseNet
@@ -20,6 +22,7 @@ from picopose.model.dualposenet.passes import PASSES, Cloud, Pass, Random, passe
 from picopose.model.dualposenet.quirks import MENDED, Quirks
 from picopose.model.dualposenet.refine import EncoderRefinement, FeatureRefinement, Refinement, best
 from picopose.model.dualposenet.weights import load_network
+from picopose.model.logistic import Logistic
 from picopose.model.stage import Setup, Stage
 from picopose.utils.errors import InputError
 from picopose.utils.records import Estimates, Frame
@@ -36,6 +39,7 @@ class Answer(NamedTuple):
     size: np.ndarray = np.ones(3)  # m, sides of the box
     support: float = -np.inf
     inlier_ratio: float = 0.0
+    confidence: float = 0.0
 
 
 def seeded(frame: Frame, row: int) -> Random:
@@ -47,11 +51,13 @@ class DualPoseNetStage(Stage):
     """Poses and sizes of detections, each from the points in its mask; poses given to it are not used.
 
     The support of a pose is minus the decoders' disagreement on it; its inlier ratio is the share of the
-    mask's points that the last pass used, 0 where there were too few: then the pose says nothing.
+    mask's points that the last pass used, 0 where there were too few: then the pose says nothing. Its
+    confidence is None for a network of which it is not known how sure its poses are.
 
     Args:
         quirks: of the original, that the weights were trained with.
         refinement: of what the last pass says; None: none.
+        calibration: what makes confidence of the evidence for a pose.
         batch: detections that go through the network at once.
         draws: the generator of the draws for a row of a frame.
     """
@@ -62,12 +68,13 @@ class DualPoseNetStage(Stage):
         *,
         quirks: Quirks = MENDED,
         refinement: Refinement | None = None,
+        calibration: Logistic | None = None,
         batch: int = BATCH,
         draws: Callable[[Frame, int], Random] = seeded,
         stopwatch: Stopwatch | None = None,
     ):
         self.network, self.quirks, self.refinement = network.eval(), quirks, refinement
-        self.batches, self.draws = Batches(batch), draws
+        self.calibration, self.batches, self.draws = calibration, Batches(batch), draws
         self.stopwatch = stopwatch or Stopwatch(running=False)
 
     @torch.no_grad()
@@ -80,7 +87,7 @@ class DualPoseNetStage(Stage):
         frame, found = frame.to("cpu"), found.to("cpu")
         parts = self.batches.run(lambda part: self._answers(frame, found, part), len(found))
         answers = [answer for part in parts for answer in part]
-        poses, sizes, support, ratio = (
+        poses, sizes, support, ratio, confidence = (
             torch.from_numpy(np.array(each)) for each in zip(*answers, strict=True)
         )
         return replace(
@@ -89,15 +96,25 @@ class DualPoseNetStage(Stage):
             size=sizes.float(),
             support=support.float(),
             inlier_ratio=ratio.float(),
+            confidence=None if self.calibration is None else confidence.float(),
         )
 
-    def _answers(self, frame: Frame, found: Estimates, part: slice) -> list[Answer]:
+    def look(
+        self, frame: Frame, found: Estimates, part: slice = slice(None)
+    ) -> list[tuple[Cloud, list[Pass]]]:
+        """What is seen of some of the detections in a frame, and the network's passes over it; on the CPU."""
         with self.stopwatch("points"):
             clouds = [self._cloud(frame, found, row) for row in range(len(found))[part]]
         with self.stopwatch("passes"):
-            every = passes_of_all(self.network, clouds, self.quirks)
+            return list(zip(clouds, passes_of_all(self.network, clouds, self.quirks), strict=True))
+
+    def _answers(self, frame: Frame, found: Estimates, part: slice) -> list[Answer]:
+        looks = self.look(frame, found, part)
         with self.stopwatch("refine"):
-            return [self._answer(cloud, done) for cloud, done in zip(clouds, every, strict=True)]
+            answers = [self._answer(cloud, done) for cloud, done in looks]
+        with self.stopwatch("judge"):
+            confidences = self._confidences([done for _, done in looks], found.obj_id[part])
+        return [a._replace(confidence=c) for a, c in zip(answers, confidences, strict=True)]
 
     def _cloud(self, frame: Frame, found: Estimates, row: int) -> Cloud:
         """What is seen of a detection."""
@@ -119,6 +136,15 @@ class DualPoseNetStage(Stage):
             loss = disagreement(estimate, last.canonical, last.seen.points).item()
         pose, size = pose_and_size(estimate, last.centroid)
         return Answer(pose, size, -loss, last.used / len(cloud.points))
+
+    def _confidences(self, every: list[list[Pass]], class_id: Tensor) -> list[float]:
+        """How sure the poses of some detections are: not at all without a pass, and if it is not finite."""
+        confidences = torch.zeros(len(every))
+        solved = [row for row, done in enumerate(every) if done]
+        if self.calibration is not None and solved:
+            evidence = Evidence.of([every[row] for row in solved], class_id[solved])
+            confidences[solved] = self.calibration(evidence).nan_to_num(nan=0.0)
+        return confidences.tolist()
 
 
 def refinement_of(network: DualPoseNet, options: Options, quirks: Quirks) -> Refinement | None:
@@ -145,6 +171,7 @@ def make_stage(setup: Setup) -> DualPoseNetStage:
         network,
         quirks=quirks,
         refinement=refinement_of(network, options, quirks),
+        calibration=read_confidence(Path(weights)),
         batch=config.runtime.batch or BATCH,
         stopwatch=setup.stopwatch,
     )
