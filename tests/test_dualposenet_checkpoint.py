@@ -169,6 +169,8 @@ LIES = {
     "beyond its message": [HEADER, (b"a", b"\x12\x7f")],
     "unknown form": [HEADER, (b"a", b"\x0b")],
     "damaged": [HEADER, (b"a", message(f1=1, f2=5, f5=24))],
+    "no number for its place": [HEADER, (b"a", message(f1=1, f2=SIX, f4=b"a", f5=24))],
+    r"\(a has 5000 dimensions\)": [HEADER, (b"a", message(f1=1, f2=message(f2=message(f1=1)) * 5000, f5=4))],
     "cannot take 0 bytes": [HEADER, (b"a", message(f1=1, f2=message(f2=message(f1=0)), f5=0))],
 }
 

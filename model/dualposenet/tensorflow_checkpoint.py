@@ -23,6 +23,7 @@ _FOOTER = 48  # bytes
 _TRAILER = 5  # bytes behind a block: its compression and its check sum
 _LARGEST_INDEX = 1 << 20  # bytes; that of the released network takes 9 kB
 _LONGEST_NAME = 1000
+_MOST_DIMENSIONS = 8
 _DTYPES = {1: np.dtype("<f4"), 2: np.dtype("<f8"), 3: np.dtype("<i4"), 9: np.dtype("<i8")}
 
 
@@ -97,10 +98,14 @@ def _entry(name: str, message: bytes) -> Entry:
     dtype = _DTYPES[fields[1]]
     dimensions = [value for number, value in _fields(fields.get(2, b"")) if number == 2]
     shape = tuple(dict(_fields(dimension)).get(1, 0) for dimension in dimensions)
-    size = fields.get(5, 0)
-    if len(shape) > 8 or not size or math.prod(shape) * dtype.itemsize != size:
+    offset, size, checksum = (fields.get(number, 0) for number in (4, 5, 6))
+    if not isinstance(offset, int):
+        raise ValueError(f"{name} has no number for its place")
+    if len(shape) > _MOST_DIMENSIONS:
+        raise ValueError(f"{name} has {len(shape)} dimensions")
+    if not size or math.prod(shape) * dtype.itemsize != size:
         raise ValueError(f"{name} of shape {shape} cannot take {size} bytes")
-    return Entry(dtype, shape, fields.get(4, 0), size, fields.get(6, 0))
+    return Entry(dtype, shape, offset, size, checksum)
 
 
 def _check_places(entries: dict[str, Entry], length: int, index: Path, data: Path) -> None:
