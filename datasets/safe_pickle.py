@@ -9,6 +9,7 @@ checked.
 
 from __future__ import annotations
 
+import io
 import math
 import pickle
 import pickletools
@@ -24,7 +25,10 @@ from picopose.utils.files import write_atomically
 
 _REMEDY = "download or create it again"
 _PLAIN = "?bhilqBHILQefdUS"  # letters of NumPy types without Python objects, as `dtype.char`
+_PUTS = {"PUT", "BINPUT", "LONG_BINPUT"}
+_BUFFERS = {"NEXT_BUFFER", "READONLY_BUFFER"}
 _MAX_TEXT = 1 << 16  # bytes of an item of text
+_MOST_REPEATED = 16  # numbers a byte of the file, if parts that occur several times in it are counted so
 
 
 def read_pickle(path: Path | str) -> Any:
@@ -87,11 +91,28 @@ def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
 
 def _loaded(file: BinaryIO, path: Path | str) -> Any:
     try:
-        return _finished(_Unpickler(file, encoding="latin1").load(), {})
+        data = file.read()
+        _check_operations(data)
+        content = _finished(_Unpickler(io.BytesIO(data), encoding="latin1").load(), {})
+        if _size(content, {}) > _MOST_REPEATED * len(data):
+            raise ValueError("the same parts are repeated too often")
+        return content
     except InputError as error:
         raise InputError(f"{path} {error}") from None
     except Exception as error:  # the unpickler raises all kinds of errors on damaged data
         raise InputError(f"{path} is truncated or no pickle ({error}): {_REMEDY}") from None
+
+
+def _check_operations(data: bytes) -> None:
+    """Refuses what would make the unpickler take more memory than the file does.
+
+    It makes room for as many parts as the largest number that one is given.
+    """
+    for operation, number, _ in pickletools.genops(data):
+        if operation.name in _PUTS and number >= len(data):
+            raise ValueError(f"a part has the number {number}")
+        if operation.name in _BUFFERS:
+            raise ValueError(f"the operation {operation.name}")
 
 
 class _Unpickler(pickle.Unpickler):
@@ -218,6 +239,18 @@ def _finished(value: Any, known: dict[int, Any]) -> Any:
         raise ValueError(f"holds a {type(value).__name__}")
     known[id(value)] = made
     return made
+
+
+def _size(value: Any, known: dict[int, int]) -> int:
+    """The numbers and texts in a value, each as often as it occurs: what an array of it would take."""
+    if isinstance(value, np.ndarray):
+        return value.size
+    if not isinstance(value, dict | list | tuple):
+        return 1
+    if id(value) not in known:
+        items = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_size(item, known) for item in items)
+    return known[id(value)]
 
 
 def _objects(array: _Array, known: dict[int, Any]) -> Any:

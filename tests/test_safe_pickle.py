@@ -172,3 +172,32 @@ def test_damaged_npy_files_are_told_in_a_line(tmp_path, cut):
     np.save(path, np.zeros(2, [("a", "f8")]))
     with pytest.raises(InputError, match=r"a\.npy"):
         read_npy(path)
+
+
+def _nested(depth: int) -> list:
+    """A list with 2 ** depth numbers in it, in a short file."""
+    parts = [0.0, 1.0]
+    for _ in range(depth - 1):
+        parts = [parts, parts]
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"\x80\x02}r\xff\xff\xff\x0f.", "a part has the number 268435455"),
+        (b"\x80\x02}p268435455\n.", "a part has the number 268435455"),
+        (b"\x80\x05\x97\x98.", "NEXT_BUFFER"),
+        (pickle.dumps({"a": _nested(24)}), "repeated too often"),
+    ],
+)
+def test_a_short_file_cannot_ask_for_much_memory(tmp_path, data, told):
+    (tmp_path / "a.pkl").write_bytes(data)
+    with pytest.raises(InputError, match=told):
+        read_pickle(tmp_path / "a.pkl")
+
+
+def test_parts_may_occur_several_times(tmp_path):
+    K = np.eye(3)
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps([[K, "photo"]] * 50))
+    assert same(read_pickle(tmp_path / "a.pkl"), [[K, "photo"]] * 50)
