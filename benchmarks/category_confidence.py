@@ -5,13 +5,14 @@ python -m benchmarks.category_confidence collect data/calibration CHECKPOINT --o
 python -m benchmarks.category_confidence fit CASES.npz CHECKPOINT     writes a .json beside the checkpoint
 python -m benchmarks.category_confidence check CASES.npz CHECKPOINT
 
-A case is a detection of a data set in NOCS's layout, other than the one to test on. Its pose is right if it
-is within 10 degrees, or of round objects their axis is, and within 5 cm of an object of its category.
+A case is a detection of a data set in NOCS's layout, other than the one to test on; every fourth image gives
+cases too whose masks are moved beside their objects. A pose is right if it is within 10 degrees, or of round
+objects their axis is, and within 5 cm of an object of its category.
 """
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from picopose.model.dualposenet.confidence import Evidence, confidence_file, rea
 from picopose.model.dualposenet.stage import DualPoseNetStage, make_stage
 from picopose.model.stage import Setup
 from picopose.pipeline.category_run import THINGS, result_of
+from picopose.pipeline.verdict import GOOD, WRONG
 from picopose.utils.config import load_config
 from picopose.utils.errors import InputError, exits_cleanly
 from picopose.utils.files import write_atomically
@@ -35,6 +37,8 @@ from picopose.utils.stopwatch import Stopwatch
 
 DEGREES, CENTIMETRES = 10.0, 5.0
 BINS = 5
+STRIDE = 4  # images for each whose masks are moved as well
+MOVED = 0.5, 1.5  # by how much, in longer sides of the mask's box
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,10 @@ class Cases:
 
     evidence: np.ndarray  # (N, F), see `model.dualposenet.confidence.Evidence`
     right: np.ndarray  # (N,) bool
+    moved: np.ndarray  # (N,) bool: the mask lies beside its object
+
+    def __getitem__(self, index: np.ndarray) -> "Cases":
+        return Cases(**{name: values[index] for name, values in vars(self).items()})
 
 
 def read_cases(path: Path) -> Cases:
@@ -50,18 +58,34 @@ def read_cases(path: Path) -> Cases:
         return Cases(**content)
 
 
-def collect(dataset: NocsTestSet, stage: DualPoseNetStage) -> Cases:
+def collect(dataset: NocsTestSet, stage: DualPoseNetStage, seed: int = 0) -> Cases:
     """The cases of a data set; detections with too few points are none."""
-    evidence, right = [], []
+    parts = []
     stage.prepare(THINGS)
     for index in tqdm(range(len(dataset)), unit="image"):
         frame = dataset[index]
         start = dataset.start(frame)
-        passes = [done for _, done in stage.look(frame, start)]
-        solved = [row for row, done in enumerate(passes) if done]
-        evidence.append(Evidence.of([passes[row] for row in solved], start.obj_id[solved]).table().numpy())
-        right.append(are_right(dataset, frame, stage(frame, start)[solved]))
-    return Cases(np.concatenate(evidence), np.concatenate(right))
+        variants = [start]
+        if index % STRIDE == 0:
+            variants.append(moved(start, np.random.default_rng([seed, index])))
+        for found in variants:
+            passes = [done for _, done in stage.look(frame, found)]
+            solved = [row for row, done in enumerate(passes) if done]
+            evidence = Evidence.of([passes[row] for row in solved], found.obj_id[solved])
+            right = are_right(dataset, frame, stage(frame, found)[solved])
+            beside = np.full(len(solved), found is not start)
+            parts.append(vars(Cases(evidence.table().numpy(), right, beside)))
+    return Cases(**{name: np.concatenate([part[name] for part in parts]) for name in Cases.__annotations__})
+
+
+def moved(found: Estimates, rng: np.random.Generator) -> Estimates:
+    """The detections with their masks moved in random directions."""
+    masks = []
+    for mask in found.mask:
+        angle, side = rng.uniform(0, 2 * np.pi), (mask.box[2:] - mask.box[:2]).max().item()
+        shift = rng.uniform(*MOVED) * side * np.array([np.cos(angle), np.sin(angle)])
+        masks.append(replace(mask, box=mask.box + torch.from_numpy(np.tile(shift, 2)).round().long()))
+    return replace(found, mask=tuple(masks))
 
 
 def are_right(dataset: NocsTestSet, frame: Frame, found: Estimates) -> np.ndarray:
@@ -85,7 +109,15 @@ def fit(cases: Cases) -> dict[str, float]:
 
 
 def report(cases: Cases, confidence: np.ndarray) -> str:
-    """How often poses of each range of confidences are right, as a Markdown table."""
+    """How often poses of each range of confidences are right, as Markdown tables."""
+    parts = []
+    for name, chosen in (("detections", ~cases.moved), ("masks beside their objects", cases.moved)):
+        if chosen.any():
+            parts.append(f"{name}: {_table(cases[chosen], confidence[chosen])}")
+    return "\n\n".join(parts)
+
+
+def _table(cases: Cases, confidence: np.ndarray) -> str:
     place = np.minimum((BINS * confidence).astype(int), BINS - 1)
     rows = []
     for number in np.unique(place):
@@ -93,8 +125,10 @@ def report(cases: Cases, confidence: np.ndarray) -> str:
         low, high = 100 * number // BINS, 100 * (number + 1) // BINS
         shares = confidence[chosen].mean(), cases.right[chosen].mean()
         rows.append([f"{low} to {high} %", str(chosen.sum()), *(f"{100 * share:.1f} %" for share in shares)])
-    head = f"{len(cases.right)} poses, AUROC {auroc(confidence, cases.right):.3f}"
-    return f"{head}\n\n" + markdown(("confidence", "poses", "mean", "right"), rows)
+    area = f", AUROC {auroc(confidence, cases.right):.3f}" if len(set(cases.right.tolist())) == 2 else ""
+    good, wrong = (100 * chosen.mean() for chosen in (confidence >= GOOD, confidence < WRONG))
+    called = f"{good:.1f} % called good, {wrong:.1f} % wrong"
+    return f"{len(confidence)}, {called}{area}\n\n" + markdown(("confidence", "poses", "mean", "right"), rows)
 
 
 @exits_cleanly

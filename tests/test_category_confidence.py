@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from benchmarks.category_confidence import Cases, fit, report
+from benchmarks.category_confidence import Cases, fit, moved, report
 from picopose.model.dualposenet.confidence import Evidence, confidence_file, read_confidence
 from picopose.model.dualposenet.network import DualPoseNet, Estimate, Sizes
 from picopose.model.dualposenet.passes import Pass
@@ -120,15 +120,26 @@ def test_the_fit_finds_what_tells_right_from_wrong():
     rng = np.random.default_rng(0)
     evidence = rng.normal(size=(4000, len(NAMES)))
     right = rng.uniform(size=4000) < 1 / (1 + np.exp(2 * evidence[:, 2] - 1))
-    found = fit(Cases(evidence, right))
+    found = fit(Cases(evidence, right, np.zeros(4000, bool)))
     assert found["gap"] == pytest.approx(-2, abs=0.15) and found["bias"] == pytest.approx(1, abs=0.15)
     assert all(abs(found[name]) < 0.15 for name in NAMES if name != "gap")
     with pytest.raises(InputError, match="right and wrong poses are needed"):
-        fit(Cases(evidence, np.ones(4000, bool)))
+        fit(Cases(evidence, np.ones(4000, bool), np.zeros(4000, bool)))
 
 
 def test_the_report_counts_by_confidence():
-    cases = Cases(np.zeros((4, len(NAMES))), np.array([True, True, False, True]))
-    told = report(cases, np.array([0.9, 1.0, 0.1, 0.15]))
-    assert "4 poses, AUROC 1.000" in told
+    right, beside = np.array([True, True, False, True, False]), np.array([False] * 4 + [True])
+    told = report(Cases(np.zeros((5, len(NAMES))), right, beside), np.array([0.9, 1.0, 0.1, 0.15, 0.7]))
+    assert "detections: 4, 50.0 % called good, 50.0 % wrong, AUROC 1.000" in told
     assert "0 to 20 % | 2 | 12.5 % | 50.0 %" in told and "80 to 100 % | 2 | 95.0 % | 100.0 %" in told
+    assert "masks beside their objects: 1, 100.0 % called good, 0.0 % wrong\n" in told
+
+
+def test_masks_are_moved_beside_their_objects():
+    mask = torch.zeros(1, 100, 100, dtype=torch.bool)
+    mask[0, 40:60, 45:50] = mask[0, 45, 40:50] = True
+    found = Estimates.of([MUG] * 9, records(mask) * 9)
+    shifts = [one.box - found.mask[0].box for one in moved(found, np.random.default_rng(0)).mask]
+    for shift in shifts:
+        assert torch.equal(shift[:2], shift[2:]) and 9 <= shift[:2].double().norm() <= 31
+    assert len({tuple(shift.tolist()) for shift in shifts}) == 9
