@@ -146,6 +146,19 @@ def test_every_object_is_a_case_with_the_nearest_estimate(golden, folder):
         assert case.errors.centimetres == pytest.approx(golden["pairs/degree_cm"][row, 1], abs=1e-6)
 
 
+def test_typical_errors_are_those_of_the_cases(capsys, folder, tmp_path):
+    main([str(folder), "--out", str(tmp_path / "scores.json")])
+    errors = json.loads((tmp_path / "scores.json").read_text())["errors"]
+    found = [case.errors for case in find_cases(read_results(folder)) if case.errors is not None]
+    assert errors["objects"] == len(found)
+    assert errors["median"]["degrees"] == pytest.approx(np.median([each.degrees for each in found]))
+    assert errors["mean"]["centimetres"] == pytest.approx(np.mean([each.centimetres for each in found]))
+    assert f"Errors of {len(found)} objects with an estimate: median" in capsys.readouterr().out
+    one_mug(tmp_path)
+    main([str(tmp_path)])
+    assert "median 0.00 degrees, 0.00 cm, oriented IoU 100.0 %" in capsys.readouterr().out
+
+
 def detections_alone(folder: Path) -> None:
     truths = Truths(*(np.zeros((0, *shape)) for shape in ((), (4,), (4, 4), (3,), ())))
     nothing = np.zeros(0, int), np.zeros((0, 4)), np.zeros(0)

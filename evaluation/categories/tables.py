@@ -31,7 +31,19 @@ def absent_note(scores: Scores) -> str:
 def tables(scores: Scores) -> str:
     """The means by all rules of IoU side by side, and by each the precision of every class."""
     notes = "\n".join(filter(None, [absent_note(scores), *NOTES]))
-    return "\n\n".join([_means(scores), *(_classes(scores, mode) for mode in scores.modes), notes])
+    classes = [_classes(scores, mode) for mode in scores.modes]
+    return "\n\n".join(filter(None, [_means(scores), *classes, errors_line(scores), notes]))
+
+
+def errors_line(scores: Scores) -> str:
+    """The typical errors; empty where there are none."""
+    if scores.errors is None:
+        return ""
+    median, mean = (
+        f"{errors.degrees:.2f} degrees, {errors.centimetres:.2f} cm, oriented IoU {100 * errors.iou:.1f} %"
+        for errors in (scores.errors.median, scores.errors.mean)
+    )
+    return f"Errors of {scores.errors.objects} objects with an estimate: median {median}; mean {mean}."
 
 
 def percent(value: float) -> str:
