@@ -61,16 +61,7 @@ class MeshViews:
         """
         poses, cameras = cam_from_obj.cpu().double().numpy(), K.cpu().double().numpy()
         images = self._thread.submit(self._draw, list(obj_ids), poses, cameras, size).result()
-        depth = torch.from_numpy(np.stack([image.depth for image in images]))
-        soft = torch.from_numpy(np.stack([_softened(image) for image in images])).permute(0, 3, 1, 2) / 255
-        return Drawing(
-            rgb=soft[:, :3].contiguous(),
-            cover=soft[:, 3].contiguous(),
-            mask=depth > 0,
-            K=K.cpu().float(),
-            depth=depth,
-            cam_from_obj=cam_from_obj.cpu().float(),
-        )
+        return Drawing.stack([drawing(*image) for image in zip(images, poses, cameras, strict=True)])
 
     def draw_faces(
         self, obj_ids: Sequence[int], cam_from_obj: Tensor, K: Tensor, size: int
@@ -114,6 +105,19 @@ class MeshViews:
             self._renderer.render_faces(self._meshes[obj_id], pose, K, size, size)
             for obj_id, pose, K in zip(obj_ids, poses, cameras, strict=True)
         ]
+
+
+def drawing(image: Rendering, cam_from_obj: np.ndarray, K: np.ndarray) -> Drawing:
+    """A rendering of one mesh at a pose (4, 4) through a camera (3, 3), with soft edges."""
+    depth, soft = torch.from_numpy(image.depth), torch.from_numpy(_softened(image)).permute(2, 0, 1) / 255
+    return Drawing(
+        rgb=soft[:3].contiguous(),
+        cover=soft[3].contiguous(),
+        mask=depth > 0,
+        K=torch.from_numpy(K).float(),
+        depth=depth,
+        cam_from_obj=torch.from_numpy(cam_from_obj).float(),
+    )
 
 
 def _softened(image: Rendering) -> np.ndarray:

@@ -11,11 +11,13 @@ import numpy as np
 
 from picopose.rendering.decimation import decimated
 from picopose.rendering.mesh import Mesh, hull_vertices, load_mesh, make_mesh
+from picopose.rendering.mesh_views import drawing
 from picopose.rendering.procedural.prints import random_texture
 from picopose.rendering.procedural.shapes import random_shape
 from picopose.rendering.procedural.variants import papered, stretched
 from picopose.rendering.renderer import Light, Renderer, Rendering
 from picopose.rendering.viewpoints import aim_point, object_poses
+from picopose.utils.records import Drawing
 
 Instance = tuple[Mesh, np.ndarray]  # a mesh and its cam_from_obj (4, 4) m
 
@@ -82,6 +84,11 @@ class Studio:
         """Draws instances; `suns` are directions (camera frame, towards the light) and RGB colours."""
         lights = [Light(at=tuple(at), directional=True, color=tuple(color)) for at, color in suns]
         return self._drawer().render(instances, K, width, height, ambient=ambient, lights=lights)
+
+    def draw(self, mesh: Mesh, cam_from_obj: np.ndarray, K: np.ndarray, size: int) -> Drawing:
+        """One mesh alone as `MeshViews.draw` shows it at test time, but of one view."""
+        image = self._drawer().render([(mesh, cam_from_obj)], K, size, size)
+        return drawing(image, cam_from_obj, K)
 
     def depth(
         self, mesh: Mesh, cam_from_obj: np.ndarray, K: np.ndarray, width: int, height: int

@@ -22,6 +22,7 @@ from picopose.datasets.training.streams import stream
 from picopose.utils.errors import InputError
 from picopose.utils.lru import Lru
 from picopose.utils.mesh_file import MeshFile
+from picopose.utils.records import Drawing
 
 log = logging.getLogger(__name__)
 SURFACE_PX = 256  # of an image for a surface
@@ -46,6 +47,8 @@ class Studio(Protocol):
     def template_poses(self, mesh: Mesh) -> np.ndarray: ...
 
     def photo(self, instances: Sequence, K: np.ndarray, width: int, height: int, **light) -> Any: ...
+
+    def draw(self, mesh: Mesh, cam_from_obj: np.ndarray, K: np.ndarray, size: int) -> Drawing: ...
 
     def depth(
         self, mesh: Mesh, cam_from_obj: np.ndarray, K: np.ndarray, width: int, height: int

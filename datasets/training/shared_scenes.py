@@ -11,7 +11,7 @@ import numpy as np
 
 from picopose.datasets.training.backdrops import on_backdrop
 from picopose.datasets.training.object_pool import TrainingObject
-from picopose.datasets.training.scenes import moved, window
+from picopose.datasets.training.scenes import Scene, moved, window
 from picopose.datasets.training.streams import stream
 from picopose.datasets.training.synthetic import MIN_AREA, MIN_VISIBLE, ScenePairs
 from picopose.utils.records import Pair
@@ -27,15 +27,24 @@ class SharedScenes(ScenePairs):
     def pairs(self, number: int) -> list[Pair]:
         """A pair for each object of a scene of which enough is seen; perhaps none."""
         rng = stream("scene", self._seed, number)
-        things = [self._pool.pick(rng, number) for _ in range(1 + int(rng.integers(*NEIGHBOURS)))]
-        scene, backdrop = self._scene(rng, number, things, MARGIN)
-        photo = self._photo(scene)
-        rgb = on_backdrop(rng, photo.rgb, photo.mask, backdrop)
+        scene, rgb, photo = self._shot(rng, number)
         made = (
             self._pair(rng, rgb, photo, scene.camera.K, index, *thing)
             for index, thing in enumerate(scene.things)
         )
         return [pair for pair in made if pair is not None]
+
+    def _shot(self, rng: np.random.Generator, number: int) -> tuple[Scene, np.ndarray, Any]:
+        """A scene, its photo's colours (H, W, 3) uint8, and the rendering behind them."""
+        things = [self._pool.pick(rng, number) for _ in range(1 + int(rng.integers(*NEIGHBOURS)))]
+        scene, backdrop = self._scene(rng, number, things, MARGIN)
+        photo = self._photo(scene)
+        return scene, on_backdrop(rng, photo.rgb, photo.mask, backdrop), photo
+
+    def _is_shown(self, visible: np.ndarray, thing: TrainingObject, place: np.ndarray, K: np.ndarray) -> bool:
+        """Whether enough of an object is seen; visible: (H, W) bool."""
+        area = np.count_nonzero(visible)
+        return area >= max(MIN_AREA * self._size**2, MIN_VISIBLE * self._whole_area(thing, place, K))
 
     def _pair(
         self,
@@ -53,8 +62,7 @@ class SharedScenes(ScenePairs):
         the pair has the object as it is and the camera as much nearer or farther.
         """
         visible = photo.ids == index
-        area = np.count_nonzero(visible)
-        if area < MIN_AREA * self._size**2 or area < MIN_VISIBLE * self._whole_area(thing, place, K):
+        if not self._is_shown(visible, thing, place, K):
             return None
         scale = np.cbrt(np.linalg.det(place[:3, :3]))
         pose = place.copy()

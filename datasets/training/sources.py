@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from picopose.datasets.images import find_photos
 from picopose.datasets.layouts import find_meshes
@@ -17,6 +17,7 @@ from picopose.utils.config import TrainDatasetConfig
 from picopose.utils.errors import InputError
 from picopose.utils.mesh_file import MeshFile
 
+Scenes = TypeVar("Scenes", bound=SharedScenes)
 SCENES_PERIOD = 768  # scenes after which an object gives way to another: it is in some fifty pairs
 
 
@@ -74,10 +75,12 @@ def idle_options(data: TrainDatasetConfig) -> dict[str, str]:
     return {f"train_dataset.{name}": reasons[name] for name in given}
 
 
-def make_scenes(studio: Studio, data: TrainDatasetConfig, *, size: int, seed: int) -> SharedScenes:
-    """The scenes whose pairs are kept."""
+def make_scenes(
+    studio: Studio, data: TrainDatasetConfig, *, size: int, seed: int, kind: type[Scenes] = SharedScenes
+) -> Scenes:
+    """Scenes that serve several objects each, as those whose pairs are kept do."""
     pool = _pool(studio, data, seed, period=SCENES_PERIOD)
-    return SharedScenes(studio, pool, size=size, seed=seed, **_surroundings(data))
+    return kind(studio, pool, size=size, seed=seed, **_surroundings(data))
 
 
 def made_with(data: TrainDatasetConfig, size: int) -> dict[str, Any]:
