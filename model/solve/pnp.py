@@ -27,6 +27,8 @@ GRADUATION = (4.0, 4.0, 2.0, 1.0, 0.5)
 FIRST_ROUND = 128
 # A problem rests once it has drawn a triple of inliers with this probability.
 CONFIDENCE = 0.9999
+# With fewer inliers a pose is not moved: six unknowns need three, and chance some more.
+LEAST_INLIERS = 8
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,35 @@ def solve_pnp(
     R, t = pose[:, 0, :, :3], pose[:, 0, :, 3:]
     t = t * spread[:, None, None] - R @ centre[..., None]
     return _result(matches, inliers & solved[:, None], torch.cat([R, t], dim=-1))
+
+
+@torch.no_grad()
+def improve_pose(
+    matches: Correspondences, K: Tensor, cam_from_obj: Tensor, *, threshold_px: float | Tensor
+) -> Tensor:
+    """The poses (B, 4, 4) float64 that matches pull given ones to.
+
+    No random search as `solve_pnp` is: the points' pull is followed from the pose on, about their middle, at
+    first with wide limits. Right where the pose is near, and where few matches of one spot would admit any.
+    A pose stays as it is where the matches do not tell another.
+
+    Args:
+        matches, K, threshold_px: as for `solve_pnp`.
+    """
+    threshold = torch.as_tensor(threshold_px, dtype=torch.float64, device=K.device).expand(len(K))
+    points, centre, spread = _normalised(matches, K)
+    start = cam_from_obj.double()
+    rotation = start[:, :3, :3]
+    shift = (start[:, :3, 3:] + rotation @ centre[..., None]) / spread[:, None, None]
+    pose = torch.cat([rotation, shift], dim=-1)[:, None]
+    pose = anneal(points, pose, [factor * threshold[:, None] for factor in GRADUATION])
+    pose = refine(points, pose, noise(points, pose, threshold), steps=3)
+    inliers = (residuals(points, pose)[:, 0] < threshold[:, None] ** 2) & (points.weight > 0)
+    R, t = pose[:, 0, :, :3], pose[:, 0, :, 3:]
+    t = t * spread[:, None, None] - R @ centre[..., None]
+    found = rigid(R, t[..., 0])
+    sound = found.isfinite().all(dim=2).all(dim=1) & (t[:, 2, 0] > 0) & (inliers.sum(1) >= LEAST_INLIERS)
+    return torch.where(sound[:, None, None], found, start)
 
 
 def _result(matches: Correspondences, inliers: Tensor, pose: Tensor) -> PnPResult:

@@ -1,0 +1,22 @@
+"""Refines the pose of any object: it is drawn there and compared with the photo, by PicoPose's dense flow."""
+
+from picopose.model.learner import Learner
+from picopose.model.stage import Setup, Stage
+from picopose.utils.config import Config
+
+STAGES = ("refine", "best", "confidence")
+NEEDS = ("meshes",)
+REFINES = True
+
+
+def make_stage(setup: Setup) -> Stage:
+    from picopose.model.refine import stage  # not with every file of this folder
+
+    return stage.make_stage(setup)
+
+
+def make_learner(config: Config, *, resumes: bool = False) -> Learner:
+    """See `learner.make_learner`."""
+    from picopose.model.refine import learner
+
+    return learner.make_learner(config, resumes=resumes)

@@ -1,0 +1,24 @@
+"""What a YAML file may say of the refiner, under `options.refine`."""
+
+from dataclasses import dataclass
+
+from picopose.utils.config import Config, options_of
+from picopose.utils.home import own_file
+
+
+@dataclass
+class Options:
+    """Entries of `options.refine`."""
+
+    times: int = 3  # how often each pose is drawn, compared and moved
+    # A checkpoint of PicoPose's network, trained as a refiner or not; None: the run's, or the refiner's own.
+    weights: str | None = None
+
+    def __post_init__(self):
+        self.weights = self.weights and str(own_file(self.weights))
+        if self.times < 0:
+            raise ValueError(f"times is {self.times}; it must not be negative")
+
+
+def read_options(config: Config) -> Options:
+    return options_of(config, "refine", Options)

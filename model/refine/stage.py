@@ -1,0 +1,145 @@
+"""The refiner as a stage of a run: poses in, better poses out, of any object that there is a mesh of."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from picopose.model.batches import Batches, automatic_batch
+from picopose.model.checkpoint import read_checkpoint
+from picopose.model.drawn.cells import half_covered
+from picopose.model.drawn.solving import SHOWN, some_matches
+from picopose.model.picopose.build import prepare_network
+from picopose.model.picopose.network import PicoPose
+from picopose.model.picopose.released import is_released
+from picopose.model.refine.compare import Comparison, compare, is_shown
+from picopose.model.refine.options import read_options
+from picopose.model.solve.pnp import improve_pose
+from picopose.model.stage import Setup, Stage, check_poses
+from picopose.utils.config import Config, ModelConfig, network_of
+from picopose.utils.geometry import nearest_rotation, project, rigid, transform
+from picopose.utils.home import ROOT
+from picopose.utils.records import Estimates, Frame, Matches
+from picopose.utils.stopwatch import Stopwatch
+
+WEIGHTS = ROOT / "data" / "weights" / "refine.pt"
+THRESHOLD = 3.0  # px of the crop, of inliers
+
+
+class RefineStage(Stage):
+    """Every pose is drawn, compared with the photo and moved, several times; the best of them is kept.
+
+    What speaks for a pose is how much of its drawing the flow finds in the photo where it is: so a step that
+    makes it worse is dropped, and the hypotheses of a detection are compared by it.
+
+    Args:
+        times: how often.
+        batch: poses that go through the network at once.
+        bf16: whether the backbone computes in bfloat16.
+    """
+
+    def __init__(
+        self,
+        network: PicoPose,
+        *,
+        times: int,
+        batch: int = 8,
+        bf16: bool = False,
+        stopwatch: Stopwatch | None = None,
+    ):
+        self.network, self.times, self.bf16 = network.eval(), times, bf16
+        self.device = next(network.parameters()).device
+        self.batches, self.stopwatch = Batches(batch), stopwatch or Stopwatch(running=False)
+
+    def prepare_object(self, obj_id: int) -> None:
+        self.things.drawings.hull(obj_id)
+
+    @torch.inference_mode()
+    def __call__(self, frame: Frame, found: Estimates) -> Estimates:
+        if len(found) == 0:
+            return found
+        check_poses(found, "refine")
+        frame, found = frame.to(self.device), _upright(found.to(self.device))
+        shown = is_shown(found, self.things.drawings, frame.K)
+        refined, rows = [unsupported(found[~shown])], shown.nonzero()[:, 0]
+        refined += self.batches.run(lambda part: self._refine(frame, found[rows[part]]), len(rows))
+        order = torch.cat([(~shown).nonzero()[:, 0], rows]).argsort()
+        return Estimates.cat(refined)[order]
+
+    def _refine(self, frame: Frame, found: Estimates) -> Estimates:
+        """Poses that can be drawn, each the best of those that it came to be."""
+        best = None
+        for n in range(self.times + 1):
+            with self.stopwatch("compare"):
+                seen = compare(self.network, frame, found, self.things.drawings, bf16=self.bf16)
+            judged = self._judged(frame, found, seen)
+            best = judged if best is None else better_of(best, judged)
+            if n < self.times:
+                with self.stopwatch("solve"):
+                    pose = improve_pose(
+                        seen.matches, seen.drawn.K, found.cam_from_obj, threshold_px=THRESHOLD
+                    )
+                moved = replace(found, cam_from_obj=pose)
+                shown = is_shown(moved, self.things.drawings, frame.K)[:, None, None]
+                found = replace(found, cam_from_obj=torch.where(shown, pose, found.cam_from_obj))
+        return best
+
+    def _judged(self, frame: Frame, found: Estimates, seen: Comparison) -> Estimates:
+        """Estimates with what speaks for their poses, at which they have been compared."""
+        matches, K = seen.matches, seen.drawn.K.double()
+        xy = project(K, transform(found.cam_from_obj, matches.xyz.double()))
+        inliers = (xy - matches.xy).norm(dim=-1) < THRESHOLD
+        side = math.isqrt(matches.weight.shape[1])
+        agreeing, drawn = (matches.weight * inliers).sum(1), half_covered(seen.drawn.mask, side).sum((1, 2))
+        return replace(
+            found,
+            support=(agreeing / drawn.clamp(min=1)).float(),
+            inlier_ratio=(agreeing / matches.weight.sum(1).clamp(min=1e-9)).float(),
+            matches=some_matches(matches, inliers, found.cam_from_obj, K, frame.K),
+        )
+
+
+def better_of(first: Estimates, second: Estimates) -> Estimates:
+    """Row by row that of two estimates which more speaks for; the first on a draw."""
+    both = Estimates.cat([first, second])
+    rows = torch.arange(len(first), device=first.support.device)
+    return both[torch.where(second.support > first.support, rows + len(first), rows)]
+
+
+def unsupported(found: Estimates) -> Estimates:
+    """Estimates of which nothing has been compared with the photo."""
+    nothing = torch.zeros(len(found), device=found.obj_id.device)
+    none = torch.zeros(len(found), SHOWN, 2, device=nothing.device)
+    matches = Matches(none, none, none[..., 0], drawn=True)
+    return replace(found, support=nothing, inlier_ratio=nothing, matches=matches)
+
+
+def _upright(found: Estimates) -> Estimates:
+    """Estimates with the rotations nearest to their own, which files store to a few digits; float32."""
+    pose = found.cam_from_obj.double()
+    finite = pose.isfinite().all(dim=2).all(dim=1)
+    safe = torch.where(finite[:, None, None], pose, torch.eye(4, dtype=pose.dtype, device=pose.device))
+    upright = rigid(nearest_rotation(safe[:, :3, :3]), safe[:, :3, 3])
+    return replace(found, cam_from_obj=torch.where(finite[:, None, None], upright, pose))
+
+
+def make_stage(setup: Setup) -> RefineStage:
+    config, options = setup.config, read_options(setup.config)
+    network = load_network(Path(options.weights or config.checkpoint or WEIGHTS), config).to(setup.device)
+    return RefineStage(
+        network,
+        times=options.times,
+        batch=config.runtime.batch or automatic_batch(network.bytes_per_hypothesis, setup.device),
+        bf16=setup.device.type == "cuda" if config.test.bf16 is None else config.test.bf16,
+        stopwatch=setup.stopwatch,
+    )
+
+
+def load_network(path: Path, config: Config) -> PicoPose:
+    """The network of a checkpoint, built as that says; the released one does not, and the run has to."""
+    checkpoint = read_checkpoint(path)
+    model = config.model
+    if not is_released(checkpoint) and (own := network_of(checkpoint.get("config"), f"{path}: its config")):
+        model = ModelConfig(**own)
+    return prepare_network(replace(model, pretrained=None), str(path))
