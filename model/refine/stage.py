@@ -24,7 +24,7 @@ from picopose.utils.records import Estimates, Frame, Matches
 from picopose.utils.stopwatch import Stopwatch
 
 WEIGHTS = ROOT / "data" / "weights" / "refine.pt"
-THRESHOLD = 3.0  # px of the crop, of inliers
+THRESHOLD = 3.0  # px of the crop
 
 
 class RefineStage(Stage):
@@ -35,6 +35,7 @@ class RefineStage(Stage):
 
     Args:
         times: how often.
+        threshold: px of the crop, within which a match agrees with a pose.
         batch: poses that go through the network at once.
         bf16: whether the backbone computes in bfloat16.
     """
@@ -44,11 +45,13 @@ class RefineStage(Stage):
         network: PicoPose,
         *,
         times: int,
+        threshold: float = THRESHOLD,
         batch: int = 8,
         bf16: bool = False,
         stopwatch: Stopwatch | None = None,
     ):
-        self.network, self.times, self.bf16 = network.eval(), times, bf16
+        self.network, self.bf16 = network.eval(), bf16
+        self.times, self.threshold = times, threshold
         self.device = next(network.parameters()).device
         self.batches, self.stopwatch = Batches(batch), stopwatch or Stopwatch(running=False)
 
@@ -78,7 +81,7 @@ class RefineStage(Stage):
             if n < self.times:
                 with self.stopwatch("solve"):
                     pose = improve_pose(
-                        seen.matches, seen.drawn.K, found.cam_from_obj, threshold_px=THRESHOLD
+                        seen.matches, seen.drawn.K, found.cam_from_obj, threshold_px=self.threshold
                     )
                 moved = replace(found, cam_from_obj=pose)
                 shown = is_shown(moved, self.things.drawings, frame.K)[:, None, None]
@@ -89,7 +92,7 @@ class RefineStage(Stage):
         """Estimates with what speaks for their poses, at which they have been compared."""
         matches, K = seen.matches, seen.drawn.K.double()
         xy = project(K, transform(found.cam_from_obj, matches.xyz.double()))
-        inliers = (xy - matches.xy).norm(dim=-1) < THRESHOLD
+        inliers = (xy - matches.xy).norm(dim=-1) < self.threshold
         side = math.isqrt(matches.weight.shape[1])
         agreeing, drawn = (matches.weight * inliers).sum(1), half_covered(seen.drawn.mask, side).sum((1, 2))
         return replace(
