@@ -71,7 +71,7 @@ class RefineLearner:
             name: losses.flow_error(found, truth, size=size).norm(dim=-1)[truth.visible]
             for name, found in errors.items()
         } | {
-            "scale_percent": 100 * _spread(flow, truth, size),
+            "scale_percent": 100 * spread(flow, truth, size),
             "certainty_right": (certain == truth.visible)[truth.known].float(),
         }
 
@@ -93,7 +93,7 @@ class RefineLearner:
         return [true_positions(pair, cells=side) for side in (cells, 2 * cells, 4 * cells)]
 
 
-def _spread(flow: Flow, truth: Positions, size: int) -> Tensor:
+def spread(flow: Flow, truth: Positions, size: int) -> Tensor:
     """(B,) by how much larger the flow makes the object than it is: the slope of error over true position."""
     error = losses.flow_error(flow, truth, size=size)
     weight = truth.visible[..., None] / truth.visible.sum(1).clamp(min=1)[:, None, None]
