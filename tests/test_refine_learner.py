@@ -8,7 +8,7 @@ import torch
 from picopose.model.methods import learner_of, make_stages
 from picopose.model.picopose.flow import Flow
 from picopose.model.picopose.supervision import Positions
-from picopose.model.refine.learner import MASKED, RefineLearner, spread
+from picopose.model.refine.learner import RefineLearner, spread
 from picopose.model.stage import Setup
 from picopose.utils.config import (
     Config,
@@ -73,20 +73,6 @@ def test_measures_and_pictures(learner, batch):
     assert measures["start_px"].median() > 0.1 and measures["scale_percent"].shape == (4,)
     assert all(value.isfinite().all() for value in measures.values())
     assert [picture.shape for picture in learner.pictures(batch)] == [(3, SIZE, 3 * SIZE)] * 4
-
-
-def test_some_photos_keep_what_masks_would_shut_out(monkeypatch, learner, batch):
-    shown = []
-    monkeypatch.setattr(
-        "picopose.model.refine.learner.flows", lambda network, photo, *rest, **options: shown.append(photo)
-    )
-    monkeypatch.setattr("picopose.model.refine.learner.losses.flow_loss", lambda *_, **__: 0)
-    monkeypatch.setattr("picopose.model.refine.learner.losses.certainty_loss", lambda *_: 0)
-    learner.losses(batch, 0)
-    whole = round((1 - MASKED) * 4)
-    assert torch.equal(shown[0][:whole], batch.real.rgb[:whole])
-    outside = ~batch.real.mask[whole:, None].expand_as(shown[0][whole:])
-    assert (shown[0][whole:][outside] == 0).all()
 
 
 def test_a_flow_that_widens_is_seen():

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
-from picopose.datasets.training.imperfect import MIN_CROP_PIXELS, imperfect_mask
+from picopose.datasets.training.imperfect import MIN_CROP_PIXELS
 from picopose.datasets.training.object_pool import TrainingObject
 from picopose.datasets.training.scenes import moved, window
 from picopose.datasets.training.shared_scenes import SharedScenes
@@ -51,7 +51,7 @@ def disturbed(rng: Rng, cam_from_obj: np.ndarray, centre: np.ndarray, size: floa
 class DisturbedPairs(SharedScenes):
     """An endless source of pairs, `PER_SCENE` of them from each scene.
 
-    In a pair `template` is the drawing; `real` is the photo, whose mask is a detector's and may be wrong.
+    In a pair `template` is the drawing; `real` is the photo, whose mask and depth are the object's alone.
     """
 
     def __init__(self, *args: Any, **options: Any):
@@ -110,12 +110,11 @@ class DisturbedPairs(SharedScenes):
         seen = ids == index
         if min(seen.sum(), drawn.mask.sum()) < MIN_CROP_PIXELS:
             return None
-        mask = imperfect_mask(rng, seen, rest=(ids >= 0) & ~seen)
         depth = self._studio.depth(thing.mesh, truth, camera, size, size) * seen
         colours = _warped(rgb, crop_from_photo, size, cv2.INTER_LINEAR)
         real = View(
             rgb=torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1))) / 255,
-            mask=torch.from_numpy(mask),
+            mask=torch.from_numpy(seen),
             K=drawn.K,
             depth=torch.from_numpy(depth),
             cam_from_obj=torch.from_numpy(truth).float(),

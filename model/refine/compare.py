@@ -13,7 +13,6 @@ from picopose.utils.geometry import project, transform
 from picopose.utils.records import Correspondences, Drawing, Estimates, Frame, Record
 
 WIDTH = 1.3  # side of the crops, in sizes of the drawn object: what is off shall still be within
-BEHIND = 0.0  # colour of what a mask shuts out, as behind drawings
 SMALLEST, LARGEST = 4.0, 20_000.0  # px of the photo, of the drawn object
 
 
@@ -32,22 +31,15 @@ def compare(
 ) -> Comparison:
     """Estimates at their poses compared with a photo; a pose must show the object, see `is_shown`.
 
-    A detection's mask shuts out what lies beside it; in a box the background stays.
+    Masks play no part: what a detector draws wrong would pull at the pose. The photo shows its edges itself.
     """
     regions = windows(found, drawings, frame.K)
     crop = crop_regions(frame.rgb, found.mask, frame.K, regions, network.size)
     drawn = drawings.draw(found.obj_id.tolist(), found.cam_from_obj, crop.K, network.size).to(crop.rgb.device)
-    is_box = torch.tensor([mask.is_box for mask in found.mask], device=crop.mask.device)
-    photo = shut_out(crop.rgb, crop.mask | is_box[:, None, None])
-    flow = flows(network, photo, drawn.rgb, drawn.mask, bf16=bf16)[-1]
+    flow = flows(network, crop.rgb, drawn.rgb, drawn.mask, bf16=bf16)[-1]
     zoom = crop.K[:, 0, 0] / frame.K[0, 0]
     rounding = floored(zoom, zoom) if network.floored else None
     return Comparison(correspondences(flow, drawn, rounding), drawn)
-
-
-def shut_out(rgb: Tensor, mask: Tensor) -> Tensor:
-    """Crops (B, 3, S, S) without what lies outside of masks (B, S, S) bool."""
-    return torch.where(mask[:, None], rgb, BEHIND)
 
 
 def flows(network: PicoPose, photo: Tensor, drawn: Tensor, mask: Tensor, *, bf16: bool = False) -> list[Flow]:

@@ -14,13 +14,12 @@ from picopose.model.picopose.build import build_network, load_network
 from picopose.model.picopose.flow import Flow
 from picopose.model.picopose.network import PicoPose
 from picopose.model.picopose.supervision import Positions, true_positions
-from picopose.model.refine.compare import flows, shut_out
+from picopose.model.refine.compare import flows
 from picopose.rendering.studio import Studio
 from picopose.utils.config import Config
 from picopose.utils.records import Pair
 
 HELD_OUT = 1_000_000  # added to the seed
-MASKED = 0.5  # share of the photos of which only what a detector's mask shows is kept
 
 
 def make_learner(config: Config, *, resumes: bool = False) -> "RefineLearner":
@@ -82,10 +81,8 @@ class RefineLearner:
         return list(torch.cat([batch.template.rgb, batch.real.rgb, certainty], dim=-1).cpu())
 
     def _answer(self, pair: Pair, *, bf16: bool = False) -> list[Flow]:
-        photo, mask = pair.real.rgb, pair.real.mask.clone()
-        mask[: round((1 - MASKED) * len(mask))] = True  # pairs are in no order
         drawn = pair.template
-        return flows(self.network, shut_out(photo, mask), drawn.rgb, drawn.mask, bf16=bf16)
+        return flows(self.network, pair.real.rgb, drawn.rgb, drawn.mask, bf16=bf16)
 
     @torch.no_grad()
     def _truth(self, pair: Pair) -> list[Positions]:

@@ -25,6 +25,7 @@ from picopose.utils.stopwatch import Stopwatch
 
 WEIGHTS = ROOT / "data" / "weights" / "refine.pt"
 THRESHOLD = 3.0  # px of the crop
+NEAR = 2.0  # px of the crop, off which a match speaks for a pose by half, as Cauchy has it
 
 
 class RefineStage(Stage):
@@ -92,13 +93,15 @@ class RefineStage(Stage):
         """Estimates with what speaks for their poses, at which they have been compared."""
         matches, K = seen.matches, seen.drawn.K.double()
         xy = project(K, transform(found.cam_from_obj, matches.xyz.double()))
-        inliers = (xy - matches.xy).norm(dim=-1) < self.threshold
-        side = math.isqrt(matches.weight.shape[1])
-        agreeing, drawn = (matches.weight * inliers).sum(1), half_covered(seen.drawn.mask, side).sum((1, 2))
+        error = (xy - matches.xy).norm(dim=-1)
+        inliers = error < self.threshold
+        found_again = (matches.weight / (1 + (error / NEAR).square())).sum(1)
+        drawn = half_covered(seen.drawn.mask, math.isqrt(error.shape[1])).sum((1, 2))
+        agreeing = (matches.weight * inliers).sum(1) / matches.weight.sum(1).clamp(min=1e-9)
         return replace(
             found,
-            support=(agreeing / drawn.clamp(min=1)).float(),
-            inlier_ratio=(agreeing / matches.weight.sum(1).clamp(min=1e-9)).float(),
+            support=(found_again / drawn.clamp(min=1)).float(),
+            inlier_ratio=agreeing.float(),
             matches=some_matches(matches, inliers, found.cam_from_obj, K, frame.K),
         )
 
