@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 
 from picopose.model.refine import stage as refine_stage
 from picopose.model.refine.compare import WIDTH, Comparison, compare, windows
-from picopose.model.refine.stage import RefineStage
+from picopose.model.refine.stage import RefineStage, best_of
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import cell_centres, invert, project, rigid, rotation_angle, transform, unproject
 from picopose.utils.records import Correspondences, Estimates
@@ -134,6 +134,16 @@ def test_hypotheses_are_compared_by_what_is_found_of_them(monkeypatch):
     refined = stage(monkeypatch, oracle)(frame, twice)
     assert (refined.support[len(found) :] > refined.support[: len(found)]).all()
     assert refined.group.tolist() == twice.group.tolist()
+
+
+def test_of_each_detection_the_hypotheses_that_are_supported_best_are_refined():
+    _, found = photo()
+    many = Estimates.cat([found] * 4)
+    support = torch.tensor([0.1, 0.4, 0.3, 0.4]).repeat_interleave(len(found))
+    kept = best_of(replace(many, support=support), 2)
+    assert kept.support.tolist() == pytest.approx([0.4] * 2 * len(found))
+    assert kept.group.tolist() == 2 * found.group.tolist()
+    assert len(best_of(found, 1)) == len(found) and len(best_of(many, 3)) == 3 * len(found)
 
 
 def test_a_symmetric_objects_pose_follows_the_copy_that_is_nearest_to_the_start(monkeypatch):

@@ -10,7 +10,8 @@ from picopose.utils.home import own_file
 class Options:
     """Entries of `options.refine`."""
 
-    times: int = 3  # how often each pose is drawn, compared and moved
+    times: int = 2  # how often each pose is moved, to where the flow has its drawing
+    hypotheses: int = 5  # of a detection: as many as are supported best are refined, and the others dropped
     # A checkpoint of PicoPose's network, trained as a refiner or not; None: the run's, or the refiner's own.
     weights: str | None = None
 
@@ -18,6 +19,8 @@ class Options:
         self.weights = self.weights and str(own_file(self.weights))
         if self.times < 0:
             raise ValueError(f"times is {self.times}; it must not be negative")
+        if self.hypotheses < 1:
+            raise ValueError(f"hypotheses is {self.hypotheses}; it must be positive")
 
 
 def read_options(config: Config) -> Options:

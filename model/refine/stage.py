@@ -1,6 +1,7 @@
 """The refiner as a stage of a run: poses in, better poses out, of any object that there is a mesh of."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class RefineStage(Stage):
     makes it worse is dropped, and the hypotheses of a detection are compared by it.
 
     Args:
-        times: how often.
+        times: how often each pose is moved. hypotheses: of a detection that are refined at most.
         threshold: px of the crop, within which a match agrees with a pose.
         batch: poses that go through the network at once.
         bf16: whether the backbone computes in bfloat16.
@@ -46,13 +47,14 @@ class RefineStage(Stage):
         network: PicoPose,
         *,
         times: int,
+        hypotheses: int = 5,
         threshold: float = THRESHOLD,
         batch: int = 8,
         bf16: bool = False,
         stopwatch: Stopwatch | None = None,
     ):
         self.network, self.bf16 = network.eval(), bf16
-        self.times, self.threshold = times, threshold
+        self.times, self.hypotheses, self.threshold = times, hypotheses, threshold
         self.device = next(network.parameters()).device
         self.batches, self.stopwatch = Batches(batch), stopwatch or Stopwatch(running=False)
 
@@ -64,7 +66,7 @@ class RefineStage(Stage):
         if len(found) == 0:
             return found
         check_poses(found, "refine")
-        frame, found = frame.to(self.device), _upright(found.to(self.device))
+        frame, found = frame.to(self.device), _upright(best_of(found.to(self.device), self.hypotheses))
         shown = is_shown(found, self.things.drawings, frame.K)
         refined, rows = [unsupported(found[~shown])], shown.nonzero()[:, 0]
         refined += self.batches.run(lambda part: self._refine(frame, found[rows[part]]), len(rows))
@@ -106,6 +108,17 @@ class RefineStage(Stage):
         )
 
 
+def best_of(found: Estimates, most: int) -> Estimates:
+    """The rows of each group that are supported best, in their order; the first where nothing is known."""
+    support = torch.zeros(len(found)) if found.support is None else found.support.cpu()
+    best_first, kept, taken = support.sort(descending=True, stable=True).indices.tolist(), [], Counter()
+    groups = found.group.tolist()
+    for row in best_first:
+        taken[groups[row]] += 1
+        kept += [row] if taken[groups[row]] <= most else []
+    return found[sorted(kept)]
+
+
 def better_of(first: Estimates, second: Estimates) -> Estimates:
     """Row by row that of two estimates which more speaks for; the first on a draw."""
     both = Estimates.cat([first, second])
@@ -136,6 +149,7 @@ def make_stage(setup: Setup) -> RefineStage:
     return RefineStage(
         network,
         times=options.times,
+        hypotheses=options.hypotheses,
         batch=config.runtime.batch or automatic_batch(network.bytes_per_hypothesis, setup.device),
         bf16=setup.device.type == "cuda" if config.test.bf16 is None else config.test.bf16,
         stopwatch=setup.stopwatch,
