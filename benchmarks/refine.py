@@ -116,7 +116,7 @@ def own_poses(experiment: Experiment, first: str, after: Sequence[str]) -> str:
     rows = []
     for chain, of_chain in results.items():
         scores = experiment.scores(chain.replace(",", "-"), of_chain)
-        poses = max(1, sum(len(result.poses) for result in of_chain))
+        poses = max(1, sum(len(result.estimates) for result in of_chain))
         seconds = sum(result.seconds for result in of_chain) / poses
         rows.append([f"{first},{chain}", *_recalls(scores), *_errors(scores), f"{seconds:.2f}"])
     return markdown(("stages", *HEADS, *MEASURES, "s/detection after the first"), rows)
@@ -161,7 +161,8 @@ def bias(experiment: Experiment, refiner: RefineStage) -> str:
         said.append(said_of(refiner, frame, found))
     rows = []
     for name, unit, values in zip(SAID, UNITS, torch.cat(said, dim=1), strict=True):
-        low, middle, high = np.quantile(values[values.isfinite()].numpy(), [0.25, 0.5, 0.75])
+        known = values[values.isfinite()].numpy()
+        low, middle, high = np.quantile(known, [0.25, 0.5, 0.75]) if len(known) else [np.nan] * 3
         rows.append([f"{name}, {unit}", f"{middle:+.2f}", f"{low:+.2f} to {high:+.2f}"])
     return markdown(("at the true pose", "median", "quartiles"), rows)
 

@@ -19,33 +19,42 @@ from tests.mini_photos import annotated, things
 SIZE, CELLS = 160, 40
 
 
+def none(found: Estimates) -> torch.Tensor:
+    return torch.zeros(len(found))
+
+
 class Oracle(torch.nn.Module):
-    """In place of a network: flows go where poses say, which are those of `truth` for each row."""
+    """In place of a network: its flow goes to the poses that `truth` says for estimates.
+
+    outliers: the share of it (B,) that goes anywhere; staying: the share of the rest that says "here".
+    """
 
     size, floored = SIZE, False
 
-    def __init__(self, truth, *, outliers: float = 0.0, certainty=lambda found: torch.ones(len(found))):
+    def __init__(self, truth, *, outliers=none, staying=none):
         super().__init__()
         self.parameter = torch.nn.Parameter(torch.zeros(1))
-        self.truth, self.outliers, self.certainty = truth, outliers, certainty
+        self.truth, self.outliers, self.staying = truth, outliers, staying
         self.compared: list[torch.Tensor] = []  # poses
 
     def compare(self, network, frame, found, drawings, *, bf16=False) -> Comparison:
         self.compared.append(found.cam_from_obj.double().clone())
         K = window_cameras(found, drawings, frame.K)
         drawn = drawings.draw(found.obj_id.tolist(), found.cam_from_obj, K, SIZE)
-        xy = cell_centres(CELLS, SIZE).expand(len(found), -1, -1)
-        index = xy.round().long()
+        index = cell_centres(CELLS, SIZE).expand(len(found), -1, -1).round().long()
         depth = drawn.depth[torch.arange(len(found))[:, None], index[..., 1], index[..., 0]]
         points = unproject(K, index.float(), depth)
         xyz = transform(invert(found.cam_from_obj.double()), points.double())
         seen = project(K.double(), transform(self.truth(found).double(), xyz))
         rng = np.random.default_rng(len(self.compared))
-        wrong = torch.from_numpy(rng.random(seen.shape[:2]) < self.outliers)
+
+        def some(share: torch.Tensor) -> torch.Tensor:
+            return (torch.from_numpy(rng.random(depth.shape)) < share[:, None])[..., None]
+
+        seen = torch.where(some(self.staying(found)), index.double(), seen)
         anywhere = torch.from_numpy(rng.uniform(0, SIZE, seen.shape))
-        seen = torch.where(wrong[..., None], anywhere, seen)
-        weight = (depth > 0) * self.certainty(found)[:, None]
-        return Comparison(Correspondences(seen.float(), xyz.float(), weight), drawn)
+        seen = torch.where(some(self.outliers(found)), anywhere, seen)
+        return Comparison(Correspondences(seen.float(), xyz.float(), (depth > 0).float()), drawn)
 
 
 def window_cameras(found: Estimates, drawings, K: torch.Tensor) -> torch.Tensor:
@@ -96,11 +105,11 @@ def turn_and_shift(found: Estimates, truth: torch.Tensor) -> tuple[torch.Tensor,
 def test_with_a_true_flow_poses_become_true(monkeypatch, outliers):
     frame, found = photo()
     truth = found.cam_from_obj
-    oracle = Oracle(lambda _: truth, outliers=outliers)
+    oracle = Oracle(lambda _: truth, outliers=lambda now: torch.full((len(now),), outliers))
     refined = stage(monkeypatch, oracle)(frame, off(found, 20, 0.1))
     turn, shift = turn_and_shift(refined, truth)
     assert turn.max() < 0.1 and shift.max() < 1e-3
-    assert (refined.support > 0.6 * (1 - outliers)).all() and refined.matches.drawn
+    assert (refined.inlier_ratio > 0.95 * (1 - outliers)).all() and refined.matches.drawn
 
 
 def test_a_true_pose_stays(monkeypatch):
@@ -111,29 +120,34 @@ def test_a_true_pose_stays(monkeypatch):
 
 
 def test_a_step_that_is_worse_is_dropped(monkeypatch):
-    """The flow leads away from the truth, and where it leads less of the drawing is found again."""
+    """Most of the flow leads astray, and there hardly any of the drawing is found again."""
     frame, found = photo()
     truth, astray = found.cam_from_obj, off(found, 30, 0.05).cam_from_obj
 
-    def certainty(now: Estimates) -> torch.Tensor:
-        return torch.where(turn_and_shift(now, truth)[0] < 5, 0.9, 0.3)
+    def share(near: float, far: float):
+        return lambda now: torch.where(turn_and_shift(now, truth)[0] < 5, near, far)
 
-    oracle = Oracle(lambda _: astray, certainty=certainty)
+    oracle = Oracle(lambda _: astray, outliers=share(0.0, 0.9), staying=share(0.3, 0.5))
     refined = stage(monkeypatch, oracle)(frame, found)
     assert (turn_and_shift(replace(found, cam_from_obj=oracle.compared[1]), truth)[0] > 10).all()
-    # At the start nothing agrees with a flow that leads away; at its end 0.3 of the drawing does.
-    assert torch.allclose(refined.support, torch.full_like(refined.support, 0.3), atol=0.05)
+    assert turn_and_shift(refined, truth)[0].max() < 0.01
+    assert torch.allclose(refined.inlier_ratio, torch.full_like(refined.inlier_ratio, 0.3), atol=0.1)
 
 
-def test_hypotheses_are_compared_by_what_is_found_of_them(monkeypatch):
+def test_hypotheses_are_supported_by_what_is_found_again_and_by_what_was_known(monkeypatch):
     frame, found = photo()
     truth = found.cam_from_obj
     twice = Estimates.cat([off(found, 10, 0.03), off(found, 10, 0.03, seed=1)])
     first = torch.arange(len(twice)) < len(found)
-    oracle = Oracle(lambda now: truth.repeat(2, 1, 1), certainty=lambda now: torch.where(first, 0.6, 0.8))
+    oracle = Oracle(lambda _: truth.repeat(2, 1, 1), outliers=lambda _: torch.where(first, 0.4, 0.2))
     refined = stage(monkeypatch, oracle)(frame, twice)
-    assert (refined.support[len(found) :] > refined.support[: len(found)]).all()
+    assert (refined.support[~first] > refined.support[first]).all()
+    assert torch.equal(refined.support, refined.inlier_ratio)
     assert refined.group.tolist() == twice.group.tolist()
+    before = torch.where(first, 0.9, 0.5)
+    known = stage(monkeypatch, oracle)(frame, replace(twice, support=before))
+    assert torch.allclose(known.support, before * known.inlier_ratio)
+    assert (known.support[~first] < known.support[first]).all()
 
 
 def test_of_each_detection_the_hypotheses_that_are_supported_best_are_refined():

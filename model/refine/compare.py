@@ -12,7 +12,7 @@ from picopose.model.stage import Drawings
 from picopose.utils.geometry import project, transform
 from picopose.utils.records import Correspondences, Drawing, Estimates, Frame, Record
 
-WIDTH = 1.3  # side of the crops, in sizes of the drawn object: what is off shall still be within
+WIDTH = 1.2  # side of the crops, in sizes of the drawn object: what is off shall still be within
 SMALLEST, LARGEST = 4.0, 20_000.0  # px of the photo, of the drawn object
 
 

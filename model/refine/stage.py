@@ -1,6 +1,5 @@
 """The refiner as a stage of a run: poses in, better poses out, of any object that there is a mesh of."""
 
-import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +8,6 @@ import torch
 
 from picopose.model.batches import Batches, automatic_batch
 from picopose.model.checkpoint import read_checkpoint
-from picopose.model.drawn.cells import half_covered
 from picopose.model.drawn.solving import SHOWN, some_matches
 from picopose.model.picopose.build import prepare_network
 from picopose.model.picopose.network import PicoPose
@@ -26,14 +24,13 @@ from picopose.utils.stopwatch import Stopwatch
 
 WEIGHTS = ROOT / "data" / "weights" / "refine.pt"
 THRESHOLD = 3.0  # px of the crop
-NEAR = 2.0  # px of the crop, off which a match speaks for a pose by half, as Cauchy has it
 
 
 class RefineStage(Stage):
     """Every pose is drawn, compared with the photo and moved, several times; the best of them is kept.
 
-    What speaks for a pose is how much of its drawing the flow finds in the photo where it is: so a step that
-    makes it worse is dropped, and the hypotheses of a detection are compared by it.
+    What speaks for a pose is the share of the flow, weighted by its certainty, that would leave it where it
+    is. A step that makes it worse is dropped; hypotheses are supported by it times their support before.
 
     Args:
         times: how often each pose is moved. hypotheses: of a detection that are refined at most.
@@ -89,21 +86,18 @@ class RefineStage(Stage):
                 moved = replace(found, cam_from_obj=pose)
                 shown = is_shown(moved, self.things.drawings, frame.K)[:, None, None]
                 found = replace(found, cam_from_obj=torch.where(shown, pose, found.cam_from_obj))
-        return best
+        before = 1.0 if found.support is None else found.support
+        return replace(best, support=best.inlier_ratio * before)
 
     def _judged(self, frame: Frame, found: Estimates, seen: Comparison) -> Estimates:
         """Estimates with what speaks for their poses, at which they have been compared."""
         matches, K = seen.matches, seen.drawn.K.double()
         xy = project(K, transform(found.cam_from_obj, matches.xyz.double()))
-        error = (xy - matches.xy).norm(dim=-1)
-        inliers = error < self.threshold
-        found_again = (matches.weight / (1 + (error / NEAR).square())).sum(1)
-        drawn = half_covered(seen.drawn.mask, math.isqrt(error.shape[1])).sum((1, 2))
-        agreeing = (matches.weight * inliers).sum(1) / matches.weight.sum(1).clamp(min=1e-9)
+        inliers = (xy - matches.xy).norm(dim=-1) < self.threshold
+        share = (matches.weight * inliers).sum(1) / matches.weight.sum(1).clamp(min=1e-9)
         return replace(
             found,
-            support=(found_again / drawn.clamp(min=1)).float(),
-            inlier_ratio=agreeing.float(),
+            inlier_ratio=share.float(),
             matches=some_matches(matches, inliers, found.cam_from_obj, K, frame.K),
         )
 
@@ -120,10 +114,10 @@ def best_of(found: Estimates, most: int) -> Estimates:
 
 
 def better_of(first: Estimates, second: Estimates) -> Estimates:
-    """Row by row that of two estimates which more speaks for; the first on a draw."""
+    """Row by row that of two estimates of which more is found again; the first on a draw."""
     both = Estimates.cat([first, second])
-    rows = torch.arange(len(first), device=first.support.device)
-    return both[torch.where(second.support > first.support, rows + len(first), rows)]
+    rows = torch.arange(len(first), device=first.obj_id.device)
+    return both[torch.where(second.inlier_ratio > first.inlier_ratio, rows + len(first), rows)]
 
 
 def unsupported(found: Estimates) -> Estimates:
