@@ -5,21 +5,24 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from picopose.model.batches import Batches, automatic_batch
 from picopose.model.checkpoint import read_checkpoint
+from picopose.model.drawn.matcher import Matcher, Query, load_matcher
 from picopose.model.drawn.solving import SHOWN, some_matches
 from picopose.model.picopose.build import prepare_network
 from picopose.model.picopose.network import PicoPose
 from picopose.model.picopose.released import is_released
 from picopose.model.refine.compare import Comparison, compare, is_shown
+from picopose.model.refine.details import with_details
 from picopose.model.refine.options import read_options
 from picopose.model.solve.pnp import improve_pose
 from picopose.model.stage import Setup, Stage, check_poses
 from picopose.utils.config import Config, ModelConfig, network_of
 from picopose.utils.geometry import nearest_rotation, project, rigid, transform
 from picopose.utils.home import ROOT
-from picopose.utils.records import Estimates, Frame, Matches
+from picopose.utils.records import Correspondences, Estimates, Frame, Matches
 from picopose.utils.stopwatch import Stopwatch
 
 WEIGHTS = ROOT / "data" / "weights" / "refine.pt"
@@ -33,6 +36,7 @@ class RefineStage(Stage):
     is. A step that makes it worse is dropped; hypotheses are supported by it times their support before.
 
     Args:
+        matcher: for the last move, which fine detail has a say in too; None: the flow alone.
         times: how often each pose is moved. hypotheses: of a detection that are refined at most.
         threshold: px of the crop, within which a match agrees with a pose.
         batch: poses that go through the network at once.
@@ -42,6 +46,7 @@ class RefineStage(Stage):
     def __init__(
         self,
         network: PicoPose,
+        matcher: Matcher | None = None,
         *,
         times: int,
         hypotheses: int = 5,
@@ -50,7 +55,7 @@ class RefineStage(Stage):
         bf16: bool = False,
         stopwatch: Stopwatch | None = None,
     ):
-        self.network, self.bf16 = network.eval(), bf16
+        self.network, self.matcher, self.bf16 = network.eval(), matcher, bf16
         self.times, self.hypotheses, self.threshold = times, hypotheses, threshold
         self.device = next(network.parameters()).device
         self.batches, self.stopwatch = Batches(batch), stopwatch or Stopwatch(running=False)
@@ -66,11 +71,20 @@ class RefineStage(Stage):
         frame, found = frame.to(self.device), _upright(best_of(found.to(self.device), self.hypotheses))
         shown = is_shown(found, self.things.drawings, frame.K)
         refined, rows = [unsupported(found[~shown])], shown.nonzero()[:, 0]
-        refined += self.batches.run(lambda part: self._refine(frame, found[rows[part]]), len(rows))
+        query, owner = self._look(frame, found)
+        refined += self.batches.run(
+            lambda part: self._refine(frame, found[rows[part]], query, owner[rows[part]]), len(rows)
+        )
         order = torch.cat([(~shown).nonzero()[:, 0], rows]).argsort()
         return Estimates.cat(refined)[order]
 
-    def _refine(self, frame: Frame, found: Estimates) -> Estimates:
+    def _look(self, frame: Frame, found: Estimates) -> tuple[Query | None, Tensor]:
+        """What the photo shows of the detections in detail, and which of them estimates are about."""
+        detections, owner = found.by_group()
+        with self.stopwatch("look for details"):
+            return self.matcher and self.matcher.look_at(frame, detections.mask), owner
+
+    def _refine(self, frame: Frame, found: Estimates, query: Query | None, owner: Tensor) -> Estimates:
         """Poses that can be drawn, each the best of those that it came to be."""
         best = None
         for n in range(self.times + 1):
@@ -79,15 +93,23 @@ class RefineStage(Stage):
             judged = self._judged(frame, found, seen)
             best = judged if best is None else better_of(best, judged)
             if n < self.times:
-                with self.stopwatch("solve"):
-                    pose = improve_pose(
-                        seen.matches, seen.drawn.K, found.cam_from_obj, threshold_px=self.threshold
-                    )
-                moved = replace(found, cam_from_obj=pose)
-                shown = is_shown(moved, self.things.drawings, frame.K)[:, None, None]
-                found = replace(found, cam_from_obj=torch.where(shown, pose, found.cam_from_obj))
+                found = self._moved(frame, found, seen.matches, seen.drawn.K)
+        if self.matcher is not None and self.times > 0:
+            with self.stopwatch("match details"):
+                drawings = self.things.drawings
+                matches = with_details(seen, found, query, owner, self.matcher, drawings)
+            settled = self._moved(frame, found, matches, seen.drawn.K).cam_from_obj
+            is_last = (best.inlier_ratio == judged.inlier_ratio)[:, None, None]
+            best = replace(best, cam_from_obj=torch.where(is_last, settled, best.cam_from_obj))
         before = 1.0 if found.support is None else found.support
         return replace(best, support=best.inlier_ratio * before)
+
+    def _moved(self, frame: Frame, found: Estimates, matches: Correspondences, K: Tensor) -> Estimates:
+        """Estimates where matches in crops of cameras K (B, 3, 3) pull them, if they can be drawn there."""
+        with self.stopwatch("solve"):
+            pose = improve_pose(matches, K, found.cam_from_obj, threshold_px=self.threshold)
+        shown = is_shown(replace(found, cam_from_obj=pose), self.things.drawings, frame.K)[:, None, None]
+        return replace(found, cam_from_obj=torch.where(shown, pose, found.cam_from_obj))
 
     def _judged(self, frame: Frame, found: Estimates, seen: Comparison) -> Estimates:
         """Estimates with what speaks for their poses, at which they have been compared."""
@@ -142,6 +164,7 @@ def make_stage(setup: Setup) -> RefineStage:
     network = load_network(Path(options.weights or config.checkpoint or WEIGHTS), config).to(setup.device)
     return RefineStage(
         network,
+        load_matcher(setup),
         times=options.times,
         hypotheses=options.hypotheses,
         batch=config.runtime.batch or automatic_batch(network.bytes_per_hypothesis, setup.device),

@@ -1,0 +1,34 @@
+"""Matches of fine detail, by XFeat's descriptors, beside those of the flow."""
+
+import torch
+
+from picopose.model.drawn.matcher import Matcher, Query
+from picopose.model.drawn.solving import draw
+from picopose.model.refine.compare import Comparison
+from picopose.model.stage import Drawings
+from picopose.utils.geometry import transform
+from picopose.utils.records import Correspondences, Estimates
+
+REACH = 3  # cells of the matcher between matches: poses are nearly right by then
+WEIGHT = 3.0  # of a match of detail, which is rarer than a certain cell of the flow
+
+
+def with_details(
+    seen: Comparison,
+    found: Estimates,
+    query: Query,
+    owner: torch.Tensor,
+    matcher: Matcher,
+    drawings: Drawings,
+) -> Correspondences:
+    """A comparison's matches and those of detail, in the comparison's crops.
+
+    query: what the photo shows of the detections, `owner` (B,) which of them an estimate is about.
+    """
+    K = query.crop.K[owner]
+    matches = matcher.match(query, owner, draw(drawings, found, K).to(matcher.device), reach=REACH)
+    crop_from_crop = seen.drawn.K.double() @ torch.linalg.inv(K.double())
+    xy = transform(crop_from_crop, matches.xy.double()).to(seen.matches.xy.dtype)
+    details = Correspondences(xy, matches.xyz.to(seen.matches.xyz.dtype), WEIGHT * matches.weight)
+    parts = (vars(seen.matches), vars(details))
+    return Correspondences(**{name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]})
