@@ -1,14 +1,18 @@
 """The refiner with a flow that knows the truth: it gets there, stays there, and drops what is worse."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from picopose.model.drawn.matcher import Matcher
+from picopose.model.drawn.xfeat import load_xfeat
 from picopose.model.refine import stage as refine_stage
 from picopose.model.refine.compare import WIDTH, Comparison, compare, windows
+from picopose.model.refine.details import with_details
 from picopose.model.refine.stage import RefineStage, best_of
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import cell_centres, invert, project, rigid, rotation_angle, transform, unproject
@@ -241,3 +245,35 @@ def test_photo_and_drawing_are_compared_through_one_camera():
     xyz = transform(found.cam_from_obj.double(), seen.matches.xyz.double())
     error = (project(seen.drawn.K.double(), xyz) - seen.matches.xy.double()).norm(dim=-1)
     assert error[seen.matches.weight > 0].max() < 1e-2  # no motion, so every point is where it was
+
+
+def test_details_are_matches_in_the_comparisons_own_crops():
+    """At the true poses points are matched near to where they are drawn, in whatever crop that is told."""
+    frame, found = photo()
+    matcher, drawings = Matcher(load_xfeat(), batch=16), things().drawings
+    seen, query = compare(Still(), frame, found, drawings), matcher.look_at(frame, found.mask)
+    with torch.inference_mode():
+        joined = with_details(seen, found, query, torch.arange(len(found)), matcher, drawings)
+    flow = seen.matches.weight.shape[1]
+    assert torch.equal(joined.xyz[:, :flow], seen.matches.xyz)
+    xyz = transform(found.cam_from_obj.double(), joined.xyz[:, flow:].double())
+    error = (project(seen.drawn.K.double(), xyz) - joined.xy[:, flow:].double()).norm(dim=-1)
+    some = joined.weight[:, flow:] > 0
+    assert (some.sum(1) > 50).all() and error[some].median() < 1.5
+
+
+def test_the_last_move_heeds_details(monkeypatch):
+    """Details say the truth, where the flow sees no motion."""
+    frame, found = photo()
+    truth, start = found.cam_from_obj, off(found, 2.0, 0.02)
+    made = stage(monkeypatch, Oracle(lambda now: now.cam_from_obj))
+    assert turn_and_shift(made(frame, start), start.cam_from_obj)[0].max() < 0.05
+    made.matcher = SimpleNamespace(look_at=lambda frame, masks: None)
+    knows = Oracle(lambda _: truth)
+
+    def details(seen, now, query, owner, matcher, drawings) -> Correspondences:
+        return knows.compare(None, frame, now, drawings).matches
+
+    monkeypatch.setattr(refine_stage, "with_details", details)
+    turn, shift = turn_and_shift(made(frame, start), truth)
+    assert turn.max() < 0.05 and shift.max() < 1e-3 and len(knows.compared) == 1
