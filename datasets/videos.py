@@ -10,6 +10,7 @@ import numpy as np
 from picopose.utils.errors import InputError
 
 LOG = logging.getLogger(__name__)
+RATE, FASTEST = 30.0, 1000.0  # frames per second: where nothing is stated, and the most that is believed
 SUFFIXES = (".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v")
 
 
@@ -39,3 +40,13 @@ def read_video(path: Path) -> Iterator[np.ndarray]:
         LOG.warning("%s: only %d of its %d frames can be read", path, count, stated)
     if count == 0:
         raise InputError(f"{path} cannot be read as a video: check the file, or convert it to MP4 (H.264)")
+
+
+def rate_of(path: Path) -> float:
+    """Frames per second of a video file as it states them; `RATE` where it does not."""
+    capture = cv2.VideoCapture(str(path))
+    try:
+        stated = float(capture.get(cv2.CAP_PROP_FPS))
+    finally:
+        capture.release()
+    return stated if 0 < stated <= FASTEST else RATE

@@ -6,6 +6,7 @@ symmetric object, lies below a tenth of the diameter. `python -m benchmarks.conf
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from picopose.model.drawn.cells import half_covered
-from picopose.model.drawn.matcher import SIZE, Matcher, load_matcher
+from picopose.model.drawn.matcher import SIZE, Matcher, Query, load_matcher
 from picopose.model.drawn.solving import draw
 from picopose.model.drawn.xfeat import STRIDE
 from picopose.model.logistic import Logistic
@@ -24,7 +25,7 @@ from picopose.utils.geometry import cross_matrix, project, transform
 from picopose.utils.home import ROOT
 from picopose.utils.masks import boxes_of
 from picopose.utils.reading import read_json
-from picopose.utils.records import Correspondences, Estimates, Frame, Record
+from picopose.utils.records import Correspondences, Drawing, Estimates, Frame, Record
 from picopose.utils.stopwatch import Stopwatch
 
 CALIBRATION = ROOT / "data" / "weights" / "confidence.json"
@@ -96,23 +97,39 @@ class Confidence(Stage):
         device = self.matcher.device
         frame, found = frame.to(device), found.to(device)
         detections, owner = found.by_group()
-        query, pose = self.matcher.look_at(frame, detections.mask), found.cam_from_obj.double()
-        hulls = [self.things.drawings.hull(obj_id).to(device) for obj_id in found.obj_id.tolist()]
-        hulls = [transform(p, hull) for p, hull in zip(pose, hulls, strict=True)]
-        K = query.crop.K[owner].double()
+        query = self.matcher.look_at(frame, detections.mask)
         drawn = draw(self.things.drawings, found, query.crop.K[owner]).to(device)
         matches = self.matcher.match(query, owner, drawn, reach=REACH)
-        residual, near = _residuals(matches, pose, K)
-        cells = half_covered(drawn.mask, SIZE // STRIDE).sum((1, 2))
-        spread = _spread(matches, residual, near, pose, K)
-        errors = [_expected_error(*one) for one in zip(spread, pose[:, :3, 3], hulls, strict=True)]
-        evidence = Evidence(
-            matched=near.sum(1) / cells.clamp(min=1),
-            log_error=torch.stack(errors).clamp(max=MAX_ERROR).log().float(),
-            mask_iou=_iou(query.crop.mask[owner], drawn.mask),
-            box_iou=_box_iou(boxes_of(found.mask), _outer_boxes(hulls, frame.K)),
-        )
+        hulls = [self.things.drawings.hull(obj_id).to(device) for obj_id in found.obj_id.tolist()]
+        evidence = evidence_of(found, query, owner, drawn, matches, hulls, frame.K)
         return evidence, query.regions.is_box[owner]
+
+
+def evidence_of(
+    found: Estimates,
+    query: Query,
+    owner: Tensor,
+    drawn: Drawing,
+    matches: Correspondences,
+    hulls: Sequence[Tensor],
+    photo_K: Tensor,
+) -> Evidence:
+    """What matches (B, ...) of drawings and regions `owner` (B,) of a photo say of the poses found.
+
+    hulls: (N, 3) m of each object; photo_K (3, 3).
+    """
+    pose, K = found.cam_from_obj.double(), query.crop.K[owner].double()
+    hulls = [transform(p, hull) for p, hull in zip(pose, hulls, strict=True)]
+    residual, near = _residuals(matches, pose, K)
+    cells = half_covered(drawn.mask, SIZE // STRIDE).sum((1, 2))
+    spread = _spread(matches, residual, near, pose, K)
+    errors = [_expected_error(*one) for one in zip(spread, pose[:, :3, 3], hulls, strict=True)]
+    return Evidence(
+        matched=near.sum(1) / cells.clamp(min=1),
+        log_error=torch.stack(errors).clamp(max=MAX_ERROR).log().float(),
+        mask_iou=_iou(query.crop.mask[owner], drawn.mask),
+        box_iou=_box_iou(boxes_of(found.mask), _outer_boxes(hulls, photo_K)),
+    )
 
 
 def make_stage(setup: Setup) -> Confidence:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -16,13 +17,28 @@ from torch import Tensor
 
 from picopose.datasets.masks.regions import box_mask
 from picopose.model.checkpoint import read_checkpoint
-from picopose.model.methods import check_poses_are_found, detects, make_stages, of_categories, stage_names
+from picopose.model.methods import (
+    check_poses_are_found,
+    detects,
+    find,
+    make_stages,
+    of_categories,
+    stage_names,
+)
 from picopose.model.picopose.released import is_released
-from picopose.model.stage import Setup, Things
+from picopose.model.stage import Setup, Stage, Things
 from picopose.pipeline.conversions import AnyMask, Photo, as_camera, as_device, as_frame, as_masks, as_photo
 from picopose.pipeline.object_pose import ObjectPose
-from picopose.pipeline.prepared_object import AnyMesh, PreparedObject, find_object, pair, read_object
-from picopose.pipeline.run import run_one
+from picopose.pipeline.prepared_object import (
+    AnyMesh,
+    PreparedObject,
+    find_object,
+    object_pose,
+    pair,
+    read_object,
+)
+from picopose.pipeline.run import run_judged
+from picopose.pipeline.track.tracker import Tracker
 from picopose.pipeline.verdict import OUTLINES
 from picopose.rendering.mesh import Mesh
 from picopose.rendering.mesh_templates import MeshTemplates, Progress
@@ -35,13 +51,14 @@ from picopose.utils.errors import InputError
 from picopose.utils.geometry import transform
 from picopose.utils.home import cache_dir, own_file
 from picopose.utils.masks import boxes_of
-from picopose.utils.records import Estimates, Frame
+from picopose.utils.records import Estimates
 from picopose.utils.stopwatch import Stopwatch
 from picopose.utils.symmetry import Symmetry
 
 LOG = logging.getLogger(__name__)
 DEFAULT_CONFIG = "config/default.yaml"
 DRAWN_ABOUT, DRAWN_PX = 1.2, 256  # side of the picture of a drawing, in longer sides of the box, and in px
+FOLLOWING = ("follow",)  # stages
 
 
 class PoseEstimator:
@@ -83,7 +100,9 @@ class PoseEstimator:
             raise InputError("stages: PoseEstimator is told where to look; leave the detector out")
         names = stage_names(self.config)
         check_poses_are_found(names)
-        self._stages = make_stages(names, Setup(self.config, as_device(device), self.stopwatch))
+        self._setup = Setup(self.config, as_device(device), self.stopwatch)
+        self._stages = make_stages(names, self._setup)
+        self._followers: WeakSet[Stage] = WeakSet()  # of trackers that are in use
         self._added = 0
         self._centred: dict[int, Mesh] = {}
         self._by_id: dict[int, PreparedObject] = {}
@@ -142,7 +161,7 @@ class PoseEstimator:
             self._drawings.progress = self._templates.progress = None
 
     def _forget(self, removed: PreparedObject) -> None:
-        for stage in self._stages:
+        for stage in [*self._stages, *self._followers]:
             stage.forget(removed.id)
         self._drawings.forget(removed.id)
         del self._by_id[removed.id], self._centred[removed.id]
@@ -189,11 +208,11 @@ class PoseEstimator:
         for place, obj in tried:
             check_plausible(obj.name, obj.diameter, obj.unit, boxes_px[place], frame.K.tolist())
         start = Estimates.of([obj.id for _, obj in tried], [places[place] for place, _ in tried])
-        found = self._run(frame, start)
+        found = run_judged(frame, self._things, self._stages, start)
         best: dict[int, ObjectPose] = {}
         for row, group in enumerate(found.group.tolist()):
             place, obj = tried[group]
-            pose = _pose(found, row, obj, boxes_px[place])
+            pose = object_pose(found, row, obj, boxes_px[place])
             if place not in best or pose.confidence > best[place].confidence:
                 best[place] = pose
         if missing := [i for i in range(len(places)) if i not in best]:
@@ -201,12 +220,15 @@ class PoseEstimator:
         last = [last] if isinstance(last, ObjectPose) else last
         return [self.objects[best[i].name].equivalent(best[i], last) for i in range(len(places))]
 
-    def _run(self, frame: Frame, start: Estimates) -> Estimates:
-        """What the stages find in one photo."""
-        found = run_one(frame, self._things, self._stages, start)
-        if len(found) and found.confidence is None:
-            raise InputError("stages: none of them judges the poses; add confidence")
-        return found
+    def track(self, K: ArrayLike, *, following: Sequence[str] = FOLLOWING) -> Tracker:
+        """Follows the objects through a video of a camera K: (3, 3), or fx, fy, cx, cy, in px.
+
+        following: names of the stages that refine the poses of the frame before in the next one, and judge
+            them; what is lost is looked for by the estimator's own stages.
+        """
+        stages = [find(name).make_stage(self._setup) for name in following]
+        self._followers.update(stages)
+        return Tracker(self.objects, self._things, self.estimate, self._stages, stages, K)
 
     def compared(self, pose: ObjectPose, K: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """What the photo with camera K (3, 3) was compared with for a pose, and the matches in it.
@@ -269,28 +291,6 @@ def _configuration(
     found = load_config(config, overrides, flags, trained_with=trained_with)
     # What is prepared in one folder is found from any other.
     return replace(found, log_dir=str(cache_dir() / found.log_dir))
-
-
-def _pose(found: Estimates, index: int, obj: PreparedObject, box: list[float]) -> ObjectPose:
-    """One estimate, in the frame of the object's file."""
-    cam_from_centre = found.cam_from_obj[index].double().numpy()
-    centre_from_obj = np.eye(4)
-    centre_from_obj[:3, 3] = -obj.centre
-    matches = found.matches
-    points = torch.zeros(0, 4)
-    if matches is not None:
-        points = torch.cat([matches.photo[index], matches.template[index]], dim=1)
-        points = points[matches.weight[index] > 0]
-    return ObjectPose(
-        name=obj.name,
-        cam_from_obj=cam_from_centre @ centre_from_obj,
-        confidence=float(found.confidence[index]),
-        inlier_ratio=0.0 if found.inlier_ratio is None else float(found.inlier_ratio[index]),
-        template=-1 if found.view is None else int(found.view[index]),
-        matches=points.double().numpy(),
-        drawn=matches is None or matches.drawn,
-        box=np.array(box, dtype=np.float64),
-    )
 
 
 def _as_picture(rgb: Tensor) -> np.ndarray:

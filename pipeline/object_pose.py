@@ -20,6 +20,7 @@ class ObjectPose(Posed):
     matches: np.ndarray  # (M, 4) px, of some that agree: x, y in the photo, x, y in `PoseEstimator.compared`
     box: np.ndarray  # (4,) px: left, top, right, bottom of where it was looked for
     drawn: bool = True  # whether matches are those of the object drawn at its pose, not of a template
+    track: int = -1  # the number of the object among those followed in a video; -1: of a single photo
 
     @property
     def verdict(self) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 import trimesh
 
 from picopose.datasets.bop.objects import read_symmetry
@@ -14,6 +15,7 @@ from picopose.pipeline.object_pose import ObjectPose
 from picopose.rendering.mesh import Mesh, bounding_sphere, diameter, from_trimesh, read_mesh, to_metres
 from picopose.rendering.units import describe, guess_unit
 from picopose.utils.errors import InputError
+from picopose.utils.records import Estimates
 from picopose.utils.symmetry import Symmetry, parse_symmetry
 
 LOG = logging.getLogger(__name__)
@@ -33,6 +35,12 @@ class PreparedObject(Thing):
         """The pose (4, 4) m of the object's frame moved to its centre, where templates have their origin."""
         moved = pose.cam_from_obj.copy()
         moved[:3, 3] += pose.cam_from_obj[:3, :3] @ self.centre
+        return moved
+
+    def cam_from_file(self, cam_from_centre: np.ndarray) -> np.ndarray:
+        """The pose (4, 4) m of the object's frame, of that of its centre."""
+        moved = cam_from_centre.copy()
+        moved[:3, 3] -= cam_from_centre[:3, :3] @ self.centre
         return moved
 
     def equivalent(self, pose: ObjectPose, last: Sequence[ObjectPose]) -> ObjectPose:
@@ -110,3 +118,22 @@ def pair(
         for place, name in enumerate(names)
         for obj in (objects.values() if name is None else [find_object(objects, name)])
     ]
+
+
+def object_pose(found: Estimates, index: int, obj: PreparedObject, box: list[float]) -> ObjectPose:
+    """One estimate, in the frame of the object's file."""
+    matches = found.matches
+    points = torch.zeros(0, 4)
+    if matches is not None:
+        points = torch.cat([matches.photo[index], matches.template[index]], dim=1)
+        points = points[matches.weight[index] > 0]
+    return ObjectPose(
+        name=obj.name,
+        cam_from_obj=obj.cam_from_file(found.cam_from_obj[index].double().numpy()),
+        confidence=float(found.confidence[index]),
+        inlier_ratio=0.0 if found.inlier_ratio is None else float(found.inlier_ratio[index]),
+        template=-1 if found.view is None else int(found.view[index]),
+        matches=points.double().numpy(),
+        drawn=matches is None or matches.drawn,
+        box=np.array(box, dtype=np.float64),
+    )

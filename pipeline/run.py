@@ -35,3 +35,11 @@ def run_one(frame: Frame, things: Things, stages: Sequence[Stage], given: Estima
     results: list[Estimates] = []
     run([frame], things, stages, lambda *_: given, lambda _, found, __: results.append(found))
     return results[0]
+
+
+def run_judged(frame: Frame, things: Things, stages: Sequence[Stage], given: Estimates) -> Estimates:
+    """As `run_one`, with stages that judge the poses."""
+    found = run_one(frame, things, stages, given)
+    if len(found) and found.confidence is None:
+        raise InputError("stages: none of them judges the poses; add confidence")
+    return found

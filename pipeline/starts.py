@@ -113,15 +113,24 @@ class InitialPoses:
 
     def _region(self, obj_id: int, cam_from_obj: Tensor, frame: Frame) -> Mask | None:
         """The box about an object in a frame; None where it is not in front of the camera, or outside."""
-        xyz = transform(cam_from_obj.double(), self._things.drawings.hull(obj_id))
-        if not (xyz[:, 2] > 0).all():
-            return None
-        xy = project(frame.K.double(), xyz)
+        box = box_about(self._things.drawings.hull(obj_id), cam_from_obj, frame.K)
         try:
-            return box_mask([*xy.amin(0).tolist(), *(xy.amax(0) + 1).tolist()], *frame.rgb.shape[1:])
+            return None if box is None else box_mask(box, *frame.rgb.shape[1:])
         except InputError:
             return None
 
     def _tell(self, which: str, count: int) -> None:
         if count:
             LOG.warning("%s: %d poses %s are left out", self.path, count, which)
+
+
+def box_about(hull: Tensor, cam_from_obj: Tensor, K: Tensor) -> list[float] | None:
+    """The box (4,) px about an object at a pose (4, 4), by its hull's corners (N, 3) m; any may lie outside.
+
+    None where it is not in front of the camera K (3, 3).
+    """
+    xyz = transform(cam_from_obj.double(), hull)
+    if not (xyz[:, 2] > 0).all():
+        return None
+    xy = project(K.double(), xyz)
+    return [*xy.amin(0).tolist(), *(xy.amax(0) + 1).tolist()]

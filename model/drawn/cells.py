@@ -1,5 +1,7 @@
 """Cells of a crop matched to points of the surface, by XFeat's descriptors of both."""
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -66,6 +68,7 @@ def _share(mask: Tensor, n: int) -> Tensor:
     return F.adaptive_avg_pool2d(mask[:, None].float(), n)[:, 0]
 
 
+@functools.lru_cache(maxsize=8)
 def _within(n: int, reach: int, device: torch.device) -> Tensor:
     """(n * n, n * n) bool: which cells of a grid lie within reach of one another."""
     xy = cell_centres(n, n, device)

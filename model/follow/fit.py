@@ -1,0 +1,92 @@
+"""The pose that texture and contour agree on, near a pose that is expected: robust least squares."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from picopose.model.follow.contour import locate
+from picopose.utils.motion import moved, step
+
+# Scales of Cauchy's weights in px of the crop, one for each step: the first ones let far matches pull.
+SCALES = (8.0, 6.0, 4.0, 2.0, 2.0)
+REACHES = ((8, 3.0), (8, 2.0), (8, 1.5), (8, 1.0), (8, 1.0))  # of the contour's lines, see `locate`
+TEXTURE_PX, CONTOUR_PX = 3.0, 2.0  # standard deviations of matches, and of contours beside the colours'
+NEAR = 3.0  # px: contours that are less off, and as surely so, agree
+TURN, SHIFT = np.radians(4.0), 0.02  # standard deviations of the expectation: rad, and share of the distance
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What a crop shows of an object, in px of the crop with camera K."""
+
+    K: np.ndarray  # (3, 3)
+    xy: np.ndarray  # (M, 2) px, matches
+    xyz: np.ndarray  # (M, 3) m, their points of the surface
+    weight: np.ndarray  # (M, 2, 2), how well each match is placed, along x and y; at most 1
+    rim: np.ndarray  # (N, 3) m, points of the contour, object frame
+    normal: np.ndarray  # (N, 2) away from the object
+    probability: np.ndarray  # (S, S) that a pixel is the object's
+
+
+def fit(evidence: Evidence, cam_from_obj: np.ndarray) -> np.ndarray:
+    """The pose (4, 4) after one Gauss-Newton step for each scale, about the object's centre."""
+    expected, pose = cam_from_obj, cam_from_obj
+    distance = np.linalg.norm(expected[:3, 3])
+    prior = np.concatenate([np.full(3, TURN), np.full(3, SHIFT * distance)]) ** -2.0
+    for scale, (reach, gap) in zip(SCALES, REACHES, strict=True):
+        normal, right = np.diag(prior), prior * step(pose, expected)
+        for matrix, vector in (
+            _texture(evidence, pose, scale),
+            _contour(evidence, pose, scale, reach, gap),
+        ):
+            normal += matrix
+            right += vector
+        pose = moved(pose, np.linalg.solve(normal, right))
+    return pose
+
+
+def _texture(evidence: Evidence, pose: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """What matches add to the normal equations (6, 6) and to their right side (6,)."""
+    xy, jacobian = _projected(evidence.K, pose, evidence.xyz)
+    residual = evidence.xy - xy
+    squares = np.einsum("ni,nij,nj->n", residual, evidence.weight, residual)
+    weight = evidence.weight / (TEXTURE_PX**2 * (1 + squares / scale**2))[:, None, None]
+    weighted = weight @ jacobian
+    return np.einsum("nij,nik->jk", jacobian, weighted), np.einsum("nij,ni->j", weighted, residual)
+
+
+def _contour(
+    evidence: Evidence, pose: np.ndarray, scale: float, reach: int, gap: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """What the contour adds to them."""
+    xy, jacobian = _projected(evidence.K, pose, evidence.rim)
+    offset, variance = locate(evidence.probability, xy, evidence.normal, reach, gap)
+    along = np.einsum("ni,nij->nj", evidence.normal, jacobian)
+    weight = 1 / (variance + CONTOUR_PX**2) / (1 + (offset / scale) ** 2)
+    return along.T @ (weight[:, None] * along), along.T @ (weight * offset)
+
+
+def _projected(K: np.ndarray, pose: np.ndarray, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels (N, 2) of points (N, 3) m, and how they move with a turn and a shift of the object (N, 2, 6)."""
+    arm = xyz @ pose[:3, :3].T
+    x, y, z = (arm + pose[:3, 3]).T
+    z = np.maximum(z, 1e-6)
+    xy = np.stack([K[0, 0] * x / z + K[0, 1] * y / z + K[0, 2], K[1, 1] * y / z + K[1, 2]], axis=1)
+    zero = np.zeros_like(z)
+    by_point = np.stack(
+        [
+            np.stack([K[0, 0] / z, zero, -K[0, 0] * x / z**2], axis=1),
+            np.stack([zero, K[1, 1] / z, -K[1, 1] * y / z**2], axis=1),
+        ],
+        axis=1,
+    )
+    return xy, np.concatenate([np.cross(arm[:, None], by_point), by_point], axis=2)
+
+
+def agreement(evidence: Evidence, pose: np.ndarray) -> float:
+    """The share of the contour that the colours put where a pose (4, 4) has it; 0 without a contour."""
+    if len(evidence.rim) == 0:
+        return 0.0
+    xy, _ = _projected(evidence.K, pose, evidence.rim)
+    offset, variance = locate(evidence.probability, xy, evidence.normal, *REACHES[-1])
+    return float(np.mean((np.abs(offset) < NEAR) & (variance < NEAR**2)))

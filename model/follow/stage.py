@@ -1,0 +1,157 @@
+"""Follows objects: poses that are nearly right are fitted to a photo by texture and contour, and judged.
+
+Each object is drawn once, at its expected pose. XFeat's matches of drawing and photo, and the colours along
+the drawn contour, say together how far the expectation is off; the same matches tell how sure that is.
+"""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import torch
+
+from picopose.model.confidence import Calibration, evidence_of, read_calibration
+from picopose.model.drawn.matcher import SIZE, Matcher, Query, load_matcher
+from picopose.model.drawn.solving import draw, some_matches
+from picopose.model.follow.contour import RIM, contour_of, foreground
+from picopose.model.follow.fit import Evidence, agreement, fit
+from picopose.model.redraw import REACH, THRESHOLD
+from picopose.model.stage import Setup, Stage, check_poses
+from picopose.utils.geometry import cell_centres, project, transform
+from picopose.utils.records import Correspondences, Drawing, Estimates, Frame
+from picopose.utils.stopwatch import Stopwatch
+
+BY_CHANCE = 0.35  # share of a contour that agrees with a photo without the object, at most
+CELL = 17  # px of the crop in which texture places a match
+FAINT = 0.01  # slope of brightness (of 1 a px) that places a match by a half
+FLOOR = 0.05  # how well a match is placed at least: descriptors see further than a cell
+
+
+class Follow(Stage):
+    """Refines and judges poses that are off by what an object moves from frame to frame."""
+
+    def __init__(self, matcher: Matcher, calibration: Calibration, *, stopwatch: Stopwatch | None = None):
+        self.matcher, self.calibration = matcher, calibration
+        self.stopwatch = stopwatch or Stopwatch(running=False)
+
+    def prepare_object(self, obj_id: int) -> None:
+        self.things.drawings.hull(obj_id)
+
+    @torch.inference_mode()
+    def __call__(self, frame: Frame, found: Estimates) -> Estimates:
+        device = self.matcher.device
+        frame, found = frame.to(device), found.to(device)
+        if len(found) == 0:
+            return found
+        check_poses(found, "follow")
+        with self.stopwatch("crop"):
+            detections, owner = found.by_group()
+            query = self.matcher.look_at(frame, detections.mask)
+        with self.stopwatch("render"):
+            drawn = draw(self.things.drawings, found, query.crop.K[owner]).to(device)
+        with self.stopwatch("match"):
+            matches = self.matcher.match(query, owner, drawn, reach=REACH)
+        with self.stopwatch("fit"):
+            poses, support = _fitted(frame, query, owner, drawn, matches)
+        with self.stopwatch("judge"):
+            return self._judged(
+                replace(found, cam_from_obj=poses, support=support), frame, query, owner, drawn, matches
+            )
+
+    def _judged(
+        self,
+        found: Estimates,
+        frame: Frame,
+        query: Query,
+        owner: torch.Tensor,
+        drawn: Drawing,
+        matches: Correspondences,
+    ) -> Estimates:
+        hulls = [self.things.drawings.hull(obj_id).to(frame.K.device) for obj_id in found.obj_id.tolist()]
+        evidence = evidence_of(found, query, owner, drawn, matches, hulls, frame.K)
+        by_box, by_mask = self.calibration.box(evidence), self.calibration.mask(evidence)
+        K = query.crop.K[owner]
+        xy = project(K.double(), transform(found.cam_from_obj, matches.xyz.double()))
+        inliers = (matches.weight > 0) & ((xy - matches.xy).norm(dim=-1) < THRESHOLD)
+        weight = matches.weight.clamp(min=0)
+        return replace(
+            found,
+            cam_from_obj=found.cam_from_obj.float(),
+            inlier_ratio=(weight * inliers).sum(1) / weight.sum(1).clamp(min=1e-9),
+            matches=some_matches(matches, inliers, found.cam_from_obj, K, frame.K),
+            confidence=_either(torch.where(query.regions.is_box[owner], by_box, by_mask), found.support),
+        )
+
+
+def _fitted(
+    frame: Frame, query: Query, owner: torch.Tensor, drawn: Drawing, matches: Correspondences
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Poses (N, 4, 4) float64, and the share (N,) of their contours that agrees with the photo."""
+    inside = _inside_photo(query, frame)
+    poses, shares = [], []
+    for row, place in enumerate(owner.tolist()):
+        rgb = query.crop.rgb[place].permute(1, 2, 0).cpu().numpy()
+        evidence = _evidence(rgb, inside[place], drawn[row], matches[row])
+        poses.append(fit(evidence, drawn.cam_from_obj[row].double().cpu().numpy()))
+        shares.append(agreement(evidence, poses[-1]))
+    return torch.from_numpy(np.stack(poses)).to(frame.K.device), torch.tensor(shares, device=frame.K.device)
+
+
+def _evidence(rgb: np.ndarray, inside: np.ndarray, drawn: Drawing, matches: Correspondences) -> Evidence:
+    """What a crop (S, S, 3) shows of an object; inside (S, S) bool: within the photo."""
+    mask, depth = drawn.mask.cpu().numpy(), drawn.depth.cpu().double().numpy()
+    K, pose = drawn.K.double().cpu().numpy(), drawn.cam_from_obj.double().cpu().numpy()
+    contour = contour_of(mask, depth, inside)
+    rays = np.column_stack([contour.xy, np.ones(len(contour.xy))]) @ np.linalg.inv(K).T
+    rim = (rays * contour.depth[:, None] - pose[:3, 3]) @ pose[:3, :3]
+    weight = matches.weight.cpu().double().numpy()
+    some = weight > 0
+    return Evidence(
+        K,
+        matches.xy.cpu().double().numpy()[some],
+        matches.xyz.cpu().double().numpy()[some],
+        weight[some, None, None] * _placed(rgb, matches.xy.cpu().double().numpy()[some]),
+        rim,
+        contour.normal,
+        foreground(rgb, mask, inside),
+    )
+
+
+def _either(texture: torch.Tensor, agreement: torch.Tensor) -> torch.Tensor:
+    """The probability (N,) that texture or contour is right: one of them is enough, by chance neither is.
+
+    agreement (N,): the share of the contour that agrees.
+    """
+    contour = ((agreement.to(texture) - BY_CHANCE) / (1 - BY_CHANCE)).clamp(0, 1)
+    return 1 - (1 - texture) * (1 - contour)
+
+
+def _placed(rgb: np.ndarray, xy: np.ndarray) -> np.ndarray:
+    """How well points (M, 2) px of an image (S, S, 3) can be told from those about them: (M, 2, 2) up to 1.
+
+    By the structure tensor: along an edge they slide, and where there is no texture they float.
+    """
+    grey = cv2.GaussianBlur(rgb.mean(axis=2).astype(np.float32), (0, 0), 1.0)
+    dx, dy = cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=1 / 8)
+    tensor = np.stack([dx * dx, dx * dy, dx * dy, dy * dy], axis=-1)
+    tensor = cv2.boxFilter(tensor, -1, (CELL, CELL))
+    x, y = np.clip(np.round(xy).astype(int), 0, len(rgb) - 1).T
+    tensor = tensor[y, x].reshape(-1, 2, 2).astype(np.float64)
+    values, vectors = np.linalg.eigh(tensor)
+    share = values / (values + FAINT**2)
+    return (vectors * np.maximum(share, FLOOR)[:, None]) @ vectors.transpose(0, 2, 1)
+
+
+def _inside_photo(query: Query, frame: Frame) -> np.ndarray:
+    """(B, S, S) bool: what of the crops lies within the photo, but for its rim."""
+    height, width = frame.rgb.shape[1:]
+    photo_from_crop = frame.K @ torch.linalg.inv(query.crop.K)
+    xy = transform(
+        photo_from_crop, cell_centres(SIZE, SIZE, frame.K.device).expand(len(query.crop.K), -1, -1)
+    )
+    limit = xy.new_tensor([width, height]) - 1 - RIM
+    return ((xy >= RIM) & (xy <= limit)).all(-1).view(-1, SIZE, SIZE).cpu().numpy()
+
+
+def make_stage(setup: Setup) -> Follow:
+    return Follow(load_matcher(setup), read_calibration(), stopwatch=setup.stopwatch)
