@@ -220,15 +220,17 @@ class PoseEstimator:
         last = [last] if isinstance(last, ObjectPose) else last
         return [self.objects[best[i].name].equivalent(best[i], last) for i in range(len(places))]
 
-    def track(self, K: ArrayLike, *, following: Sequence[str] = FOLLOWING) -> Tracker:
-        """Follows the objects through a video of a camera K: (3, 3), or fx, fy, cx, cy, in px.
+    def track(self, K: ArrayLike, *, following: Sequence[str] = FOLLOWING, cropped: bool = False) -> Tracker:
+        """Follows the objects through a video of one camera: start it, then give it frame after frame.
 
-        following: names of the stages that refine the poses of the frame before in the next one, and judge
-            them; what is lost is looked for by the estimator's own stages.
+        Args:
+            K, cropped: see `estimate`.
+            following: names of the stages that refine the poses of the frame before in the next one, and
+                judge them; what is lost is looked for by the estimator's own stages.
         """
         stages = [find(name).make_stage(self._setup) for name in following]
         self._followers.update(stages)
-        return Tracker(self.objects, self._things, self.estimate, self._stages, stages, K)
+        return Tracker(self.objects, self._things, self.estimate, self._stages, stages, K, cropped=cropped)
 
     def compared(self, pose: ObjectPose, K: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
         """What the photo with camera K (3, 3) was compared with for a pose, and the matches in it.

@@ -11,10 +11,9 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 
-from picopose.datasets.cameras.matrices import check_camera
 from picopose.datasets.masks.regions import box_mask
 from picopose.model.stage import Stage, Things
-from picopose.pipeline.conversions import AnyMask, Photo, as_camera, as_photo
+from picopose.pipeline.conversions import AnyMask, Photo, as_camera, as_frame, as_photo
 from picopose.pipeline.object_pose import ObjectPose
 from picopose.pipeline.prepared_object import PreparedObject, find_object, object_pose
 from picopose.pipeline.run import run_judged
@@ -40,6 +39,7 @@ class Tracker:
         finding: stages that find a pose in a box, and judge it.
         following: stages that refine a given pose, and judge it.
         K: camera (3, 3), or fx, fy, cx, cy, in px.
+        cropped: see `PoseEstimator.estimate`.
 
     Attributes:
         tracks: of what was started, in that order.
@@ -53,11 +53,13 @@ class Tracker:
         finding: Sequence[Stage],
         following: Sequence[Stage],
         K: ArrayLike,
+        *,
+        cropped: bool = False,
     ):
         self.tracks: list[Track] = []
         self._objects, self._things, self._estimate = objects, things, estimate
         self._finding, self._following = finding, following
-        self._K, self._time = as_camera(K), -1.0
+        self._K, self._cropped, self._time = as_camera(K), cropped, -1.0
 
     def start(
         self,
@@ -74,7 +76,7 @@ class Tracker:
         """
         height, width = as_photo(frame).shape[:2]
         if boxes is not None or masks is not None:
-            poses = self._estimate(frame, self._K, boxes, masks, objects)
+            poses = self._estimate(frame, self._K, boxes, masks, objects, cropped=self._cropped)
             self._go_on_to(time)
             tracks = [self._begin(pose.name, width, height, pose.box) for pose in poses]
             return [track.see(pose, self._time) for track, pose in zip(tracks, poses, strict=True)]
@@ -102,9 +104,7 @@ class Tracker:
         if not self.tracks:
             raise InputError("nothing to follow: start the tracker with the frame before")
         self._go_on_to(time)
-        pixels = torch.from_numpy(as_photo(frame).transpose(2, 0, 1).copy())
-        check_camera(self._K, pixels.shape[2], pixels.shape[1], "K")
-        seen = Frame(pixels, self._K.float(), time=self._time)
+        seen = replace(as_frame(frame, self._K, cropped=self._cropped), time=self._time)
         poses = self._follow(seen) | self._search(seen)
         return [poses[number] for number in sorted(poses)]
 
