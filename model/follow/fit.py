@@ -8,9 +8,9 @@ from picopose.model.follow.contour import locate
 from picopose.utils.motion import moved, step
 
 # Scales of Cauchy's weights in px of the crop, one for each step: the first ones let far matches pull.
-SCALES = (8.0, 6.0, 4.0, 2.0, 2.0)
+SCALES = (5.0, 3.0, 2.0, 2.0, 2.0)
 REACHES = ((8, 3.0), (8, 2.0), (8, 1.5), (8, 1.0), (8, 1.0))  # of the contour's lines, see `locate`
-TEXTURE_PX, CONTOUR_PX = 3.0, 2.0  # standard deviations of matches, and of contours beside the colours'
+TEXTURE_PX, CONTOUR_PX = 2.0, 2.0  # standard deviations of matches, and of contours beside the colours'
 NEAR = 3.0  # px: contours that are less off, and as surely so, agree
 TURN, SHIFT = np.radians(4.0), 0.02  # standard deviations of the expectation: rad, and share of the distance
 

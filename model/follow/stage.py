@@ -24,7 +24,8 @@ from picopose.utils.stopwatch import Stopwatch
 BY_CHANCE = 0.35  # share of a contour that agrees with a photo without the object, at most
 CELL = 17  # px of the crop in which texture places a match
 FAINT = 0.01  # slope of brightness (of 1 a px) that places a match by a half
-FLOOR = 0.05  # how well a match is placed at least: descriptors see further than a cell
+UNSURE = 5  # px of the crop about a thing in front that may be hidden too
+FLOOR = 0.3  # how well a match is placed at least: descriptors see further than a cell
 
 
 class Follow(Stage):
@@ -88,29 +89,32 @@ def _fitted(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Poses (N, 4, 4) float64, and the share (N,) of their contours that agrees with the photo."""
     inside = _inside_photo(query, frame)
+    depths = drawn.depth.cpu().numpy()
     poses, shares = [], []
     for row, place in enumerate(owner.tolist()):
         rgb = query.crop.rgb[place].permute(1, 2, 0).cpu().numpy()
-        evidence = _evidence(rgb, inside[place], drawn[row], matches[row])
+        open_to_view = inside[place] & ~hidden(depths, drawn.K.double().cpu().numpy(), row)
+        evidence = _evidence(rgb, open_to_view, drawn[row], matches[row])
         poses.append(fit(evidence, drawn.cam_from_obj[row].double().cpu().numpy()))
         shares.append(agreement(evidence, poses[-1]))
     return torch.from_numpy(np.stack(poses)).to(frame.K.device), torch.tensor(shares, device=frame.K.device)
 
 
 def _evidence(rgb: np.ndarray, inside: np.ndarray, drawn: Drawing, matches: Correspondences) -> Evidence:
-    """What a crop (S, S, 3) shows of an object; inside (S, S) bool: within the photo."""
+    """What a crop (S, S, 3) shows of an object where nothing else is; inside (S, S) bool: there."""
     mask, depth = drawn.mask.cpu().numpy(), drawn.depth.cpu().double().numpy()
     K, pose = drawn.K.double().cpu().numpy(), drawn.cam_from_obj.double().cpu().numpy()
     contour = contour_of(mask, depth, inside)
     rays = np.column_stack([contour.xy, np.ones(len(contour.xy))]) @ np.linalg.inv(K).T
     rim = (rays * contour.depth[:, None] - pose[:3, 3]) @ pose[:3, :3]
-    weight = matches.weight.cpu().double().numpy()
-    some = weight > 0
+    weight, xy = matches.weight.cpu().double().numpy(), matches.xy.cpu().double().numpy()
+    x, y = np.clip(np.round(xy).astype(int), 0, SIZE - 1).T
+    some = (weight > 0) & inside[y, x]
     return Evidence(
         K,
-        matches.xy.cpu().double().numpy()[some],
+        xy[some],
         matches.xyz.cpu().double().numpy()[some],
-        weight[some, None, None] * _placed(rgb, matches.xy.cpu().double().numpy()[some]),
+        weight[some, None, None] * _placed(rgb, xy[some]),
         rim,
         contour.normal,
         foreground(rgb, mask, inside),
@@ -124,6 +128,24 @@ def _either(texture: torch.Tensor, agreement: torch.Tensor) -> torch.Tensor:
     """
     contour = ((agreement.to(texture) - BY_CHANCE) / (1 - BY_CHANCE)).clamp(0, 1)
     return 1 - (1 - texture) * (1 - contour)
+
+
+def hidden(depths: np.ndarray, K: np.ndarray, row: int) -> np.ndarray:
+    """Where in its crop an object may be behind others that are followed: (S, S) bool.
+
+    depths (N, S, S) m of the objects in their crops, 0 where they are not; K (N, 3, 3) of the crops.
+    """
+    own, covered = depths[row], np.zeros(depths[row].shape, bool)
+    if not own.any():
+        return covered
+    reaches_to = np.where(own > 0, own, np.median(own[own > 0]))
+    for other in range(len(depths)):
+        if other == row:
+            continue
+        crop_from_other = (K[row] @ np.linalg.inv(K[other]))[:2]
+        there = cv2.warpAffine(depths[other], crop_from_other, own.shape, flags=cv2.INTER_NEAREST)
+        covered |= (there > 0) & (there < reaches_to)
+    return cv2.dilate(covered.astype(np.uint8), np.ones((2 * UNSURE + 1,) * 2, np.uint8)) > 0
 
 
 def _placed(rgb: np.ndarray, xy: np.ndarray) -> np.ndarray:
