@@ -7,10 +7,10 @@ import numpy as np
 from picopose.model.follow.contour import locate
 from picopose.utils.motion import moved, step
 
-# Scales of Cauchy's weights in px of the crop, one for each step: the first ones let far matches pull.
-SCALES = (5.0, 3.0, 2.0, 2.0, 2.0)
+# Scales of Geman and McClure's weights in px of the crop, one for each step: at first far matches pull too.
+SCALES = (6.0, 4.0, 3.0, 3.0, 3.0)
 REACHES = ((8, 3.0), (8, 2.0), (8, 1.5), (8, 1.0), (8, 1.0))  # of the contour's lines, see `locate`
-TEXTURE_PX, CONTOUR_PX = 2.0, 2.0  # standard deviations of matches, and of contours beside the colours'
+TEXTURE_PX, CONTOUR_PX = 3.0, 1.5  # standard deviations of matches, and of contours beside the colours'
 NEAR = 3.0  # px: contours that are less off, and as surely so, agree
 TURN, SHIFT = np.radians(4.0), 0.02  # standard deviations of the expectation: rad, and share of the distance
 
@@ -50,7 +50,7 @@ def _texture(evidence: Evidence, pose: np.ndarray, scale: float) -> tuple[np.nda
     xy, jacobian = _projected(evidence.K, pose, evidence.xyz)
     residual = evidence.xy - xy
     squares = np.einsum("ni,nij,nj->n", residual, evidence.weight, residual)
-    weight = evidence.weight / (TEXTURE_PX**2 * (1 + squares / scale**2))[:, None, None]
+    weight = evidence.weight / (TEXTURE_PX * (1 + squares / scale**2))[:, None, None] ** 2
     weighted = weight @ jacobian
     return np.einsum("nij,nik->jk", jacobian, weighted), np.einsum("nij,ni->j", weighted, residual)
 
@@ -62,7 +62,7 @@ def _contour(
     xy, jacobian = _projected(evidence.K, pose, evidence.rim)
     offset, variance = locate(evidence.probability, xy, evidence.normal, reach, gap)
     along = np.einsum("ni,nij->nj", evidence.normal, jacobian)
-    weight = 1 / (variance + CONTOUR_PX**2) / (1 + (offset / scale) ** 2)
+    weight = 1 / (variance + CONTOUR_PX**2) / (1 + (offset / scale) ** 2) ** 2
     return along.T @ (weight[:, None] * along), along.T @ (weight * offset)
 
 
