@@ -1,6 +1,7 @@
 """Finds objects of your own in photos of your own: meshes, photos, boxes or masks -> poses and pictures.
 
 python run_demo.py --mesh mug.ply --image photo.jpg --camera camera.json --box 384 234 522 455 --out output
+python run_demo.py --mesh mug.ply --video clip.mp4 --camera camera.json --box 384 234 522 455 --out output
 python run_demo.py --model dualposenet --image rgb.png --depth depth.png --camera camera.json --mask mug.png \
     --category mug --out output
 python run_demo.py --serve
@@ -18,6 +19,12 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Finds objects of your own in photos of your own.")
     parser.add_argument("--mesh", type=Path, nargs="+", help="PLY, OBJ, glTF, STL or OFF files")
     parser.add_argument("--image", type=Path, nargs="+", help="photos, folders of them, or videos")
+    parser.add_argument(
+        "--video",
+        metavar="FILE|FOLDER|CAMERA",
+        help="follow the objects through a video, a folder of frames, or what a camera (its number) or a "
+        "stream (its address) shows; boxes, masks and detections are of the first frame",
+    )
     parser.add_argument("--model", help="method (default: the config's); dualposenet is of categories")
     camera = parser.add_mutually_exclusive_group()
     camera.add_argument("--camera", help="fx,fy,cx,cy in px, or a file: JSON, YAML or text")
@@ -67,8 +74,12 @@ def parse_arguments() -> argparse.Namespace:
     if arguments.model:
         arguments.overrides.append(f"method={arguments.model}")
     known = arguments.mesh or arguments.depth or arguments.model or arguments.config
-    if not arguments.serve and not (arguments.image and known):
-        parser.error("pass --image with --mesh, or with --model dualposenet and --depth; or --serve")
+    if arguments.image and arguments.video:
+        parser.error("pass --image or --video, not both")
+    if not arguments.serve and not ((arguments.image or arguments.video) and known):
+        parser.error(
+            "pass --image or --video with --mesh, or --image with --model dualposenet and --depth; or --serve"
+        )
     return arguments
 
 

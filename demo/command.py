@@ -6,14 +6,26 @@ import itertools
 import logging
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from picopose.datasets.places import Marked, find_places
 from picopose.datasets.videos import is_video
 from picopose.demo import category_command
+from picopose.demo.follow import follow
+from picopose.demo.footage import open_footage
 from picopose.demo.result_files import remove_results, write
 from picopose.demo.results import results_of
-from picopose.demo.shots import CameraHint, PlaceHint, Shot, find_photos, read_shots, unit_of
+from picopose.demo.shots import (
+    CameraHint,
+    PlaceHint,
+    Shot,
+    camera_of,
+    find_photos,
+    make_shot,
+    read_shots,
+    unit_of,
+)
 from picopose.model.methods import of_categories
 from picopose.model.prepared_files import features_dir
 from picopose.pipeline.category_estimator import CategoryEstimator
@@ -43,6 +55,8 @@ def run(arguments: argparse.Namespace) -> None:
     make_folder(arguments.out, "--out ")  # now, not after the work is done
     remove_leftovers(arguments.out)
     if finds_categories(arguments):
+        if arguments.video is not None:
+            raise InputError("--video: only objects with a mesh are followed; give photos by --image")
         category_command.run(arguments)
     else:
         find_objects(arguments)
@@ -62,17 +76,15 @@ def find_objects(arguments: argparse.Namespace) -> None:
             )
     if not arguments.mesh:
         raise InputError("--mesh is missing: give one of each object")
+    if arguments.video is not None:
+        follow_objects(arguments)
+        return
     names, photos = object_names(arguments.mesh), find_photos(arguments.image)
-    camera = CameraHint(arguments.camera, arguments.K, arguments.fov)
-    where = PlaceHint(arguments.places or (), detections_of(arguments, photos, names))
+    camera, where = hints(arguments, photos, names)
     shots = (shot for path in photos for shot in read_shots(path, camera, where, names))
     first = next(shots)
     estimator = make_estimator(arguments)
-    units = one_for_each("--unit", arguments.unit, arguments.mesh)
-    symmetries = one_for_each("--symmetry", arguments.symmetry, arguments.mesh)
-    for name, mesh, unit, symmetry in zip(names, arguments.mesh, units, symmetries, strict=True):
-        unit = unit_of(mesh, name, first) if unit in (None, "auto") else unit
-        estimator.add_object(mesh, name=name, unit=unit, symmetry=symmetry, progress=show_progress)
+    add_objects(estimator, arguments, names, first)
     written: set[Path] = set()
     alone = len(photos) == 1 and not is_video(photos[0])
     last: list[ObjectPose] = []  # of each object in the photo that showed it last
@@ -90,6 +102,42 @@ def find_objects(arguments: argparse.Namespace) -> None:
             remove_results(folder)
     if arguments.profile:
         LOG.info("%s", estimator.stopwatch.table())
+
+
+def follow_objects(arguments: argparse.Namespace) -> None:
+    """As `run`, through a video."""
+    names, footage = object_names(arguments.mesh), open_footage(arguments.video)
+    camera, where = hints(arguments, [footage.path], names)
+    begin, image = next(footage.frames, (0.0, None))
+    if image is None:
+        raise InputError(f"--video {arguments.video}: there is no frame; check the camera or the stream")
+    first = make_shot(footage.path.name, footage.path, image, camera, where, names)
+    lens = camera_of(footage.path, camera, *image.shape[1::-1]).lens
+    estimator = make_estimator(arguments)
+    add_objects(estimator, arguments, names, first)
+    frames = ((seconds - begin, image) for seconds, image in footage.frames)
+    follow(estimator, replace(footage, frames=frames), first, lens, arguments.out)
+    if arguments.profile:
+        LOG.info("%s", estimator.stopwatch.table())
+
+
+def hints(
+    arguments: argparse.Namespace, photos: Sequence[Path], names: Sequence[str]
+) -> tuple[CameraHint, PlaceHint]:
+    """What is known of the camera and of where the objects are."""
+    camera = CameraHint(arguments.camera, arguments.K, arguments.fov)
+    return camera, PlaceHint(arguments.places or (), detections_of(arguments, photos, names))
+
+
+def add_objects(
+    estimator: PoseEstimator, arguments: argparse.Namespace, names: Sequence[str], first: Shot
+) -> None:
+    """Prepares the meshes; `first` tells their units where nothing else does."""
+    units = one_for_each("--unit", arguments.unit, arguments.mesh)
+    symmetries = one_for_each("--symmetry", arguments.symmetry, arguments.mesh)
+    for name, mesh, unit, symmetry in zip(names, arguments.mesh, units, symmetries, strict=True):
+        unit = unit_of(mesh, name, first) if unit in (None, "auto") else unit
+        estimator.add_object(mesh, name=name, unit=unit, symmetry=symmetry, progress=show_progress)
 
 
 def detections_of(

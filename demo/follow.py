@@ -1,15 +1,16 @@
 """What `run_demo.py --video` does: objects are followed from the first frame on."""
 
-import argparse
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from picopose.datasets.cameras.lens import Lens
 from picopose.demo.film_files import FilmFiles
 from picopose.demo.footage import Footage
-from picopose.demo.shots import CameraHint, Shot, camera_of
+from picopose.demo.shots import Shot
 from picopose.pipeline.estimator import PoseEstimator
 from picopose.pipeline.object_pose import ObjectPose
 from picopose.pipeline.track.tracker import Tracker
@@ -18,14 +19,16 @@ LOG = logging.getLogger(__name__)
 TOLD = 10.0  # s between lines that say how it goes
 
 
-def follow(estimator: PoseEstimator, footage: Footage, first: Shot, arguments: argparse.Namespace) -> None:
-    """Follows the estimator's objects from the first frame, `first`, on; a live source until Ctrl+C."""
-    camera = CameraHint(arguments.camera, arguments.K, arguments.fov)
-    lens = camera_of(footage.path, camera, *first.image.shape[1::-1]).lens
+def follow(estimator: PoseEstimator, footage: Footage, first: Shot, lens: Lens | None, folder: Path) -> None:
+    """Follows the estimator's objects from the first frame on, and writes what is found into a folder.
+
+    A live source is followed until it ends or Ctrl+C is pressed. The footage's frames are the later ones,
+    with seconds since the first, and as the lens has them.
+    """
     tracker = estimator.track(first.K, cropped=first.cropped)
     names, began = list(estimator.objects), time.perf_counter()
     count, told = 1, began
-    with FilmFiles(arguments.out, names, first.K, footage.rate) as files:
+    with FilmFiles(folder, names, first.K, footage.rate) as files:
         poses, seconds = _timed(_start, tracker, first)
         files.add(0.0, estimator.draw(first.image, poses, first.K), poses, seconds)
         try:
@@ -44,7 +47,7 @@ def follow(estimator: PoseEstimator, footage: Footage, first: Shot, arguments: a
             LOG.info("stopped")
     dropped = f", {footage.live.dropped} dropped" if footage.live is not None else ""
     LOG.info("%d frames at %.1f a second%s", count, count / (time.perf_counter() - began), dropped)
-    LOG.info("%s: overlay.mp4, poses.jsonl, poses.csv, trajectory_*.txt, agreement.png", arguments.out)
+    LOG.info("%s: overlay.mp4, poses.jsonl, poses.csv, trajectory_*.txt, agreement.png", folder)
 
 
 def _start(tracker: Tracker, shot: Shot) -> list[ObjectPose]:
@@ -54,7 +57,7 @@ def _start(tracker: Tracker, shot: Shot) -> list[ObjectPose]:
     return tracker.start(shot.image, masks=masks, objects=names, time=0.0)
 
 
-def _timed(function, *given) -> tuple[list[ObjectPose], float]:
+def _timed(function: Callable[..., list[ObjectPose]], *given) -> tuple[list[ObjectPose], float]:
     """What a function gives, and the seconds that it took."""
     began = time.perf_counter()
     return function(*given), time.perf_counter() - began
