@@ -75,6 +75,8 @@ def locate(
 
     probability: see `foreground`; the contour is looked for up to `reach` steps of so many px in and out.
     """
+    if len(xy) == 0:  # OpenCV refuses to look at nothing
+        return np.zeros(0), np.zeros(0)
     shift = np.arange(-reach, reach + 1)
     along = np.arange(-2 * reach, 2 * reach + 1)
     at = xy[:, None] + (step * along)[None, :, None] * normal[:, None]
