@@ -25,7 +25,7 @@ from benchmarks.levels import markdown
 from picopose.datasets.images import read_image
 from picopose.pipeline.estimator import FOLLOWING, PoseEstimator
 from picopose.pipeline.object_pose import ObjectPose
-from picopose.utils.errors import exits_cleanly
+from picopose.utils.errors import InputError, exits_cleanly
 from picopose.utils.files import write_atomically
 from picopose.utils.reading import read_json
 from picopose.utils.symmetry import Symmetry
@@ -81,11 +81,16 @@ class Followed:
         return float(np.degrees(np.sqrt(np.mean((turns * turns.mean().inv()).magnitude() ** 2))))
 
 
-def read_film(folder: Path) -> Film:
+def read_film(folder: Path, names: Sequence[str] | None = None) -> Film:
+    """A film with all of its objects, or those of these names."""
     truth = read_json(folder / "truth.json", remedy="make it with python -m tools.film")
     poses, boxes = np.array(truth["cam_from_obj"]), np.array(truth["boxes"])
     rests = [slice(*rest) for rest in truth["rests"]]
-    return Film(folder, np.array(truth["K"]), truth["objects"], poses, boxes, rests)
+    names = list(names or truth["objects"])
+    if unknown := set(names) - set(truth["objects"]):
+        raise InputError(f"{folder} does not show {unknown.pop()}, but {', '.join(truth['objects'])}")
+    chosen = [truth["objects"].index(name) for name in names]
+    return Film(folder, np.array(truth["K"]), names, poses[:, chosen], boxes[:, chosen], rests)
 
 
 def symmetries(names: Sequence[str]) -> dict[str, Symmetry]:
@@ -167,6 +172,7 @@ def resident() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("film", type=Path, help="folder that tools.film has made")
+    parser.add_argument("--objects", help="of the film, such as cereal_box,teapot (default: all)")
     parser.add_argument("--following", default=",".join(FOLLOWING), help="stages")
     parser.add_argument("--frames", type=int, help="forth and back through the film; by default once")
     parser.add_argument("--threads", type=int, help="of PyTorch")
@@ -176,7 +182,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    film = read_film(arguments.film)
+    film = read_film(arguments.film, arguments.objects and arguments.objects.split(","))
     estimator = PoseEstimator(device="cpu", overrides=arguments.overrides)
     for obj in find_objects(film.names):
         estimator.add_object(obj.mesh, name=obj.name, symmetry=symmetries([obj.name])[obj.name])
