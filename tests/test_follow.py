@@ -112,10 +112,10 @@ def test_what_is_in_front_hides_what_is_behind():
     cv2.circle(near, (128, 128), 60, 0.5, -1)
     crops = np.stack([K, np.array([[1000.0, 0, 100], [0, 1000, 128], [0, 0, 1]])])  # twice as large
     # A circle about 128 px of the second crop, in the first: (128 - 100) / 1000 * 500 + 128 = 142, of 30 px.
-    covered = hidden(np.stack([far, near]), crops, 0)
+    covered = hidden(np.stack([far, near]), crops, 0, [1])
     v, u = np.nonzero(covered)
     assert np.hypot(u - 142, v - 128).max() < 30 + 5 * 1.5 + 1 and disc(142, 128, 29)[covered].sum() > 2000
-    assert not hidden(np.stack([far, near]), crops, 1).any()
+    assert not hidden(np.stack([far, near]), crops, 1, [0]).any()
 
 
 @pytest.fixture(scope="module")
@@ -160,6 +160,14 @@ def test_where_the_object_is_not_it_is_not_believed_in(stage):
     frame, true = mini_photos.annotated(1, 2, visible=0.6)
     found = stage(frame, disturbed(true, frame, np.array([0.5, 0.8, 0.2, -0.12, -0.1, 0.0])))
     assert found.confidence.median() < 0.1
+
+
+def test_two_guesses_at_one_object_do_not_hide_it(stage):
+    frame, true = mini_photos.annotated(1, 2, visible=0.6)
+    one = disturbed(true[[0]], frame, np.array([0.02, 0, 0, 0, 0, 0.004]))
+    both = replace(one[[0, 0]], group=torch.tensor([0, 1]), track=torch.tensor([7, 7]))
+    alone, found = stage(frame, one), stage(frame, both)
+    assert torch.allclose(found.cam_from_obj, alone.cam_from_obj.expand(2, -1, -1), atol=1e-5)
 
 
 def test_no_pose_no_work(stage):

@@ -4,6 +4,7 @@ Each object is drawn once, at its expected pose. XFeat's matches of drawing and 
 the drawn contour, say together how far the expectation is off; the same matches tell how sure that is.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import cv2
@@ -53,7 +54,9 @@ class Follow(Stage):
         with self.stopwatch("match"):
             matches = self.matcher.match(query, owner, drawn, reach=REACH)
         with self.stopwatch("fit"):
-            poses, support = _fitted(frame, query, owner, drawn, matches)
+            # Rows of one object are guesses at it, and do not hide one another.
+            whose = found.group if found.track is None else found.track
+            poses, support = _fitted(frame, query, owner, drawn, matches, whose.tolist())
         with self.stopwatch("judge"):
             return self._judged(
                 replace(found, cam_from_obj=poses, support=support), frame, query, owner, drawn, matches
@@ -85,7 +88,12 @@ class Follow(Stage):
 
 
 def _fitted(
-    frame: Frame, query: Query, owner: torch.Tensor, drawn: Drawing, matches: Correspondences
+    frame: Frame,
+    query: Query,
+    owner: torch.Tensor,
+    drawn: Drawing,
+    matches: Correspondences,
+    whose: list[int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Poses (N, 4, 4) float64, and the share (N,) of their contours that agrees with the photo."""
     inside = _inside_photo(query, frame)
@@ -93,7 +101,8 @@ def _fitted(
     poses, shares = [], []
     for row, place in enumerate(owner.tolist()):
         rgb = query.crop.rgb[place].permute(1, 2, 0).cpu().numpy()
-        open_to_view = inside[place] & ~hidden(depths, drawn.K.double().cpu().numpy(), row)
+        others = [i for i, one in enumerate(whose) if one != whose[row]]
+        open_to_view = inside[place] & ~hidden(depths, drawn.K.double().cpu().numpy(), row, others)
         evidence = _evidence(rgb, open_to_view, drawn[row], matches[row])
         poses.append(fit(evidence, drawn.cam_from_obj[row].double().cpu().numpy()))
         shares.append(agreement(evidence, poses[-1]))
@@ -130,8 +139,8 @@ def _either(texture: torch.Tensor, agreement: torch.Tensor) -> torch.Tensor:
     return 1 - (1 - texture) * (1 - contour)
 
 
-def hidden(depths: np.ndarray, K: np.ndarray, row: int) -> np.ndarray:
-    """Where in its crop an object may be behind others that are followed: (S, S) bool.
+def hidden(depths: np.ndarray, K: np.ndarray, row: int, others: Sequence[int]) -> np.ndarray:
+    """Where in its crop the object of a row may be behind those of others: (S, S) bool.
 
     depths (N, S, S) m of the objects in their crops, 0 where they are not; K (N, 3, 3) of the crops.
     """
@@ -139,9 +148,7 @@ def hidden(depths: np.ndarray, K: np.ndarray, row: int) -> np.ndarray:
     if not own.any():
         return covered
     reaches_to = np.where(own > 0, own, np.median(own[own > 0]))
-    for other in range(len(depths)):
-        if other == row:
-            continue
+    for other in others:
         crop_from_other = (K[row] @ np.linalg.inv(K[other]))[:2]
         there = cv2.warpAffine(depths[other], crop_from_other, own.shape, flags=cv2.INTER_NEAREST)
         covered |= (there > 0) & (there < reaches_to)

@@ -12,7 +12,7 @@ from picopose.pipeline.track.motion import ConstantVelocity
 from picopose.pipeline.track.steady import Steady
 
 LOG = logging.getLogger(__name__)
-DOUBTS = 5  # frames in a row in which a pose looks wrong, before the object is given up for lost
+DOUBTS = 15  # frames in a row in which a pose looks wrong, before the object is given up for lost
 
 
 class Track:

@@ -143,12 +143,14 @@ class Tracker:
         start = Estimates.of([track.obj.id for track in lost], masks)
         start = replace(start, track=torch.tensor([track.number for track in lost]))
         found = run_judged(frame, self._things, self._finding, start)
-        guesses = [(track, pose) for track in lost for pose in track.guesses(self._time)]
         at = zip(found.track.tolist(), found.cam_from_obj.double().numpy(), strict=True)
+        guesses = [(self.tracks[number], pose) for number, pose in at]
+        guesses += [(track, pose) for track in lost for pose in track.guesses(self._time)]
+        near = self._refine(frame, guesses)  # what is found is off by more than what is followed: twice
+        tracks = {number: self.tracks[number] for number in near}
+        again = [(track, track.obj.cam_from_centre(near[number])) for number, track in tracks.items()]
         poses = {}
-        for number, pose in self._refine(
-            frame, [*guesses, *((self.tracks[n], pose) for n, pose in at)]
-        ).items():
+        for number, pose in self._refine(frame, again).items():
             track = self.tracks[number]
             if pose.confidence >= GOOD and not self._is_followed(pose):
                 LOG.info("%s is found at %g", track.obj.name, self._time)
