@@ -100,7 +100,7 @@ def compose_film(objects: list[NamedObject], seed: int) -> Film:
     scene = compose(rng, [(1 + i, obj.mesh) for i, obj in enumerate(objects)], distractors=2)
     items = sorted(scene.items, key=lambda item: item.obj_id or np.inf)
     occluder = random_shape(rng)
-    scale = np.float32(0.16 / np.ptp(occluder.vertices, axis=0).max())
+    scale = np.float32(0.1 / np.ptp(occluder.vertices, axis=0).max())
     occluder = replace(occluder, vertices=occluder.vertices * scale)
     return Film(Scene(items, scene.cam_from_world, scene.surroundings), objects, occluder, rng.uniform(0, 6))
 

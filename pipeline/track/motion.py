@@ -4,6 +4,7 @@ import numpy as np
 
 from picopose.utils.motion import moved, step
 
+BRAKE = 0.9  # what is left of the velocity after a frame without the object
 NEWEST = 0.5  # weight of the newest step in the velocity
 
 
@@ -30,5 +31,5 @@ class ConstantVelocity:
         self.pose, self.time = pose, time
 
     def brake(self) -> None:
-        """Halves the velocity, as what has not been seen may have stopped."""
-        self._velocity /= 2
+        """Lowers the velocity, as what has not been seen may have stopped."""
+        self._velocity *= BRAKE
