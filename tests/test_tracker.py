@@ -43,11 +43,11 @@ class World:
         self.objects = {
             f"block {i}": read_object(block, i, f"block {i}", "m", symmetry) for i in range(count)
         }
-        by_id = {obj.id: obj for obj in self.objects.values()}
+        self.by_id = {obj.id: obj for obj in self.objects.values()}
         self.truth = {i: pose_of() for i in range(count)}
         self.hidden: set[int] = set()
         self.following, self.finding = Following(self, basin), Finding(self)
-        things = Things(by_id, MeshViews({i: obj.mesh for i, obj in by_id.items()}))
+        things = Things(self.by_id, MeshViews({i: obj.mesh for i, obj in self.by_id.items()}))
         self.tracker = Tracker(self.objects, things, self.estimate, [self.finding], [self.following], K)
 
     def estimate(self, image, camera, boxes, masks, objects, **_) -> list[ObjectPose]:
@@ -175,6 +175,13 @@ def test_two_of_a_kind_do_not_take_one_place():
     world.tracker.tracks[1].search = regions(np.array(BOX), WIDTH, HEIGHT)
     for _ in range(4):
         assert [pose.track for pose in world.tracker.update(PHOTO)] == [0]
+
+
+def test_what_is_removed_is_not_followed():
+    world = World(2)
+    world.start()
+    del world.by_id[0]
+    assert [pose.track for pose in world.tracker.update(PHOTO)] == [1]
 
 
 def test_a_symmetric_object_keeps_its_pose():

@@ -114,9 +114,13 @@ class Tracker:
             raise InputError(f"time {later:g} is not later than {self._time:g}: give frames in their order")
         self._time = later
 
+    def _present(self) -> list[Track]:
+        """The tracks of objects that have not been removed since."""
+        return [track for track in self.tracks if track.obj.id in self._things.by_id]
+
     def _follow(self, frame: Frame) -> dict[int, ObjectPose]:
         """The poses of what is followed, by the numbers of the tracks."""
-        followed = [track for track in self.tracks if not track.lost]
+        followed = [track for track in self._present() if not track.lost]
         refined = self._refine(
             frame, [(track, pose) for track in followed for pose in track.guesses(self._time)]
         )
@@ -136,7 +140,7 @@ class Tracker:
 
     def _search(self, frame: Frame) -> dict[int, ObjectPose]:
         """Looks for each lost object in one place; the poses found, by the numbers of the tracks."""
-        lost = [track for track in self.tracks if track.lost]
+        lost = [track for track in self._present() if track.lost]
         if not lost:
             return {}
         masks = [box_mask(next(track.search), *frame.rgb.shape[1:]) for track in lost]
@@ -194,7 +198,7 @@ class Tracker:
 
     def _is_followed(self, pose: ObjectPose) -> bool:
         """Whether another track of the same object is where a pose was found."""
-        others = [track.last for track in self.tracks if not track.lost and track.obj.name == pose.name]
+        others = [track.last for track in self._present() if not track.lost and track.obj.name == pose.name]
         return any(_overlap(pose.box, other.box) > SAME for other in others)
 
 
