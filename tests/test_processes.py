@@ -12,15 +12,16 @@ import pytest
 from tests.shared import ROOT
 
 POOL = """
-import multiprocessing, os, sys, threading, time
-from concurrent.futures import ProcessPoolExecutor
-from picopose.rendering import render_templates
-if __name__ == "__main__":
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(1, context, initializer=render_templates._prepare_process)
-    pool.submit(time.sleep, 600)
+import multiprocessing, threading, time
+from picopose.utils.processes import run
+def tell():
+    while len(multiprocessing.active_children()) < 2:
+        time.sleep(0.001)
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-    time.sleep(600)
+if __name__ == "__main__":
+    threading.Thread(target=tell).start()
+    for _ in run(time.sleep, [600, 600], 2):
+        pass
 """
 
 LOADER = """
