@@ -10,13 +10,15 @@ from torch import Tensor
 from picopose.model.batches import Batches, automatic_batch
 from picopose.model.checkpoint import read_checkpoint
 from picopose.model.drawn.matcher import Matcher, Query, load_matcher
-from picopose.model.drawn.solving import SHOWN, some_matches
+from picopose.model.drawn.solving import SHOWN, draw, some_matches
 from picopose.model.picopose.build import prepare_network
 from picopose.model.picopose.network import PicoPose
 from picopose.model.picopose.released import is_released
 from picopose.model.refine.compare import Comparison, compare, is_shown
 from picopose.model.refine.details import with_details
 from picopose.model.refine.options import read_options
+from picopose.model.rendermatch.agreement import agreement, look_of, look_of_drawing
+from picopose.model.rendermatch.imagenet import ImageNetFeatures, load_imagenet
 from picopose.model.solve.pnp import improve_pose
 from picopose.model.stage import Setup, Stage, check_poses
 from picopose.utils.config import Config, ModelConfig, network_of
@@ -33,10 +35,12 @@ class RefineStage(Stage):
     """Every pose is drawn, compared with the photo and moved, several times; the best of them is kept.
 
     What speaks for a pose is the share of the flow, weighted by its certainty, that would leave it where it
-    is. A step that makes it worse is dropped; hypotheses are supported by it times their support before.
+    is: a step that makes it worse is dropped. The hypotheses of a detection are compared by it times the
+    agreement of drawing and photo, as the default method's are.
 
     Args:
         matcher: for the last move, which fine detail has a say in too; None: the flow alone.
+        imagenet: judges how well drawings agree with the photo; None: nothing but the flow does.
         times: how often each pose is moved. hypotheses: of a detection that are refined at most.
         threshold: px of the crop, within which a match agrees with a pose.
         batch: poses that go through the network at once.
@@ -47,6 +51,7 @@ class RefineStage(Stage):
         self,
         network: PicoPose,
         matcher: Matcher | None = None,
+        imagenet: ImageNetFeatures | None = None,
         *,
         times: int,
         hypotheses: int = 5,
@@ -55,7 +60,8 @@ class RefineStage(Stage):
         bf16: bool = False,
         stopwatch: Stopwatch | None = None,
     ):
-        self.network, self.matcher, self.bf16 = network.eval(), matcher, bf16
+        self.network, self.matcher, self.imagenet = network.eval(), matcher, imagenet
+        self.bf16 = bf16
         self.times, self.hypotheses, self.threshold = times, hypotheses, threshold
         self.device = next(network.parameters()).device
         self.batches, self.stopwatch = Batches(batch), stopwatch or Stopwatch(running=False)
@@ -101,8 +107,16 @@ class RefineStage(Stage):
             settled = self._moved(frame, found, matches, seen.drawn.K).cam_from_obj
             is_last = (best.inlier_ratio == judged.inlier_ratio)[:, None, None]
             best = replace(best, cam_from_obj=torch.where(is_last, settled, best.cam_from_obj))
-        before = 1.0 if found.support is None else found.support
-        return replace(best, support=best.inlier_ratio * before)
+        return replace(best, support=best.inlier_ratio * self._belief(best, query, owner))
+
+    def _belief(self, found: Estimates, query: Query | None, owner: Tensor) -> Tensor | float:
+        """How well drawings agree with the photo; without a network for that, the support before."""
+        if self.imagenet is None:
+            return 1.0 if found.support is None else found.support
+        with self.stopwatch("compare what is chosen by"):
+            drawn = draw(self.things.drawings, found, query.crop.K[owner]).to(self.device)
+            look = look_of(self.imagenet, query.crop)
+            return agreement(look[owner], look_of_drawing(self.imagenet, drawn))
 
     def _moved(self, frame: Frame, found: Estimates, matches: Correspondences, K: Tensor) -> Estimates:
         """Estimates where matches in crops of cameras K (B, 3, 3) pull them, if they can be drawn there."""
@@ -165,6 +179,7 @@ def make_stage(setup: Setup) -> RefineStage:
     return RefineStage(
         network,
         load_matcher(setup),
+        load_imagenet().to(setup.device).eval(),
         times=options.times,
         hypotheses=options.hypotheses,
         batch=config.runtime.batch or automatic_batch(network.bytes_per_hypothesis, setup.device),
