@@ -151,8 +151,7 @@ class Tracker:
         guesses = [(self.tracks[number], pose) for number, pose in at]
         guesses += [(track, pose) for track in lost for pose in track.guesses(self._time)]
         near = self._refine(frame, guesses)  # what is found is off by more than what is followed: twice
-        tracks = {number: self.tracks[number] for number in near}
-        again = [(track, track.obj.cam_from_centre(near[number])) for number, track in tracks.items()]
+        again = [(t, t.obj.cam_from_centre(near[t.number])) for t in lost if t.number in near]
         poses = {}
         for number, pose in self._refine(frame, again).items():
             track = self.tracks[number]
