@@ -23,6 +23,11 @@ def nearest_rotation(matrix: Tensor) -> Tensor:
     return left @ right
 
 
+def upright(cam_from_obj: Tensor) -> Tensor:
+    """Poses (..., 4, 4) with the rotations nearest to their own, which files store to a few digits."""
+    return rigid(nearest_rotation(cam_from_obj[..., :3, :3]), cam_from_obj[..., :3, 3])
+
+
 def invert(b_from_a: Tensor) -> Tensor:
     """a_from_b of a rigid transform (..., 4, 4)."""
     rotation = b_from_a[..., :3, :3].mT

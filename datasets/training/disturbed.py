@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from picopose.datasets.training.imperfect import MIN_CROP_PIXELS
 from picopose.datasets.training.object_pool import TrainingObject
 from picopose.datasets.training.scenes import moved, window
-from picopose.datasets.training.shared_scenes import SharedScenes
+from picopose.datasets.training.shared_scenes import SharedScenes, at_own_size
 from picopose.datasets.training.streams import stream
 from picopose.utils.errors import InputError
 from picopose.utils.lru import Lru
@@ -95,9 +95,7 @@ class DisturbedPairs(SharedScenes):
         place: np.ndarray,
     ) -> Pair | None:
         """The pair of an object at its own size; None where its mask is hardly within the window."""
-        scale = np.cbrt(np.linalg.det(place[:3, :3]))
-        truth = place.copy()
-        truth[:3] /= scale
+        truth, _ = at_own_size(place)
         low, high = thing.hull.min(axis=0), thing.hull.max(axis=0)
         pose = disturbed(rng, truth, (low + high) / 2, np.linalg.norm(high - low))
         if moved(pose, thing.hull)[:, 2].min() <= 0:

@@ -21,6 +21,14 @@ NEIGHBOURS = (5, 11)  # from, to (exclusive)
 COARSE_PX = 64  # of an object's box, where its hidden part is counted
 
 
+def at_own_size(place: np.ndarray) -> tuple[np.ndarray, float]:
+    """The pose (4, 4) of an object that stands at a place at another size than its own, and that scale."""
+    scale = np.cbrt(np.linalg.det(place[:3, :3]))
+    pose = place.copy()
+    pose[:3] /= scale
+    return pose, scale
+
+
 class SharedScenes(ScenePairs):
     """Scenes whose neighbours have any size and rotation, and stand at any place of the photo."""
 
@@ -64,9 +72,7 @@ class SharedScenes(ScenePairs):
         visible = photo.ids == index
         if not self._is_shown(visible, thing, place, K):
             return None
-        scale = np.cbrt(np.linalg.det(place[:3, :3]))
-        pose = place.copy()
-        pose[:3] /= scale
+        pose, scale = at_own_size(place)
         rest = (photo.ids >= 0) & ~visible
         real = self._crop(rng, thing, pose, rgb, photo.depth / scale, visible, K, rest=rest)
         template = None if real is None else self._templates.near(rng, thing, pose)

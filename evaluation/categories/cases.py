@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from picopose.datasets.nocs.layout import CLASSES
 from picopose.evaluation.categories.box_iou import ious
-from picopose.evaluation.categories.instances import CLASSES, Estimates, Truths
+from picopose.evaluation.categories.instances import Estimates, Truths
 from picopose.evaluation.categories.pairs import rows_by_class_and_image
 from picopose.evaluation.categories.pose_errors import centimetres, degrees
 from picopose.evaluation.categories.results import Results

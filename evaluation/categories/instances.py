@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# The classes of NOCS are numbered from 1 in this order; 0 is the background.
-CLASSES = ("bottle", "bowl", "camera", "can", "laptop", "mug")
-_ROUND = [1 + CLASSES.index(name) for name in ("bottle", "bowl", "can")]
+from picopose.datasets.nocs.labels import ROUND
+from picopose.datasets.nocs.layout import CLASSES
+
 _MUG = 1 + CLASSES.index("mug")
 
 
@@ -32,7 +32,7 @@ class Truths:
     @property
     def turns_freely(self) -> np.ndarray:
         """Whether (G,) any turn about the y axis looks the same: round classes, mugs with hidden handles."""
-        return np.isin(self.classes, _ROUND) | ((self.classes == _MUG) & ~self.handle_visible.astype(bool))
+        return np.isin(self.classes, ROUND) | ((self.classes == _MUG) & ~self.handle_visible.astype(bool))
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from picopose.datasets.nocs.layout import CLASSES
 from picopose.evaluation.categories.average_precision import best_first
 from picopose.evaluation.categories.box_iou import IouMode, ious
-from picopose.evaluation.categories.instances import CLASSES, Estimates, Truths
+from picopose.evaluation.categories.instances import Estimates, Truths
 from picopose.evaluation.categories.pose_errors import centimetres, degrees, relative_shifts
 
 

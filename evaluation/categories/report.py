@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from picopose.datasets.bop.image_result import ImageResult
-from picopose.datasets.nocs.layout import find_frame
+from picopose.datasets.nocs.layout import CLASSES, find_frame
 from picopose.datasets.nocs.test_set import NocsTestSet
 from picopose.evaluation.cases import select
 from picopose.evaluation.categories import curves
 from picopose.evaluation.categories.cases import Case, find_cases
-from picopose.evaluation.categories.instances import CLASSES
 from picopose.evaluation.categories.pictures import BoxPictures, draw_case
 from picopose.evaluation.categories.results import Results
 from picopose.evaluation.categories.scores import Scores

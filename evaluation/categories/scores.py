@@ -6,13 +6,13 @@ from typing import Any, get_args
 
 import numpy as np
 
+from picopose.datasets.nocs.layout import CLASSES
 from picopose.evaluation.categories.box_iou import IouMode
 from picopose.evaluation.categories.cases import Errors, find_cases
 from picopose.evaluation.categories.combined import combined_precision
 from picopose.evaluation.categories.curves import Curves, curves
 from picopose.evaluation.categories.headline import Line, headline
 from picopose.evaluation.categories.independent import independent_precision
-from picopose.evaluation.categories.instances import CLASSES
 from picopose.evaluation.categories.pairs import measured_groups
 from picopose.evaluation.categories.results import Results
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from picopose.datasets.nocs.layout import CLASSES
 from picopose.evaluation.categories.headline import ALONE
-from picopose.evaluation.categories.instances import CLASSES
 from picopose.evaluation.categories.scores import Scores
 
 _FIRST, _WIDTH = 16, 10  # characters of the first column and of the others

@@ -33,6 +33,25 @@ def solve(
     return replace(found, cam_from_obj=pose, inlier_ratio=solution.inlier_ratio.float(), matches=shown)
 
 
+def inliers_of(
+    matches: Correspondences, cam_from_obj: Tensor, K: Tensor, threshold: float
+) -> tuple[Tensor, Tensor]:
+    """Which matches (N, T) lie within a threshold, px of the crop, of a pose; their share (N,) of the weight.
+
+    cam_from_obj (N, 4, 4) m; K (N, 3, 3) of the crops.
+    """
+    xy = project(K.double(), transform(cam_from_obj.double(), matches.xyz.double()))
+    inliers = (xy - matches.xy).norm(dim=-1) < threshold
+    weight = matches.weight.clamp(min=0)
+    return inliers, (weight * inliers).sum(1) / weight.sum(1).clamp(min=1e-9)
+
+
+def no_matches(count: int, device: torch.device) -> Matches:
+    """Of poses that rest on nothing which could be shown."""
+    none = torch.zeros(count, SHOWN, 2, device=device)
+    return Matches(none, none, none[..., 0], drawn=True)
+
+
 def some_matches(
     matches: Correspondences, inliers: Tensor, cam_from_obj: Tensor, K: Tensor, photo_K: Tensor
 ) -> Matches:

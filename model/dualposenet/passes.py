@@ -111,11 +111,16 @@ def _distances(done: Pass, points: np.ndarray) -> np.ndarray:
 
 
 def observe(
-    centred: np.ndarray, colours: np.ndarray, side: int, random: Random, quirks: Quirks = MENDED
+    centred: np.ndarray,
+    colours: np.ndarray,
+    side: int,
+    random: Random,
+    quirks: Quirks = MENDED,
+    count: int = DRAWN,
 ) -> Observation:
-    """The maps of points (N, 3), and 1024 of the points; some of them repeatedly, if there are no more."""
+    """The maps of points (N, 3), and `count` of the points; some of them repeatedly, if there are no more."""
     maps = spherical_maps(centred, colours, side, quirks)
-    drawn = random.choice(len(centred), DRAWN, replace=len(centred) <= DRAWN)
+    drawn = random.choice(len(centred), count, replace=len(centred) <= count)
     inputs = (*maps, centred[drawn].astype(np.float32))
     return Observation(*(torch.from_numpy(values)[None] for values in inputs))
 

@@ -14,9 +14,10 @@ from picopose.datasets.nocs.layout import CLASSES
 from picopose.datasets.nocs.prepared import PreparedInstances
 from picopose.datasets.training.streams import stream
 from picopose.model.dualposenet.augmentation import augment, centred
-from picopose.model.dualposenet.maps import normalised, spherical_maps
+from picopose.model.dualposenet.maps import normalised
 from picopose.model.dualposenet.network import Estimate
 from picopose.model.dualposenet.options import Training
+from picopose.model.dualposenet.passes import observe
 from picopose.model.dualposenet.quirks import Quirks
 from picopose.utils.records import Record
 
@@ -99,11 +100,11 @@ class Samples:
             changed = augment(_thinned(instance, options.fewest_points, rng), options.augmentation, rng)
             instance = instance if changed is instance else centred(changed)
         points, label = instance.points, instance.label
-        maps = spherical_maps(points, normalised(instance.rgb), self._side, self._quirks)
-        drawn = rng.choice(len(points), options.points, replace=len(points) <= options.points)
-        values = (*maps, points[drawn], np.int64(instance.class_id))
-        values += (label.rotation, label.translation, label.size)
-        return Sample(*(torch.from_numpy(np.asarray(value)) for value in values))
+        colours = normalised(instance.rgb)
+        seen = observe(points, colours, self._side, rng, self._quirks, options.points)
+        values = (np.int64(instance.class_id), label.rotation, label.translation, label.size)
+        inputs = (value[0] for value in seen)
+        return Sample(*inputs, *(torch.from_numpy(np.asarray(value)) for value in values))
 
 
 def _thinned(instance: Instance, fewest: int | None, rng: np.random.Generator) -> Instance:

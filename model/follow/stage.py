@@ -13,12 +13,12 @@ import torch
 
 from picopose.model.confidence import Calibration, evidence_of, read_calibration
 from picopose.model.drawn.matcher import SIZE, Matcher, Query, load_matcher
-from picopose.model.drawn.solving import draw, some_matches
+from picopose.model.drawn.solving import draw, inliers_of, some_matches
 from picopose.model.follow.contour import RIM, contour_of, foreground
 from picopose.model.follow.fit import Evidence, agreement, fit
 from picopose.model.redraw import REACH, THRESHOLD
 from picopose.model.stage import Setup, Stage, check_poses
-from picopose.utils.geometry import cell_centres, project, transform
+from picopose.utils.geometry import cell_centres, transform
 from picopose.utils.records import Correspondences, Drawing, Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 
@@ -75,13 +75,11 @@ class Follow(Stage):
         evidence = evidence_of(found, query, owner, drawn, matches, hulls, frame.K)
         by_box, by_mask = self.calibration.box(evidence), self.calibration.mask(evidence)
         K = query.crop.K[owner]
-        xy = project(K.double(), transform(found.cam_from_obj, matches.xyz.double()))
-        inliers = (matches.weight > 0) & ((xy - matches.xy).norm(dim=-1) < THRESHOLD)
-        weight = matches.weight.clamp(min=0)
+        inliers, share = inliers_of(matches, found.cam_from_obj, K, THRESHOLD)
         return replace(
             found,
             cam_from_obj=found.cam_from_obj.float(),
-            inlier_ratio=(weight * inliers).sum(1) / weight.sum(1).clamp(min=1e-9),
+            inlier_ratio=share,
             matches=some_matches(matches, inliers, found.cam_from_obj, K, frame.K),
             confidence=_either(torch.where(query.regions.is_box[owner], by_box, by_mask), found.support),
         )

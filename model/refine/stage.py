@@ -10,21 +10,21 @@ from torch import Tensor
 from picopose.model.batches import Batches, automatic_batch
 from picopose.model.checkpoint import read_checkpoint
 from picopose.model.drawn.matcher import Matcher, Query, load_matcher
-from picopose.model.drawn.solving import SHOWN, draw, some_matches
+from picopose.model.drawn.solving import draw, inliers_of, no_matches, some_matches
 from picopose.model.picopose.build import prepare_network
 from picopose.model.picopose.network import PicoPose
 from picopose.model.picopose.released import is_released
 from picopose.model.refine.compare import Comparison, compare, is_shown
 from picopose.model.refine.details import with_details
 from picopose.model.refine.options import read_options
-from picopose.model.rendermatch.agreement import agreement, look_of, look_of_drawing
+from picopose.model.rendermatch.agreement import Look, agreement, look_of, look_of_drawing
 from picopose.model.rendermatch.imagenet import ImageNetFeatures, load_imagenet
 from picopose.model.solve.pnp import improve_pose
 from picopose.model.stage import Setup, Stage, check_poses
 from picopose.utils.config import Config, ModelConfig, network_of
-from picopose.utils.geometry import nearest_rotation, project, rigid, transform
+from picopose.utils.geometry import upright
 from picopose.utils.home import ROOT
-from picopose.utils.records import Correspondences, Estimates, Frame, Matches
+from picopose.utils.records import Correspondences, Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 
 WEIGHTS = ROOT / "data" / "weights" / "refine.pt"
@@ -77,20 +77,23 @@ class RefineStage(Stage):
         frame, found = frame.to(self.device), _upright(best_of(found.to(self.device), self.hypotheses))
         shown = is_shown(found, self.things.drawings, frame.K)
         refined, rows = [unsupported(found[~shown])], shown.nonzero()[:, 0]
-        query, owner = self._look(frame, found)
+        query, look, owner = self._look(frame, found)
         refined += self.batches.run(
-            lambda part: self._refine(frame, found[rows[part]], query, owner[rows[part]]), len(rows)
+            lambda part: self._refine(frame, found[rows[part]], query, look, owner[rows[part]]), len(rows)
         )
         order = torch.cat([(~shown).nonzero()[:, 0], rows]).argsort()
         return Estimates.cat(refined)[order]
 
-    def _look(self, frame: Frame, found: Estimates) -> tuple[Query | None, Tensor]:
-        """What the photo shows of the detections in detail, and which of them estimates are about."""
+    def _look(self, frame: Frame, found: Estimates) -> tuple[Query | None, Look | None, Tensor]:
+        """What the photo shows of the detections, in detail and coarsely; and whose the estimates are."""
         detections, owner = found.by_group()
         with self.stopwatch("look for details"):
-            return self.matcher and self.matcher.look_at(frame, detections.mask), owner
+            query = self.matcher and self.matcher.look_at(frame, detections.mask)
+            return query, self.imagenet and look_of(self.imagenet, query.crop), owner
 
-    def _refine(self, frame: Frame, found: Estimates, query: Query | None, owner: Tensor) -> Estimates:
+    def _refine(
+        self, frame: Frame, found: Estimates, query: Query | None, look: Look | None, owner: Tensor
+    ) -> Estimates:
         """Poses that can be drawn, each the best of those that it came to be."""
         best = None
         for n in range(self.times + 1):
@@ -107,15 +110,16 @@ class RefineStage(Stage):
             settled = self._moved(frame, found, matches, seen.drawn.K).cam_from_obj
             is_last = (best.inlier_ratio == judged.inlier_ratio)[:, None, None]
             best = replace(best, cam_from_obj=torch.where(is_last, settled, best.cam_from_obj))
-        return replace(best, support=best.inlier_ratio * self._belief(best, query, owner))
+        return replace(best, support=best.inlier_ratio * self._belief(best, query, look, owner))
 
-    def _belief(self, found: Estimates, query: Query | None, owner: Tensor) -> Tensor | float:
+    def _belief(
+        self, found: Estimates, query: Query | None, look: Look | None, owner: Tensor
+    ) -> Tensor | float:
         """How well drawings agree with the photo; without a network for that, the support before."""
-        if self.imagenet is None:
+        if look is None:
             return 1.0 if found.support is None else found.support
         with self.stopwatch("compare what is chosen by"):
             drawn = draw(self.things.drawings, found, query.crop.K[owner]).to(self.device)
-            look = look_of(self.imagenet, query.crop)
             return agreement(look[owner], look_of_drawing(self.imagenet, drawn))
 
     def _moved(self, frame: Frame, found: Estimates, matches: Correspondences, K: Tensor) -> Estimates:
@@ -127,10 +131,8 @@ class RefineStage(Stage):
 
     def _judged(self, frame: Frame, found: Estimates, seen: Comparison) -> Estimates:
         """Estimates with what speaks for their poses, at which they have been compared."""
-        matches, K = seen.matches, seen.drawn.K.double()
-        xy = project(K, transform(found.cam_from_obj, matches.xyz.double()))
-        inliers = (xy - matches.xy).norm(dim=-1) < self.threshold
-        share = (matches.weight * inliers).sum(1) / matches.weight.sum(1).clamp(min=1e-9)
+        matches, K = seen.matches, seen.drawn.K
+        inliers, share = inliers_of(matches, found.cam_from_obj, K, self.threshold)
         return replace(
             found,
             inlier_ratio=share.float(),
@@ -159,8 +161,7 @@ def better_of(first: Estimates, second: Estimates) -> Estimates:
 def unsupported(found: Estimates) -> Estimates:
     """Estimates of which nothing has been compared with the photo."""
     nothing = torch.zeros(len(found), device=found.obj_id.device)
-    none = torch.zeros(len(found), SHOWN, 2, device=nothing.device)
-    matches = Matches(none, none, none[..., 0], drawn=True)
+    matches = no_matches(len(found), nothing.device)
     return replace(found, support=nothing, inlier_ratio=nothing, matches=matches)
 
 
@@ -169,8 +170,7 @@ def _upright(found: Estimates) -> Estimates:
     pose = found.cam_from_obj.double()
     finite = pose.isfinite().all(dim=2).all(dim=1)
     safe = torch.where(finite[:, None, None], pose, torch.eye(4, dtype=pose.dtype, device=pose.device))
-    upright = rigid(nearest_rotation(safe[:, :3, :3]), safe[:, :3, 3])
-    return replace(found, cam_from_obj=torch.where(finite[:, None, None], upright, pose))
+    return replace(found, cam_from_obj=torch.where(finite[:, None, None], upright(safe), pose))
 
 
 def make_stage(setup: Setup) -> RefineStage:

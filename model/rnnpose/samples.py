@@ -16,7 +16,7 @@ from picopose.model.rnnpose.crops import patch_window
 from picopose.model.rnnpose.point_pyramid import normalisation
 from picopose.model.rnnpose.quirks import Quirks
 from picopose.model.rnnpose.surface import Surface, box_centre
-from picopose.utils.geometry import invert, nearest_rotation, rigid, transform, unproject
+from picopose.utils.geometry import invert, rigid, transform, unproject, upright
 from picopose.utils.records import Observation, Record
 
 PAIRS = 256  # at most
@@ -161,11 +161,6 @@ class Samples:
         near = torch.from_numpy(np.isfinite(distance))
         owner = near.nonzero()[:, 0]
         return pixel[owner], torch.from_numpy(vertex)[near], point[owner]
-
-
-def upright(cam_from_obj: Tensor) -> Tensor:
-    """A pose (4, 4) with the rotation that is nearest to its own, which files store to a few digits."""
-    return rigid(nearest_rotation(cam_from_obj[..., :3, :3]), cam_from_obj[..., :3, 3])
 
 
 def _filled(values: Tensor) -> Tensor:

@@ -9,22 +9,21 @@ from torch import Tensor
 
 from picopose.datasets.linemod.classes import names_of
 from picopose.model.batches import Batches
-from picopose.model.drawn.solving import SHOWN, some_matches
+from picopose.model.drawn.solving import no_matches, some_matches
 from picopose.model.rnnpose import lm
 from picopose.model.rnnpose.crops import patch_window
 from picopose.model.rnnpose.model_mesh import drawing, model_mesh
 from picopose.model.rnnpose.network import Iteration, KnownObject, RNNPose
 from picopose.model.rnnpose.options import Options, read_options
 from picopose.model.rnnpose.point_pyramid import build_pyramid
-from picopose.model.rnnpose.samples import upright
 from picopose.model.rnnpose.surface import Surface
 from picopose.model.rnnpose.weights import Weights, load_network
 from picopose.model.stage import Setup, Stage, Step, Thing, Things, check_poses
 from picopose.rendering.mesh import Mesh
 from picopose.rendering.mesh_views import MeshViews
 from picopose.utils.errors import InputError
-from picopose.utils.geometry import cell_centres, invert, transform
-from picopose.utils.records import Correspondences, Estimates, Frame, Matches
+from picopose.utils.geometry import cell_centres, invert, transform, upright
+from picopose.utils.records import Correspondences, Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 
 LOG = logging.getLogger(__name__)
@@ -192,12 +191,11 @@ class RnnPoseStage(Stage):
 def unjudged(found: Estimates) -> Estimates:
     """Estimates without matches, and with a support and share of inliers of 0 where they have none."""
     nothing = torch.zeros(len(found), device=found.obj_id.device)
-    none = torch.zeros(len(found), SHOWN, 2, device=nothing.device)
     return replace(
         found,
         support=nothing if found.support is None else found.support,
         inlier_ratio=nothing if found.inlier_ratio is None else found.inlier_ratio,
-        matches=Matches(none, none, none[..., 0], drawn=True),
+        matches=no_matches(len(found), nothing.device),
     )
 
 

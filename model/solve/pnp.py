@@ -75,15 +75,11 @@ def solve_pnp(
     with torch.autocast("cpu", enabled=False):
         pose, cost = _search(points, threshold, iterations, torch.Generator().manual_seed(seed))
 
-    pose = pose[:, None]
-    pose = refine(points, pose, noise(points, pose, threshold), steps=2)
-    inliers = (residuals(points, pose)[:, 0] < threshold[:, None] ** 2) & (points.weight > 0)
+    pose, inliers = _settled(points, pose[:, None], threshold, steps=2)
     meaningful = _log_false_alarms(points, inliers, threshold) < 0
     solved = cost.isfinite() & _spread_out(points, inliers) & meaningful
 
-    R, t = pose[:, 0, :, :3], pose[:, 0, :, 3:]
-    t = t * spread[:, None, None] - R @ centre[..., None]
-    return _result(matches, inliers & solved[:, None], torch.cat([R, t], dim=-1))
+    return _result(matches, inliers & solved[:, None], torch.cat(_in_metres(pose, centre, spread), dim=-1))
 
 
 @torch.no_grad()
@@ -106,13 +102,23 @@ def improve_pose(
     shift = (start[:, :3, 3:] + rotation @ centre[..., None]) / spread[:, None, None]
     pose = torch.cat([rotation, shift], dim=-1)[:, None]
     pose = anneal(points, pose, [factor * threshold[:, None] for factor in GRADUATION])
-    pose = refine(points, pose, noise(points, pose, threshold), steps=3)
-    inliers = (residuals(points, pose)[:, 0] < threshold[:, None] ** 2) & (points.weight > 0)
-    R, t = pose[:, 0, :, :3], pose[:, 0, :, 3:]
-    t = t * spread[:, None, None] - R @ centre[..., None]
+    pose, inliers = _settled(points, pose, threshold, steps=3)
+    R, t = _in_metres(pose, centre, spread)
     found = rigid(R, t[..., 0])
     sound = found.isfinite().all(dim=2).all(dim=1) & (t[:, 2, 0] > 0) & (inliers.sum(1) >= LEAST_INLIERS)
     return torch.where(sound[:, None, None], found, start)
+
+
+def _settled(points: Points, pose: Tensor, threshold: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
+    """Poses (B, 1, 3, 4) after the last steps, by the points' own noise, and their inliers (B, N) bool."""
+    pose = refine(points, pose, noise(points, pose, threshold), steps=steps)
+    return pose, (residuals(points, pose)[:, 0] < threshold[:, None] ** 2) & (points.weight > 0)
+
+
+def _in_metres(pose: Tensor, centre: Tensor, spread: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotations (B, 3, 3) and translations (B, 3, 1) m of poses (B, 1, 3, 4) of `_normalised` points."""
+    R, t = pose[:, 0, :, :3], pose[:, 0, :, 3:]
+    return R, t * spread[:, None, None] - R @ centre[..., None]
 
 
 def _result(matches: Correspondences, inliers: Tensor, pose: Tensor) -> PnPResult:
