@@ -83,7 +83,7 @@ def find_objects(arguments: argparse.Namespace) -> None:
     camera, where = hints(arguments, photos, names)
     shots = (shot for path in photos for shot in read_shots(path, camera, where, names))
     first = next(shots)
-    estimator = make_estimator(arguments)
+    estimator = make_object_estimator(arguments)
     add_objects(estimator, arguments, names, first)
     written: set[Path] = set()
     alone = len(photos) == 1 and not is_video(photos[0])
@@ -113,7 +113,7 @@ def follow_objects(arguments: argparse.Namespace) -> None:
         raise InputError(f"--video {arguments.video}: there is no frame; check the camera or the stream")
     first = make_shot(footage.path.name, footage.path, image, camera, where, names)
     lens = camera_of(footage.path, camera, *image.shape[1::-1]).lens
-    estimator = make_estimator(arguments)
+    estimator = make_object_estimator(arguments)
     add_objects(estimator, arguments, names, first)
     frames = ((seconds - begin, image) for seconds, image in footage.frames)
     follow(estimator, replace(footage, frames=frames), first, lens, arguments.out)
@@ -159,8 +159,13 @@ def one_for_each(option: str, values: Sequence[str] | None, meshes: Sequence[Pat
 
 
 def make_estimator(arguments: argparse.Namespace) -> PoseEstimator | CategoryEstimator:
+    """That of the method, whatever it finds."""
     if finds_categories(arguments):
         return category_command.make_estimator(arguments)
+    return make_object_estimator(arguments)
+
+
+def make_object_estimator(arguments: argparse.Namespace) -> PoseEstimator:
     estimator = PoseEstimator(
         arguments.checkpoint_path,
         config=arguments.config,
