@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
+from picopose.datasets.training.degradation import photographed, scanned
 from picopose.datasets.training.imperfect import MIN_CROP_PIXELS
 from picopose.datasets.training.object_pool import TrainingObject
 from picopose.datasets.training.scenes import moved, window
@@ -20,7 +21,7 @@ from picopose.datasets.training.shared_scenes import SharedScenes, at_own_size
 from picopose.datasets.training.streams import stream
 from picopose.utils.errors import InputError
 from picopose.utils.lru import Lru
-from picopose.utils.records import Pair, View
+from picopose.utils.records import Drawing, Pair, View
 
 PER_SCENE = 4  # pairs
 MAX_SCENES = 30  # that are tried for one pair
@@ -29,6 +30,8 @@ WIDTHS = (1.15, 1.5)  # of the window, in sizes of the drawn object
 TURN_DEG, MOST_DEG = (0.5, 25.0), 60.0  # of each component of the rotation vector; the whole one at most
 SHIFT = (0.002, 0.08)  # along x and y, in sizes of the object
 LOG_DEPTH = (0.002, 0.08)
+
+DEGRADED = 0.6  # share of the photos, and of the drawings, that are
 
 Rng = np.random.Generator
 
@@ -111,14 +114,27 @@ class DisturbedPairs(SharedScenes):
         depth = self._studio.depth(thing.mesh, truth, camera, size, size) * seen
         colours = _warped(rgb, crop_from_photo, size, cv2.INTER_LINEAR)
         real = View(
-            rgb=torch.from_numpy(np.ascontiguousarray(colours.transpose(2, 0, 1))) / 255,
+            rgb=_tensor(photographed(colours, rng) if rng.random() < DEGRADED else colours),
             mask=torch.from_numpy(seen),
             K=drawn.K,
             depth=torch.from_numpy(depth),
             cam_from_obj=torch.from_numpy(truth).float(),
         )
-        template = View(drawn.rgb, drawn.mask, drawn.K, drawn.depth, drawn.cam_from_obj)
+        template = View(_colours(drawn, rng), drawn.mask, drawn.K, drawn.depth, drawn.cam_from_obj)
         return Pair(real=real, template=template)
+
+
+def _colours(drawn: Drawing, rng: Rng) -> torch.Tensor:
+    """Of a drawing (3, S, S), or of one of a mesh with poorer colours."""
+    if rng.random() >= DEGRADED:
+        return drawn.rgb
+    image = (drawn.rgb * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    return _tensor(scanned(image, drawn.cover.numpy(), rng))
+
+
+def _tensor(image: np.ndarray) -> torch.Tensor:
+    """An image (H, W, 3) uint8 as colours (3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))) / 255
 
 
 def _warped(image: np.ndarray, crop_from_photo: np.ndarray, size: int, how: int) -> np.ndarray:
