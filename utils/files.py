@@ -101,6 +101,38 @@ def locked(folder: Path, refusal: str) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Locks a folder, created if missing, as `locked` does, but waits while another program holds it."""
+    make_folder(folder)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if lock(handle) is False:
+            _LOG.warning("%s: another run is at work there; this one waits for it", folder)
+            lock(handle, wait=True)
+        yield
+    finally:
+        os.close(handle)
+
+
+def size_in_words(count: float) -> str:
+    """A number of bytes, in MB or GB."""
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+def check_space(folder: Path, needed: int, what: str) -> None:
+    """Raises an `InputError` unless so many bytes are free on the disk of a folder, which may be missing."""
+    disk = folder.resolve()
+    while not disk.exists():
+        disk = disk.parent
+    free = shutil.disk_usage(disk).free
+    if needed > free:
+        raise InputError(
+            f"{what} needs {size_in_words(needed)} in {folder}, where {size_in_words(free)} are free: free "
+            "some, or name another folder"
+        )
+
+
 def remove_leftovers(*folders: Path) -> None:
     """Removes half-written files of killed processes from folders and their subfolders."""
     for folder in folders:
@@ -129,13 +161,14 @@ def _remove_if_left(path: Path) -> bool:
         os.close(handle)
 
 
-def lock(handle: int) -> bool | None:
+def lock(handle: int, *, wait: bool = False) -> bool | None:
     """Locks an open file or folder until it is closed or the process ends.
 
-    False if another process holds the lock; None if the file system has no locks.
+    False if another process holds the lock, unless it is to be waited for; None if the file system has no
+    locks.
     """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError:
