@@ -7,6 +7,7 @@ import pytest
 
 from picopose.rendering.mesh import load_mesh
 from picopose.utils.errors import InputError
+from picopose.utils.unpack import unpack
 from tools.fetch_furniture import (
     CATALOGUE,
     Piece,
@@ -14,7 +15,6 @@ from tools.fetch_furniture import (
     licence_of,
     pieces,
     read_properties,
-    unpack,
     write_table,
 )
 

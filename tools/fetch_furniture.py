@@ -11,7 +11,6 @@ import csv
 import re
 import subprocess
 import tempfile
-import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -28,11 +27,11 @@ from picopose.rendering.mesh import Mesh, read_mesh, vertex_colors
 from picopose.utils.errors import InputError, exits_cleanly
 from picopose.utils.files import write_atomically
 from picopose.utils.processes import end_with_parent
+from picopose.utils.unpack import unpack
 
 PACKAGE = "sweethome3d-furniture"
 CATALOGUE = "PluginFurnitureCatalog.properties"
 MAX_FACES, MAX_TEXTURE = 4000, 512  # a crop shows no more; px
-MAX_UNPACKED = 1 << 30  # bytes of an archive: far more than the package has
 FREE = {  # statement in a catalogue: licence; the first match counts
     r"public domain|\bcc.?0\b": "CC0 1.0",
     r"attribution 3\.0 united states": "CC BY 3.0 US",
@@ -65,26 +64,6 @@ def licence_of(statement: str) -> str | None:
     if re.search(UNFREE, statement):
         return None
     return next((name for pattern, name in FREE.items() if re.search(pattern, statement)), None)
-
-
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpacks a zip file into the folder.
-
-    Raises:
-        InputError: the file is no zip file, damaged, too large, or has a path that leads out of the folder.
-    """
-    try:
-        with zipfile.ZipFile(archive) as content:
-            entries = content.infolist()
-            for entry in entries:
-                path = PurePosixPath(entry.filename.replace("\\", "/"))
-                if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", entry.filename):
-                    raise InputError(f"{archive}: {entry.filename!r} leads out of it; do not use this file")
-            if sum(entry.file_size for entry in entries) > MAX_UNPACKED:
-                raise InputError(f"{archive}: over {MAX_UNPACKED >> 20} MB unpacked; do not use this file")
-            content.extractall(folder)
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
-        raise InputError(f"{archive}: damaged or no zip file ({error}); download it again") from None
 
 
 def pieces(folder: Path, name: str) -> Iterator[tuple[Piece | None, Path]]:
