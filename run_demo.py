@@ -53,7 +53,9 @@ def parse_arguments() -> argparse.Namespace:
         help="of each mesh: z (turns freely), z4 (quarter turns), none ...; or models_info.json beside it",
     )
     parser.add_argument(
-        "--checkpoint_path", type=Path, help="weights of a network, in place of the default method"
+        "--checkpoint_path",
+        type=Path,
+        help="weights of a network, a file or a name as in picopose download; else the default method",
     )
     parser.add_argument(
         "--config", help="YAML file; by default config/default.yaml, with weights the one they name"

@@ -26,7 +26,7 @@ def parse_arguments() -> argparse.Namespace:
         "of categories, that of a data set in NOCS's layout",
     )
     parser.add_argument("--config", default="config/base.yaml", help="YAML file")
-    parser.add_argument("--checkpoint_path", help="weights: the released checkpoint or one trained here")
+    parser.add_argument("--checkpoint_path", help="weights: a file, or a name as in picopose download")
     parser.add_argument("--model", help="method (default: the config's)")
     parser.add_argument("--stages", metavar="NAME,...", help="in this order (default: the method's)")
     parser.add_argument(

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from picopose.datasets.bop.objects import listed_unit, model_files
+from picopose.utils.downloads import command_for
 from picopose.utils.errors import InputError
 from picopose.utils.mesh_file import MESH_SUFFIXES, MeshFile, is_gltf
 from picopose.utils.reading import integer, read_json
@@ -62,6 +63,12 @@ def names_in(folder: Path, limit: int = 12) -> str:
     return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "") if names else "nothing"
 
 
+def fetching(name: str, data_dir: Path | str, what: str) -> str:
+    """How to get what is missing of a data set, for error messages: by a command, where there is one."""
+    command = command_for(name, data_dir)
+    return f"run `{command}`" if command else f"download {what}"
+
+
 def _first(candidates: Iterable[Path]) -> Path | None:
     return next((path for path in candidates if path.exists()), None)
 
@@ -96,7 +103,8 @@ def dataset_dir(data_dir: Path | str, name: str) -> Path:
     folder = Path(data_dir) / name
     if not folder.is_dir():
         raise InputError(
-            f"{folder} not found: set data_dir or download {name} (in {data_dir}: {names_in(folder.parent)})"
+            f"{folder} not found: set data_dir or {fetching(name, data_dir, name)} "
+            f"(in {data_dir}: {names_in(folder.parent)})"
         )
     return folder
 
@@ -107,7 +115,8 @@ def models_dir(data_dir: Path | str, name: str) -> Path:
     models = folder / _MODELS.get(name, "models")
     if not models.is_dir():
         raise InputError(
-            f"{models} not found: download the models of {name} (in {folder}: {names_in(folder)})"
+            f"{models} not found: {fetching(name, data_dir, f'the models of {name}')} "
+            f"(in {folder}: {names_in(folder)})"
         )
     return models
 
@@ -122,7 +131,8 @@ def bop_test_split(data_dir: Path | str, name: str) -> str:
     found = _first(folder / split for split in splits)
     if found is None:
         raise InputError(
-            f"{folder / splits[0]} not found: download the test images (in {folder}: {names_in(folder)})"
+            f"{folder / splits[0]} not found: {fetching(name, data_dir, 'the test images')} "
+            f"(in {folder}: {names_in(folder)})"
         )
     return found.name
 
@@ -143,6 +153,8 @@ def find_detections(folder: Path | str, name: str) -> Path:
         remedy = (
             f"put {shipped} into {folder / 'detections'} or name a file with test_dataset.detections=FILE"
         )
+        if name in BOP_CORE and not found:
+            remedy = f"run `{command_for('cnos-detections', folder)}`, or {remedy}"
         raise InputError(f"{state} for {name}: {remedy}")
     return found[0]
 

@@ -11,6 +11,7 @@ COMMANDS = {  # module with a `main`, imported only when it is chosen, and what 
     "test": ("run_test", "estimate and score the poses of a BOP data set"),
     "score": ("commands.score", "score a BOP result file"),
     "categories": ("commands.categories", "score poses and sizes by category"),
+    "download": ("commands.download", "fetch weights and data sets by name"),
     "templates": ("commands.templates", "render templates of a data set's objects"),
     "linemod": ("commands.linemod", "make a BOP data set of LINEMOD's test photos"),
     "nocs": ("commands.nocs", "prepare training instances of CAMERA25 and REAL275"),

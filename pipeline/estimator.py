@@ -47,9 +47,10 @@ from picopose.rendering.overlay import draw_pose
 from picopose.rendering.units import check_plausible
 from picopose.utils.config import Config, load_config
 from picopose.utils.crop import crop_from_image
+from picopose.utils.downloads import weights_file
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import transform
-from picopose.utils.home import cache_dir, own_file
+from picopose.utils.home import cache_dir
 from picopose.utils.masks import boxes_of
 from picopose.utils.records import Estimates
 from picopose.utils.stopwatch import Stopwatch
@@ -65,8 +66,8 @@ class PoseEstimator:
     """Finds objects that it has meshes of in photos.
 
     Args:
-        weights: a checkpoint: one trained here, or the one released by the paper's authors; None for the
-            default method, which comes with its own.
+        weights: a checkpoint: one trained here, or the one released by the paper's authors (`picopose`, once
+            fetched by that name); None for the default method, which comes with its own.
         config: YAML file, also one of the program's own; None takes `config/default.yaml`, with weights
             the network that they say they were trained with, or the paper's.
         device: None for a GPU if there is one.
@@ -273,7 +274,7 @@ class PoseEstimator:
 
 def _trained_with(weights: Path) -> str | None:
     """The configuration in a checkpoint; None for the released one, which is of the paper's."""
-    content = read_checkpoint(own_file(weights))
+    content = read_checkpoint(weights_file(weights))
     if "config" not in content and not is_released(content):
         raise InputError(f"{weights}: does not say of which network it is; give its config")
     return content.get("config")

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from picopose.utils.downloads import weights_file
 from picopose.utils.errors import MALFORMED, InputError
 from picopose.utils.home import own_file
 
@@ -233,7 +234,7 @@ class Config:
     def __post_init__(self):
         self.log_dir = str(Path(self.log_dir).expanduser())
         if self.checkpoint:
-            self.checkpoint = str(own_file(self.checkpoint))
+            self.checkpoint = str(weights_file(self.checkpoint))
 
 
 def load_config(
@@ -273,6 +274,8 @@ def load_config(
             OmegaConf.update(config, key, value)
     try:
         return OmegaConf.to_object(config)
+    except InputError:
+        raise
     except (OmegaConfBaseException, ValueError) as error:
         raise InputError(f"{path}: {_one_line(error)}") from error
 

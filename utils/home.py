@@ -12,7 +12,12 @@ def own_file(path: Path | str) -> Path:
 
 
 def cache_dir() -> Path:
-    """The folder that a relative `log_dir` lies in: the checkout; installed, picopose in the user's cache."""
-    if (ROOT / "pyproject.toml").is_file():
-        return ROOT
+    """The folder that a relative `log_dir` lies in: the checkout; installed, `user_cache`."""
+    return ROOT if (ROOT / "pyproject.toml").is_file() else user_cache()
+
+
+def user_cache() -> Path:
+    """The folder that PICOPOSE_CACHE names, or picopose in the user's cache."""
+    if given := os.environ.get("PICOPOSE_CACHE"):
+        return Path(given).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "picopose"

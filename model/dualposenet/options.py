@@ -8,7 +8,7 @@ from picopose.model.dualposenet.quirks import Quirks
 from picopose.model.dualposenet.refine import Descent
 from picopose.model.habits import check_names, habits
 from picopose.utils.config import Config, check_range, options_of
-from picopose.utils.home import own_file
+from picopose.utils.downloads import weights_file
 
 REFINEMENTS = ("none", "encoder", "feature")
 LARGEST_WEIGHT = 1e6
@@ -79,7 +79,7 @@ class Options:
     training: Training = field(default_factory=Training)
 
     def __post_init__(self):
-        self.weights = self.weights and str(own_file(self.weights))
+        self.weights = self.weights and str(weights_file(self.weights))
         if self.refine not in REFINEMENTS:
             raise ValueError(f"refine is {self.refine}; it must be one of {', '.join(REFINEMENTS)}")
         check_names(Quirks, self.quirks)
