@@ -102,14 +102,13 @@ class _Handler(BaseHTTPRequestHandler):
         return int(asked[1]) if asked and same and content.ranges else 0
 
     def _send(self, data: bytes, content: Content) -> None:
-        cut = content.cuts.pop(0) if content.cuts else len(data)
-        if content.gate:
-            self.wfile.write(data[: len(data) // 2])
-            self.wfile.flush()
-            content.gate.wait(10)
-            data, cut = data[len(data) // 2 :], cut - len(data) // 2
+        data = data[: content.cuts.pop(0)] if content.cuts else data
         with contextlib.suppress(OSError):  # whoever asked has gone
-            self.wfile.write(data[:cut])
+            if content.gate:
+                self.wfile.write(data[: len(data) // 2])
+                content.gate.wait(10)
+                data = data[len(data) // 2 :]
+            self.wfile.write(data)
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Weights and data sets by name, from a server on this computer."""
 
+import errno
 import hashlib
 import io
 import os
@@ -230,6 +231,19 @@ def test_an_interrupted_move_is_gone_on_with(server, tmp_path, monkeypatch):
     main(["toy", "--yes"])
     assert (tmp_path / "data/toy/models_eval/info").read_bytes() == b"more"
     assert len(server.ranges("/models.zip")) == 1 and not server.ranges("/base.zip")  # asked for its size
+
+
+def test_a_disk_that_fills_while_unpacking_costs_no_second_transfer(server, tmp_path, monkeypatch, capsys):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "copyfileobj", full)
+        assert "base.zip.unpacked does not fit" in failure(capsys, "toy", "--yes")
+    assert files_in(tmp_path / "data") == {".download/base.zip": CONTENTS["/base.zip"]}
+    server.requests.clear()
+    main(["toy", "--yes"])
+    assert (tmp_path / "data/toy/targets").exists() and len(server.ranges("/base.zip")) == 1  # for its size
 
 
 PROGRAM = """

@@ -58,6 +58,16 @@ def test_a_cut_connection_is_gone_on_with(server, tmp_path):
     assert server.ranges("/file") == [None, "bytes=100000-", *3 * ["bytes=150000-"]]
 
 
+def test_a_server_that_falls_silent_is_asked_again(server, tmp_path, monkeypatch):
+    content = server.contents["/file"]
+    content.gate = gate = threading.Event()
+    monkeypatch.setattr(web, "_TIMEOUT", 0.1)
+    monkeypatch.setattr(transfer.time, "sleep", lambda _: setattr(content, "gate", None))
+    fetch(server.address("/file"), tmp_path / "file", sha256=DIGEST)
+    gate.set()
+    assert whole(tmp_path / "file") and server.ranges("/file") == [None, "bytes=150000-"]
+
+
 @pytest.mark.parametrize("path", ["/hugging/file", "/drive"])
 def test_a_detour_is_gone_on_with(server, tmp_path, path):
     server.contents["/file"].cuts = server.contents["/confirmed"].cuts = [100_000]
