@@ -3,7 +3,8 @@
 A new method is a folder in `model/` whose `__init__.py` offers `make_stage(setup)`, `STAGES` and, where it is
 trained, `make_learner(config)`; nothing else has to know of it. `REFINES = True` in it says that the method
 goes on from poses in place of finding them, `CATEGORIES = True` that its things are categories, whose sizes
-it estimates from frames with depth, without meshes.
+it estimates from frames with depth, without meshes. `READS` names the entries of `READ_BY_SOME` that it
+heeds; where it is missing, all of them.
 """
 
 import importlib
@@ -16,8 +17,10 @@ import torch
 import picopose.model
 from picopose.model.learner import Learner
 from picopose.model.stage import Setup, Stage
-from picopose.utils.config import Config
+from picopose.utils.config import Config, TestConfig
 from picopose.utils.errors import InputError
+
+READ_BY_SOME = ("level", "threshold_px", "bf16")  # of the section `test`
 
 
 def find(name: str, offering: str = "make_stage") -> ModuleType:
@@ -97,7 +100,16 @@ def make_stages(names: Sequence[str], setup: Setup) -> list[Stage]:
     if unknown := setup.config.options.keys() - {name.rpartition(".")[2] for name in names}:
         given = ", ".join(name.rpartition(".")[2] for name in names)
         raise InputError(f"options.{unknown.pop()}: no stage of the run, which are {given}")
+    for entry in _unread(names, setup.config):
+        raise InputError(f"test.{entry}: no stage of the run heeds it, which are {', '.join(names)}")
     return [find(name).make_stage(setup) for name in names]
+
+
+def _unread(names: Sequence[str], config: Config) -> list[str]:
+    """Entries of `test` for some methods alone that are set although none of the run's reads them."""
+    methods = [find(name) for name in names if is_method(name)]
+    read = {entry for method in methods for entry in getattr(method, "READS", READ_BY_SOME)}
+    return [e for e in READ_BY_SOME if e not in read and getattr(config.test, e) != getattr(TestConfig, e)]
 
 
 def learner_of(name: str, config: Config, *, resumes: bool = False) -> Learner:

@@ -12,7 +12,8 @@ from picopose.utils.home import ROOT
 
 FOLDER = ROOT / "data" / "weights"
 IMAGENET, XFEAT = FOLDER / "efficientnet_lite0.safetensors", FOLDER / "xfeat.safetensors"
-WEIGHT_FILES = IMAGENET, XFEAT
+REFINER = FOLDER / "refine.pt"
+WEIGHT_FILES = IMAGENET, XFEAT, REFINER
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -19,7 +19,7 @@ from tests.shared import ROOT
 from tests.small_bop import K, detection, dump, load, photo, run_program, write_set
 
 FAST = ["--config", "config/default.yaml", "--gpus", "cpu", "--view", "42", "--hypotheses", "1"]
-FAST += ["options.rendermatch.turns=1", "options.redraw.times=0"]
+FAST += ["options.rendermatch.turns=1", "options.refine.times=0", "options.refine.hypotheses=1"]
 
 
 @pytest.fixture(scope="module")

@@ -83,12 +83,14 @@ def test_it_refines_what_a_method_of_the_same_run_has_found(monkeypatch, toy, me
 
 
 def test_what_is_for_the_refining_method_is_not_refused_by_the_other():
-    given = ["checkpoint=weights", "test.threshold_px=3", "stages=[rendermatch,best]"]
-    setup = Setup(load_config(ROOT / "config/default.yaml", given), torch.device("cpu"), Stopwatch())
-    with pytest.raises(InputError, match="method rendermatch takes no checkpoint"):
-        make_stages(setup.config.stages, setup)
-    both = replace(setup.config, stages=["rendermatch", "best", REFINING])
-    assert len(make_stages(both.stages, replace(setup, config=both))) == 3
+    given = {"checkpoint=weights": "rendermatch takes no checkpoint", "test.threshold_px=3": "no stage"}
+    for entry, problem in given.items():
+        config = load_config(ROOT / "config/default.yaml", [entry, "stages=[rendermatch,best]"])
+        setup = Setup(config, torch.device("cpu"), Stopwatch())
+        with pytest.raises(InputError, match=problem):
+            make_stages(config.stages, setup)
+        both = replace(config, stages=["rendermatch", "best", REFINING])
+        assert len(make_stages(both.stages, replace(setup, config=both))) == 3
 
 
 def test_it_asks_for_what_both_need():

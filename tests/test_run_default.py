@@ -113,7 +113,7 @@ def test_the_fingerprint_tells_what_the_poses_depend_on(tmp_path):
     assert not changed(before, fingerprint(config_of(tmp_path, *free)))
     for override, name in (
         ("options.rendermatch.turns=4", "options"),
-        ("options.redraw.times=0", "options"),
+        ("options.refine.times=0", "options"),
         ("test.hypotheses=3", "test"),
         ("test.views=42", "test"),
     ):
@@ -152,5 +152,7 @@ def test_the_poses_are_judged_where_there_are_meshes(toy):
     things = bop_run.things_of(config, dataset_of(config), World())
     assert isinstance(things.drawings, MeshViews) and things.templates is None
     stages = make_stages(stage_names(config), Setup(config, torch.device("cpu"), Stopwatch(running=False)))
-    assert [type(stage).__name__ for stage in stages] == ["RenderMatchStage", "Best", "Redraw", "Confidence"]
-    assert stages[0].turns == 8 and stages[0].hypotheses == 10 and stages[2].times == 2
+    names = ["RenderMatchStage", "RefineStage", "Best", "Follow", "Follow", "Confidence"]
+    assert [type(stage).__name__ for stage in stages] == names
+    assert stages[0].turns == 8 and stages[0].hypotheses == 10
+    assert stages[1].times == 2 and stages[1].hypotheses == 5

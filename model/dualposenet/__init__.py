@@ -8,6 +8,7 @@ from picopose.model.stage import Setup, Stage
 from picopose.utils.config import Config
 
 STAGES = ("dualposenet",)
+READS = ()
 CATEGORIES = True  # its things are categories: their sizes are estimated, and there are no meshes
 
 

@@ -6,6 +6,7 @@ from picopose.utils.config import Config
 
 STAGES = ("picopose", "best", "confidence")
 NEEDS = ("templates",)
+READS = ("level", "threshold_px", "bf16")
 
 
 def make_stage(setup: Setup) -> Stage:

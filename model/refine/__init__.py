@@ -7,6 +7,7 @@ from picopose.utils.config import Config
 STAGES = ("refine", "best", "confidence")
 NEEDS = ("meshes",)
 REFINES = True
+READS = ("bf16",)
 
 
 def make_stage(setup: Setup) -> Stage:

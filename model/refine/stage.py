@@ -14,6 +14,7 @@ from picopose.model.drawn.solving import draw, inliers_of, no_matches, some_matc
 from picopose.model.picopose.build import prepare_network
 from picopose.model.picopose.network import PicoPose
 from picopose.model.picopose.released import is_released
+from picopose.model.pretrained import REFINER
 from picopose.model.refine.compare import Comparison, compare, is_shown
 from picopose.model.refine.details import with_details
 from picopose.model.refine.options import read_options
@@ -23,11 +24,9 @@ from picopose.model.solve.pnp import improve_pose
 from picopose.model.stage import Setup, Stage, check_poses
 from picopose.utils.config import Config, ModelConfig, network_of
 from picopose.utils.geometry import upright
-from picopose.utils.home import ROOT
 from picopose.utils.records import Correspondences, Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 
-WEIGHTS = ROOT / "data" / "weights" / "refine.pt"
 THRESHOLD = 3.0  # px of the crop
 
 
@@ -175,7 +174,7 @@ def _upright(found: Estimates) -> Estimates:
 
 def make_stage(setup: Setup) -> RefineStage:
     config, options = setup.config, read_options(setup.config)
-    network = load_network(Path(options.weights or config.checkpoint or WEIGHTS), config).to(setup.device)
+    network = load_network(Path(options.weights or config.checkpoint or REFINER), config).to(setup.device)
     return RefineStage(
         network,
         load_matcher(setup),

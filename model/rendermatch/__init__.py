@@ -2,7 +2,8 @@
 
 from picopose.model.rendermatch.stage import make_stage
 
-__all__ = ["NEEDS", "STAGES", "make_stage"]
+__all__ = ["NEEDS", "READS", "STAGES", "make_stage"]
 
-STAGES = ("rendermatch", "best", "redraw", "confidence")
+STAGES = ("rendermatch", "refine", "best", "follow", "follow", "confidence")
 NEEDS = ("meshes",)
+READS = ()

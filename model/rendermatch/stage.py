@@ -14,13 +14,13 @@ from torch import Tensor
 from picopose.model.batches import Batches
 from picopose.model.drawn.matcher import BATCH, Matcher, Query, load_matcher
 from picopose.model.drawn.solving import draw, solve
-from picopose.model.methods import is_method, stage_names
+from picopose.model.methods import find, is_method, stage_names
 from picopose.model.prepared_files import GIGABYTE, prepared_files
 from picopose.model.rendermatch.agreement import agreement, look_of, look_of_drawing
 from picopose.model.rendermatch.imagenet import ImageNetFeatures, load_imagenet
 from picopose.model.rendermatch.views import ViewBank, poses_of_views, rank, turned_maps
 from picopose.model.stage import Setup, Stage, Things
-from picopose.utils.config import Config, TestConfig, options_of
+from picopose.utils.config import Config, options_of
 from picopose.utils.errors import InputError
 from picopose.utils.records import Drawing, Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
@@ -159,14 +159,10 @@ def make_stage(setup: Setup) -> RenderMatchStage:
 
 
 def _check(config: Config) -> None:
-    """Refuses what the method would not heed, unless there is another one in the run that may."""
-    if any(name != "rendermatch" and is_method(name) for name in stage_names(config)):
-        return
-    if config.checkpoint:
+    """Refuses a checkpoint, unless there is a method in the run that this one does not bring along."""
+    own = find("rendermatch").STAGES
+    if config.checkpoint and all(name in own for name in stage_names(config) if is_method(name)):
         raise InputError(
             f"{config.checkpoint}: method rendermatch takes no checkpoint; pass the config of the network "
-            "that it is of, or leave it out"
+            "that it is of, or the refiner's as options.refine.weights"
         )
-    for name in ("level", "threshold_px", "bf16"):
-        if getattr(config.test, name) != getattr(TestConfig, name):
-            raise InputError(f"test.{name} is for method picopose; leave it out with rendermatch")

@@ -7,6 +7,7 @@ from picopose.utils.config import Config
 STAGES = ("rnnpose", "best", "confidence")
 NEEDS = ("meshes",)
 REFINES = True
+READS = ("threshold_px", "bf16")
 
 
 def make_stage(setup: Setup) -> Stage:
