@@ -10,10 +10,14 @@ CUDA does nothing, and what `torch.cuda` tells of cards is still that there is n
 """
 
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from unittest.mock import patch
 
 import torch
 from torch import Tensor
+from torch._C import DispatchKey, _dispatch_has_kernel_for_dispatch_key
+from torch.autograd.graph import _engine_run_backward
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_map
@@ -22,6 +26,7 @@ GPU = torch.device("cuda:0")
 # PyTorch without a card refuses tensors on "cuda", but not on "meta", which has no data of its own.
 STAND_IN = torch.device("meta")
 HOST = torch.device("cpu")
+COMPOUND = DispatchKey.CompositeImplicitAutograd
 
 # Operators without a kernel, beside views.
 FREE = {"detach", "alias", "lift_fresh", "empty", "empty_like", "empty_strided", "new_empty", "set_"}
@@ -29,6 +34,7 @@ FREE |= {"new_empty_strided", "_unsafe_view", "_reshape_alias", "resize_", "is_p
 # Operators that wait for the card: the host needs a value, or the size of the result.
 WAITING = {"_local_scalar_dense", "nonzero", "masked_select", "_unique2", "unique_dim", "unique_consecutive"}
 WAITING |= {"equal", "bincount", "_linalg_check_errors", "_linalg_svd", "_linalg_eigh"}
+AT_ONCE = "torch.utils._foreach_utils", "torch.optim.optimizer"
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"}
 
 
@@ -67,30 +73,54 @@ class GpuTensor(Tensor):
         raise RuntimeError(f"{operator} of a tensor on the emulated GPU, after its context")
 
 
-class EmulatedGpu(TorchDispatchMode):
+class EmulatedGpu:
     """A context in which "cuda" is emulated; `asked` is what was asked of the card since `reset`."""
 
     def __init__(self):
-        super().__init__()
         self.asked = Asked()
-        self._naming = _Naming()
+        self._naming, self._context = _Naming(), ExitStack()
 
     def reset(self) -> None:
         self.asked = Asked()
 
     def __enter__(self) -> "EmulatedGpu":
-        self._naming.__enter__()
-        return super().__enter__()
+        backward = patch("torch.autograd._engine_run_backward", self._run_backward)
+        # Optimizers and norms take many tensors at once, where they know their type and device.
+        types = [patch(f"{module}._foreach_supported_types", [GpuTensor]) for module in AT_ONCE]
+        devices = patch(f"{AT_ONCE[0]}._get_foreach_kernels_supported_devices", lambda: [STAND_IN.type])
+        for part in (backward, *types, devices, self._naming, _Operators(self)):
+            self._context.enter_context(part)
+        return self
 
     def __exit__(self, *error) -> None:
-        super().__exit__(*error)
-        self._naming.__exit__(*error)
+        self._context.__exit__(*error)
+
+    def _run_backward(self, *args, **kwargs):
+        """Checkpointed functions run again within it, where PyTorch has put the mode aside."""
+        with self._naming:
+            return _engine_run_backward(*args, **kwargs)
+
+
+class _Operators(TorchDispatchMode):
+    """Counts the operators that concern the emulated GPU, and has the host run them."""
+
+    def __init__(self, gpu: EmulatedGpu):
+        super().__init__()
+        self._gpu = gpu
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-        call = _Call(operator, args, kwargs or {})
+        kwargs = kwargs or {}
+        if torch.is_inference_mode_enabled() and _is_compound(operator):  # else taken apart already
+            with self:
+                return operator._op_dk(COMPOUND, *args, **kwargs)
+        call = _Call(operator, args, kwargs)
         if call.concerns_gpu:
-            call.count(self.asked)
+            call.count(self._gpu.asked)
         return call.run()
+
+
+def _is_compound(operator) -> bool:
+    return _dispatch_has_kernel_for_dispatch_key(operator.name(), COMPOUND)
 
 
 class _Call:
@@ -148,6 +178,8 @@ class _Naming(TorchFunctionMode):
     """Calls that name the emulated GPU reach PyTorch with the device that stands in for it."""
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function is torch.device:
+            return function(*args, **(kwargs or {}))
         args, kwargs = tree_map(_stand_in, args), tree_map(_stand_in, kwargs or {})
         if function is Tensor.tolist:
             return function(args[0].cpu())
@@ -158,7 +190,7 @@ class _Naming(TorchFunctionMode):
         if function is Tensor.new_tensor:
             kwargs = {"dtype": args[0].dtype, "device": _stand_in(args[0].device)} | kwargs
             function, args = torch.tensor, args[1:]
-        # PyTorch itself has the values forgotten at once.
+        # On the stand-in PyTorch would drop the values.
         if function in (torch.tensor, torch.as_tensor) and kwargs.get("device") == STAND_IN:
             return function(*args, **(kwargs | {"device": None})).to(STAND_IN)
         return function(*args, **kwargs)

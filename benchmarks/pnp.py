@@ -63,17 +63,22 @@ def make_problem(random: np.random.Generator, count: int, ratio: float) -> Probl
     return Problem(xy, xyz, K, R, t)
 
 
-def ours(problems: list[Problem], device: str) -> list[np.ndarray]:
-    """Poses [R | t] of all problems in one call; the time includes the padding and the way to the device."""
+def padded(problems: list[Problem]) -> tuple[Correspondences, torch.Tensor]:
+    """The problems' matches in float32, as the network gives them, and cameras."""
     longest = max(len(problem.xy) for problem in problems)
     xy, xyz = np.zeros((len(problems), longest, 2)), np.zeros((len(problems), longest, 3))
     weight = np.zeros((len(problems), longest))
     for i, problem in enumerate(problems):
         count = len(problem.xy)
         xy[i, :count], xyz[i, :count], weight[i, :count] = problem.xy, problem.xyz, 1
-    matches = Correspondences(*(torch.from_numpy(value).float() for value in (xy, xyz, weight))).to(device)
-    K = torch.from_numpy(np.stack([problem.K for problem in problems])).to(device)
-    result = solve_pnp(matches, K, threshold_px=THRESHOLD)
+    matches = Correspondences(*(torch.from_numpy(value).float() for value in (xy, xyz, weight)))
+    return matches, torch.from_numpy(np.stack([problem.K for problem in problems]))
+
+
+def ours(problems: list[Problem], device: str) -> list[np.ndarray]:
+    """Poses [R | t] of all problems in one call; the time includes the padding and the way to the device."""
+    matches, K = padded(problems)
+    result = solve_pnp(matches.to(device), K.to(device), threshold_px=THRESHOLD)
     return list(result.cam_from_obj[:, :3].double().cpu().numpy())
 
 
