@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from picopose.model.solve.pnp import LEAST_INLIERS, improve_pose, solve_pnp
-from picopose.model.solve.reprojection import rotation_from_vector
+from picopose.model.solve.reprojection import turned
 from picopose.utils.geometry import rigid
 from picopose.utils.records import Correspondences
 from tests.test_pnp import errors, rotations, scene
@@ -20,8 +20,9 @@ def rough(random: np.random.Generator, pose: torch.Tensor, degrees: float, shift
     """Poses turned about the object's origin by an angle about any axis, and shifted (m) along any."""
     axis, aside = torch.from_numpy(random.standard_normal((2, len(pose), 3)))
     axis = axis / axis.norm(dim=1, keepdim=True) * np.radians(degrees)
-    turn = rotation_from_vector(axis)
-    return rigid(turn @ pose[:, :3, :3], pose[:, :3, 3] + shift * aside / aside.norm(dim=1, keepdim=True))
+    return rigid(
+        turned(pose[:, :3, :3], axis), pose[:, :3, 3] + shift * aside / aside.norm(dim=1, keepdim=True)
+    )
 
 
 @pytest.mark.parametrize("outliers", [0.0, 0.3])

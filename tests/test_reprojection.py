@@ -10,7 +10,6 @@ from picopose.model.solve.reprojection import Points, anneal, msac, noise, refin
 from picopose.utils.geometry import project, transform
 
 K = torch.tensor([[700.0, 40, 0], [0, 500, 0], [0, 0, 1]], dtype=torch.float64)
-FOCAL = torch.tensor([[700.0, 40, 500]], dtype=torch.float64)
 
 
 @pytest.fixture
@@ -25,7 +24,7 @@ def make(random, count: int, noise: float = 0.0, depth: float = 6.0):
     pose = torch.cat([q * torch.linalg.det(q), torch.tensor([[0.3], [-0.2], [depth]]).double()], 1)
     xy = pixels(pose, xyz) + noise * torch.from_numpy(random.standard_normal((count, 2)))
     weight = torch.from_numpy(random.uniform(0, 1, count))
-    return Points(xyz.T[None], xy.T[None], weight[None], FOCAL), pose[None, None]
+    return Points(xyz.T[None], xy.T[None], weight[None], K[None]), pose[None, None]
 
 
 def pixels(pose: torch.Tensor, xyz: torch.Tensor) -> torch.Tensor:

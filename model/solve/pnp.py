@@ -142,10 +142,10 @@ def _normalised(matches: Correspondences, K: Tensor) -> tuple[Points, Tensor, Te
     xyz = torch.where(usable[..., None], xyz - centre[:, None], 0.0)
     spread = (share[:, None] @ xyz**2).sum((1, 2)).sqrt()
     spread = torch.where(spread > 0, spread, 1.0)
-    K = K.double()
-    focal = torch.stack([K[:, 0, 0], K[:, 0, 1], K[:, 1, 1]], dim=-1)
-    xyz, xy = xyz / spread[:, None, None], xy - K[:, None, :2, 2]
-    return Points(xyz.mT.contiguous(), xy.mT.contiguous(), weight, focal), centre, spread
+    xyz, xy = xyz / spread[:, None, None], xy - K[:, None, :2, 2].double()
+    camera = K.double().clone()
+    camera[:, :2, 2] = 0
+    return Points(xyz.mT.contiguous(), xy.mT.contiguous(), weight, camera), centre, spread
 
 
 def _search(
@@ -187,12 +187,12 @@ def _pool(points: Points, generator: torch.Generator) -> Points:
     index = torch.searchsorted(total, share.to(total.device) * total[:, -1:], right=True)
     index = index.clamp(max=total.shape[1] - 1)[:, None]
     xyz, xy = (value.gather(2, index.expand(-1, value.shape[1], -1)) for value in (points.xyz, points.xy))
-    return Points(xyz, xy, torch.ones_like(xyz[:, 0]), points.focal)
+    return Points(xyz, xy, torch.ones_like(xyz[:, 0]), points.camera)
 
 
 def _rays(points: Points) -> Tensor:
     """Unit viewing directions (B, 3, M)."""
-    fx, skew, fy = points.focal[:, :, None].unbind(1)
+    (fx, skew, _), (_, fy, _), _ = (row.unbind(1) for row in points.camera[..., None].unbind(1))
     y = points.xy[:, 1] / fy
     x = (points.xy[:, 0] - skew * y) / fx
     rays = torch.stack([x, y, torch.ones_like(x)], dim=1)
