@@ -8,7 +8,7 @@ import poselib
 import pytest
 import torch
 
-from picopose.model.solve.p3p import p3p
+from picopose.model.solve.p3p import p3p, p3p_in_places
 
 
 @pytest.fixture
@@ -90,3 +90,14 @@ def test_p3p_has_no_pose_for_lines_and_repeated_points(random):
     xyz[2] = 0.1
     pose, triple = solve_p3p(rays, xyz)
     assert len(pose) == len(triple) == 0
+
+
+def test_p3p_in_places_gives_the_same_poses(random):
+    rays, xyz, _, _ = triples(random, 500)
+    xyz[7, 2] = xyz[7, 1]  # no solution
+    rays, xyz = rays.permute(1, 2, 0), xyz.permute(1, 2, 0)
+    pose, triple = p3p(rays, xyz)
+    places, exists = p3p_in_places(rays, xyz)
+    assert places.shape == (3, 4, 4, 500) and not exists[:, 7].any()
+    torch.testing.assert_close(places.movedim(3, 2)[:, :, exists.T], pose, rtol=0, atol=1e-12)
+    assert torch.equal(exists.T.nonzero()[:, 0], triple)

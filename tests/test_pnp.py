@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from picopose.model.solve.pnp import solve_pnp
+from benchmarks.emulated_gpu import GPU, EmulatedGpu
+from picopose.model.solve.pnp import ON_CPU, ON_GPU, solve_pnp
 from picopose.utils.geometry import project, rigid, rotation_angle, transform
 from picopose.utils.records import Correspondences
 
 SIZE = 224
+MOST_KERNELS = 1500  # that a batch of easy problems costs on a GPU
 
 
 @pytest.fixture
@@ -326,3 +328,28 @@ def test_a_far_origin_and_a_large_unit_do_not_matter(random):
     R, t = result.cam_from_obj[0, :3, :3], result.cam_from_obj[0, :3, 3]
     same = rigid(R, t / 1000 + R @ far)
     torch.testing.assert_close(same, usual.cam_from_obj[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("outliers", [0.3, 0.7, 0.85])
+def test_the_rounds_for_gpus_find_the_same_poses(random, outliers):
+    matches, K, pose = scene(random, 400, outliers, noise=1.0, batch=8)
+    results = [solve_pnp(matches, K, rounds=rounds) for rounds in (ON_CPU, ON_GPU)]
+    assert all(result.solved.all() for result in results)
+    on_cpu, on_gpu = (errors(result.cam_from_obj, pose) for result in results)
+    for ours, theirs in zip(on_gpu, on_cpu, strict=True):  # the last fit ends at the same place
+        torch.testing.assert_close(ours, theirs, rtol=0.02, atol=1e-3)
+
+
+@pytest.mark.parametrize("outliers", [0.3, 0.7])
+def test_what_a_gpu_is_asked_for(random, outliers):
+    matches, K, _ = scene(random, 100, outliers, batch=3)
+    expected = solve_pnp(matches, K, rounds=ON_GPU)
+    with EmulatedGpu() as gpu:
+        matches, K = matches.to(GPU), K.to(GPU)
+        gpu.reset()
+        result = solve_pnp(matches, K)
+        asked = gpu.asked
+        pose = result.cam_from_obj.cpu()
+    torch.testing.assert_close(pose, expected.cam_from_obj, rtol=0, atol=1e-9)
+    assert asked.synchronisations.total() <= 3
+    assert asked.kernels.total() <= MOST_KERNELS

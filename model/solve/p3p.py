@@ -3,8 +3,12 @@
 The arithmetic is written out elementwise over the triples, so that CPU and CUDA run the same code.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
+
+from picopose.utils.records import Record
 
 # A triangle whose doubled area is below this share of its longest side squared counts as a line.
 COLLINEAR = 1e-3
@@ -33,31 +37,66 @@ def p3p(rays: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
         cam_from_obj (3, 4, V) of the V solutions, and the index of the triple that each solves (V,), in
         rising order. Collinear and coincident points have no solution.
     """
-    x1, x2, x3 = (list(point) for point in points)
-    edge12, edge13, edge23 = _minus(x2, x1), _minus(x3, x1), _minus(x3, x2)
-    sides = torch.stack([_dot(edge, edge) for edge in (edge12, edge13, edge23)])  # squared
-    longest = sides.amax(0)
-    normal = _cross(edge12, edge13)
-    sound = _dot(normal, normal) > (COLLINEAR * longest) ** 2
-    sides = sides / longest
-    cosines = torch.stack([_dot(rays[i], rays[j]) for i, j in ((0, 1), (0, 2), (1, 2))])
-
-    distances = _distances(sides, cosines)  # (3, 4, S)
-    real = ((distances > 0).all(0) & sound).T.contiguous()  # false for NaN
-    triple, root = real.nonzero().unbind(1)
-    sides, cosines = _take(sides, triple), _take(cosines, triple)
-    distances, error = _polish(_take(distances.flatten(1), root * len(longest) + triple), sides, cosines)
-    exact = ((error < CONVERGED) & (distances > 0).all(0)).nonzero()[:, 0]
-
-    p1, p2, p3 = distances[:, None] * _take(longest, triple).sqrt() * _take(rays, triple)
-    in_cam = _triad(_minus(p2, p1), _minus(p3, p1))
-    in_obj = _take(torch.stack([c for axis in _triad(edge12, edge13) for c in axis]), triple).view(3, 3, -1)
-    rotation = [
-        [sum(c[i] * o[j] for c, o in zip(in_cam, in_obj, strict=True)) for j in range(3)] for i in range(3)
-    ]
-    x1 = _take(points[0], triple)
-    pose = torch.stack([e for row, p in zip(rotation, p1, strict=True) for e in (*row, p - _dot(row, x1))])
+    triples = _Triples.of(rays, points)
+    distances, real = triples.distances()
+    triple, root = real.T.contiguous().nonzero().unbind(1)
+    chosen = triples.map(lambda values: _take(values, triple))
+    pose, exact = chosen.poses(_take(distances.flatten(1), root * real.shape[1] + triple))
+    exact = exact.nonzero()[:, 0]
     return _take(pose, exact).unflatten(0, (3, 4)), triple[exact]
+
+
+def p3p_in_places(rays: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    """The same poses (3, 4, 4, S), four places for each triple, and which of them hold one (4, S).
+
+    More arithmetic than `p3p`, but its sizes are known beforehand: a GPU need not be waited for.
+    """
+    triples = _Triples.of(rays, points)
+    distances, real = triples.distances()
+    pose, exact = triples.map(lambda values: values[..., None, :]).poses(distances)
+    return pose.unflatten(0, (3, 4)), exact & real
+
+
+@dataclass(frozen=True)
+class _Triples(Record):
+    """Rays and points of S triples, and what is known of their triangles."""
+
+    rays: Tensor  # (3, 3, S)
+    origin: Tensor  # (3, S), the first point
+    axes: Tensor  # (3, 3, S), of the triangle: [i] is axis i
+    longest: Tensor  # (S,) side squared
+    sides: Tensor  # (3, S) 12, 13, 23, squared, in units of the longest
+    cosines: Tensor  # (3, S) between the rays
+    sound: Tensor  # (S,) bool, whether the points are apart and not on a line
+
+    @classmethod
+    def of(cls, rays: Tensor, points: Tensor) -> "_Triples":
+        x1, x2, x3 = (list(point) for point in points)
+        edge12, edge13, edge23 = _minus(x2, x1), _minus(x3, x1), _minus(x3, x2)
+        sides = torch.stack([_dot(edge, edge) for edge in (edge12, edge13, edge23)])
+        longest = sides.amax(0)
+        normal = _cross(edge12, edge13)
+        sound = _dot(normal, normal) > (COLLINEAR * longest) ** 2
+        cosines = torch.stack([_dot(rays[i], rays[j]) for i, j in ((0, 1), (0, 2), (1, 2))])
+        axes = torch.stack([c for axis in _triad(edge12, edge13) for c in axis]).unflatten(0, (3, 3))
+        return cls(rays, points[0], axes, longest, sides / longest, cosines, sound)
+
+    def distances(self) -> tuple[Tensor, Tensor]:
+        """Distances (3, 4, S) of the points in units of the longest side, and which are solutions (4, S)."""
+        distances = _distances(self.sides, self.cosines)
+        return distances, (distances > 0).all(0) & self.sound  # false for NaN
+
+    def poses(self, distances: Tensor) -> tuple[Tensor, Tensor]:
+        """Poses (12, ...) by rows from distances (3, ...), and which are exact (...)."""
+        distances, error = _polish(distances, self.sides, self.cosines)
+        p1, p2, p3 = distances[:, None] * self.longest.sqrt() * self.rays
+        in_cam = _triad(_minus(p2, p1), _minus(p3, p1))
+        rotation = [
+            [sum(c[i] * o[j] for c, o in zip(in_cam, self.axes, strict=True)) for j in range(3)]
+            for i in range(3)
+        ]
+        rows = [(*row, p - _dot(row, self.origin)) for row, p in zip(rotation, p1, strict=True)]
+        return torch.stack([e for row in rows for e in row]), (error < CONVERGED) & (distances > 0).all(0)
 
 
 def _distances(sides: Tensor, cosines: Tensor) -> Tensor:

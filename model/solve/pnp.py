@@ -4,12 +4,14 @@ The last step of the pipeline, which solves the 2D-3D matches of all detections 
 """
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from picopose.model.solve.p3p import COLLINEAR, p3p
+from picopose.model.solve.p3p import COLLINEAR, p3p, p3p_in_places
 from picopose.model.solve.reprojection import Points, anneal, msac, noise, refine, residuals
 from picopose.utils.geometry import rigid
 from picopose.utils.records import Correspondences, Record
@@ -23,12 +25,21 @@ SCREENED, OPTIMISED = 32, 4
 LENIENCE = 6.0
 # Standard deviations of the local optimisation's steps, in thresholds: the first draw a rough pose near.
 GRADUATION = (4.0, 4.0, 2.0, 1.0, 0.5)
-# Triples per problem in the first round; every later round has three times what came before.
-FIRST_ROUND = 128
 # A problem rests once it has drawn a triple of inliers with this probability.
 CONFIDENCE = 0.9999
 # With fewer inliers a pose is not moved: six unknowns need three, and chance some more.
 LEAST_INLIERS = 8
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """How hypotheses are drawn and tried: as suits a device. The poses are as good either way."""
+
+    first: int  # triples per problem in the first round; every later round has three times what came before
+    packed: bool  # whether hypotheses are tried without gaps, which takes less time but waits for the device
+
+
+ON_CPU, ON_GPU = Rounds(first=128, packed=True), Rounds(first=2048, packed=False)
 
 
 @dataclass(frozen=True)
@@ -49,6 +60,7 @@ def solve_pnp(
     threshold_px: float | Tensor = 2.0,
     iterations: int = 8192,
     seed: int = 0,
+    rounds: Rounds | None = None,
 ) -> PnPResult:
     """The camera poses under which most of the matches' weight lies within a threshold.
 
@@ -66,14 +78,16 @@ def solve_pnp(
         K: (B, 3, 3) cameras of the pixels xy.
         threshold_px: largest distance of an inlier from its projection, one for all or (B,).
         iterations: triples drawn at most per problem; 8192 find a pose among 10 % inliers.
-        seed: of the only random numbers, which are the same for each problem and device.
+        seed: of the only random numbers, which are the same for each problem.
+        rounds: None takes those for the matches' device.
     """
     threshold = torch.as_tensor(threshold_px, dtype=torch.float64, device=K.device).expand(len(K))
     points, centre, spread = _normalised(matches, K)
     if points.weight.numel() == 0:
         return _result(matches, torch.zeros_like(matches.weight, dtype=torch.bool), K.new_zeros(len(K), 3, 4))
-    with torch.autocast("cpu", enabled=False):
-        pose, cost = _search(points, threshold, iterations, torch.Generator().manual_seed(seed))
+    rounds = rounds or (ON_CPU if K.device.type == "cpu" else ON_GPU)
+    with torch.autocast(K.device.type, enabled=False), _exact_products():
+        pose, cost = _search(points, threshold, iterations, rounds, torch.Generator().manual_seed(seed))
 
     pose, inliers = _settled(points, pose[:, None], threshold, steps=2)
     meaningful = _log_false_alarms(points, inliers, threshold) < 0
@@ -148,28 +162,38 @@ def _normalised(matches: Correspondences, K: Tensor) -> tuple[Points, Tensor, Te
     return Points(xyz.mT.contiguous(), xy.mT.contiguous(), weight, camera), centre, spread
 
 
+@contextmanager
+def _exact_products() -> Iterator[None]:
+    """Without TF32 on CUDA, which would cost whole pixels."""
+    before, torch.backends.cuda.matmul.fp32_precision = torch.backends.cuda.matmul.fp32_precision, "ieee"
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before
+
+
 def _search(
-    points: Points, threshold: Tensor, iterations: int, generator: torch.Generator
+    points: Points, threshold: Tensor, iterations: int, rounds: Rounds, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
     """The best pose (B, 3, 4) found for each problem, and its MSAC cost (B,): infinite if there is none."""
     pool = _pool(points, generator)
     samples = torch.cat([_rays(pool), pool.xyz], dim=1)  # (B, 6, POOL)
-    # Hypotheses are judged in float32 on CPU, but not on CUDA, where TF32 products would cost whole pixels.
-    dtype = torch.float32 if threshold.device.type == "cpu" else torch.float64
-    pool, limit = pool.to(dtype), threshold.to(dtype)
+    pool, limit = pool.to(torch.float32), threshold.to(torch.float32)
     pose = torch.eye(3, 4, dtype=torch.float64, device=threshold.device).repeat(len(threshold), 1, 1)
     cost = torch.full_like(limit, torch.inf)
     active = torch.arange(len(threshold), device=threshold.device)
     done = 0
     while done < iterations and len(active) > 0:
-        count = min(max(FIRST_ROUND, 3 * done), iterations - done)
+        count = min(max(rounds.first, 3 * done), iterations - done)
         triples = torch.randint(POOL, (3, count), generator=generator).to(threshold.device)
         some = pool[active]
-        new_pose, new_cost = _round(some, samples[active], triples, limit[active])
+        new_pose, new_cost = _round(some, samples[active], triples, limit[active], packed=rounds.packed)
         better = new_cost < cost[active]
         cost[active] = torch.where(better, new_cost, cost[active])
         pose[active] = torch.where(better[:, None, None], new_pose, pose[active])
         done += count
+        if done == iterations:
+            break
         error = residuals(some, pose[active][:, None])[:, 0]
         share = (error < limit[active, None] ** 2).double().mean(1).clamp(1e-3, 1 - 1e-3)
         active = active[math.log(1 - CONFIDENCE) / torch.log1p(-(share**3)) > done]
@@ -199,14 +223,16 @@ def _rays(points: Points) -> Tensor:
     return rays / rays.norm(dim=1, keepdim=True)
 
 
-def _round(pool: Points, samples: Tensor, triples: Tensor, threshold: Tensor) -> tuple[Tensor, Tensor]:
+def _round(
+    pool: Points, samples: Tensor, triples: Tensor, threshold: Tensor, *, packed: bool
+) -> tuple[Tensor, Tensor]:
     """The best pose (B, 3, 4) from triples (3, S) of the pool, locally optimised, and its MSAC cost (B,)."""
     lenient = LENIENCE * threshold
     # So many triples at a time keep within a processor's cache or a GPU's memory.
     block = max(1, (2**12 if samples.device.type == "cpu" else 2**18) // len(threshold))
     screened = []
     for some in triples.split(block, dim=1):
-        pose, exists = _hypotheses(samples, some)
+        pose, exists = (_packed if packed else _in_places)(_drawn(samples, some))
         cost = msac(pool.first(SCREEN), pose, lenient).masked_fill(~exists, torch.inf)
         screened.append(_best(pose, cost, SCREENED))
     pose, cost = _best(*(torch.cat(parts, dim=1) for parts in zip(*screened, strict=True)), SCREENED)
@@ -219,12 +245,18 @@ def _round(pool: Points, samples: Tensor, triples: Tensor, threshold: Tensor) ->
     return pose[:, 0], cost[:, 0]
 
 
-def _hypotheses(samples: Tensor, triples: Tensor) -> tuple[Tensor, Tensor]:
-    """Poses (B, H, 3, 4) of the triples (3, S), and which are not padding (B, H)."""
+def _drawn(samples: Tensor, triples: Tensor) -> Tensor:
+    """The samples (B, 6, POOL) of the triples (3, S): rays and points (3, 6, B, S)."""
     batch, count = len(samples), triples.shape[1]
     chosen = samples.gather(2, triples.flatten().expand(batch, 6, -1)).view(batch, 6, 3, count)
-    chosen = chosen.permute(2, 1, 0, 3).reshape(3, 6, batch * count)
-    pose, triple = p3p(chosen[:, :3], chosen[:, 3:])
+    return chosen.permute(2, 1, 0, 3)
+
+
+def _packed(drawn: Tensor) -> tuple[Tensor, Tensor]:
+    """Poses (B, H, 3, 4) of the triples (3, 6, B, S), and which are not padding (B, H)."""
+    batch, count = drawn.shape[2:]
+    drawn = drawn.flatten(2)
+    pose, triple = p3p(drawn[:, :3], drawn[:, 3:])
     problem = triple // count  # in rising order
     start = torch.searchsorted(problem, torch.arange(batch + 1, device=problem.device))
     number = start.diff()
@@ -233,6 +265,15 @@ def _hypotheses(samples: Tensor, triples: Tensor) -> tuple[Tensor, Tensor]:
     padded = pose.new_zeros(batch * width, 12).index_copy_(0, place, pose.flatten(0, 1).T)
     exists = torch.arange(width, device=number.device) < number[:, None]
     return padded.view(batch, width, 3, 4), exists
+
+
+def _in_places(drawn: Tensor) -> tuple[Tensor, Tensor]:
+    """As `_packed`, four places for each triple: poses (B, 4 S, 3, 4)."""
+    batch, count = drawn.shape[2:]
+    drawn = drawn.flatten(2)
+    pose, exists = p3p_in_places(drawn[:, :3], drawn[:, 3:])
+    pose = pose.unflatten(3, (batch, count)).permute(3, 2, 4, 0, 1).flatten(1, 2)
+    return pose, exists.unflatten(1, (batch, count)).transpose(0, 1).flatten(1)
 
 
 def _best(pose: Tensor, cost: Tensor, count: int) -> tuple[Tensor, Tensor]:
