@@ -229,7 +229,7 @@ def _round(
     """The best pose (B, 3, 4) from triples (3, S) of the pool, locally optimised, and its MSAC cost (B,)."""
     lenient = LENIENCE * threshold
     # So many triples at a time keep within a processor's cache or a GPU's memory.
-    block = max(1, (2**12 if samples.device.type == "cpu" else 2**18) // len(threshold))
+    block = max(1, (2**13 if samples.device.type == "cpu" else 2**18) // len(threshold))
     screened = []
     for some in triples.split(block, dim=1):
         pose, exists = (_packed if packed else _in_places)(_drawn(samples, some))
