@@ -14,7 +14,7 @@ from picopose.datasets.templates import StoredViews
 from picopose.evaluation.ground_truth import ImageTruth, load_ground_truth
 from picopose.pipeline.tested_set import TestedSet
 from picopose.rendering.render_templates import Job, render_all
-from picopose.utils.geometry import cell_centres, invert, project, sample_depth, transform, unproject
+from picopose.utils.geometry import cell_centres, depths_at, invert, project, transform, unproject
 
 SIZE = 224  # px of the templates' crops
 CELLS = 64  # along a side of a crop
@@ -98,7 +98,7 @@ def _matches(
     view = int(torch.cosine_similarity(cameras, towards[None]).argmax())
     template = templates.read(SIZE, [view])
     xy = cell_centres(CELLS, SIZE)
-    depth = sample_depth(template.depth, xy[None], edges=False)[0]
+    _, (depth,) = depths_at(template.depth, xy[None])
     seen = torch.from_numpy(rng.permutation(np.flatnonzero(depth.numpy() > 0))[:MATCHES])
     xyz = transform(invert(template.cam_from_obj[0]), unproject(template.K[0], xy[seen], depth[seen]))
     photo = project(torch.from_numpy(K), transform(cam_from_obj, xyz.double()))

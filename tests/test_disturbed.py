@@ -65,7 +65,7 @@ def test_turning_leaves_the_objects_centre_where_it_is():
 def test_most_of_what_is_drawn_is_seen_where_the_pose_is_nearly_right():
     turn = rotation_angle(pairs().real.cam_from_obj[:, :3, :3] @ pairs().template.cam_from_obj[:, :3, :3].mT)
     near = turn.rad2deg() < 5
-    truth = true_positions(pairs()[near], cells=16)
+    truth = true_positions(pairs()[near], sides=[16])[0]
     share = truth.visible.sum(1) / (truth.known & (truth.xy != 0).any(-1)).sum(1).clamp(min=1)
     assert near.sum() >= 4 and share.median() > 0.6
 

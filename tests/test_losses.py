@@ -44,16 +44,16 @@ def test_info_nce_against_loops(patches):
         positive = r[b, j] @ t[b, i] / 0.1
         others = [r[b, j] @ t[c, k] / 0.1 for c, k, m in pairs if (c, k) != (b, i) and (c, m) != (b, j)]
         total += np.logaddexp.reduce([positive, *others]) - positive
-    loss = losses.info_nce(real, template, patch, valid)
+    loss = losses.info_nce(real, template, losses.MatchedPatches(patch, valid))
     assert loss.item() == pytest.approx(total / len(pairs), rel=1e-5)
 
 
 def test_info_nce_in_parts_is_the_same(patches, monkeypatch):
     real, template, patch, valid = patches
-    whole = losses.info_nce(real, template, patch, valid)
+    whole = losses.info_nce(real, template, losses.MatchedPatches(patch, valid))
     gradients = torch.autograd.grad(whole, (real, template))
     monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 100)
-    parts = losses.info_nce(real, template, patch, valid)
+    parts = losses.info_nce(real, template, losses.MatchedPatches(patch, valid))
     torch.testing.assert_close(parts, whole)
     for part, one in zip(torch.autograd.grad(parts, (real, template)), gradients, strict=True):
         torch.testing.assert_close(part, one, atol=1e-6, rtol=1e-5)
@@ -61,7 +61,7 @@ def test_info_nce_in_parts_is_the_same(patches, monkeypatch):
 
 def test_info_nce_without_a_match_is_zero_and_differentiable(patches):
     real, template, patch, valid = patches
-    loss = losses.info_nce(real, template, patch, torch.zeros_like(valid))
+    loss = losses.info_nce(real, template, losses.MatchedPatches(patch, torch.zeros_like(valid)))
     loss.backward()
     assert loss.item() == 0
     assert real.grad.abs().max() == 0 and template.grad.abs().max() == 0

@@ -46,7 +46,7 @@ def test_positions_agree_with_ray_casting(index: int):
     scene = rendered.scene(index, size=SIZE, occluder=True)
     real, template = scene.pair.real, scene.pair.template
     cells = 64
-    positions = true_positions(Pair.stack([scene.pair]), cells=cells)[0]
+    positions = true_positions(Pair.stack([scene.pair]), sides=[cells])[0][0]
     centres = float64(cell_centres(cells, SIZE))
     xyz, hit = surface_points(
         centres, float64(template.K), float64(template.cam_from_obj), scene.mesh.vertices, scene.mesh.faces
@@ -89,7 +89,7 @@ def test_outside_of_the_crop_is_not_visible():
         ),
         template=pair.template,
     )
-    positions = true_positions(moved, cells=32)
+    positions = true_positions(moved, sides=[32])[0]
     outside = positions.xy[..., 0] > SIZE - 0.5
     assert outside.sum() > 20
     assert not positions.visible[outside].any()

@@ -1,15 +1,20 @@
-"""Chooses the device that a process computes on."""
+"""Chooses the device that a process computes on, and copies from and to it without waiting."""
 
 import ctypes
+from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from picopose.utils.errors import InputError
+from picopose.utils.records import Record
 
 # Of glibc's malloc.h: parameters of mallopt, and the largest value that it takes.
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
 LARGEST = 2**31 - 1
 GROWTH = 2**28  # bytes
+
+R = TypeVar("R", bound=Record)
 
 
 def choose_device(gpus: str | None, local_rank: int = 0) -> torch.device:
@@ -48,3 +53,24 @@ def keep_freed_memory() -> bool:
         return False
     settings = ((MMAP_THRESHOLD, LARGEST), (TRIM_THRESHOLD, LARGEST), (TOP_PAD, GROWTH))
     return all([mallopt(parameter, value) for parameter, value in settings])
+
+
+def send(record: R, device: torch.device) -> R:
+    """A record of the host on a device; the copy to a GPU goes on while others begin."""
+    pinned = record.pin_memory() if device.type == "cuda" else record  # else the copy would be waited for
+    return pinned.to(device, non_blocking=True)
+
+
+class Awaited:
+    """A tensor whose copy to the host begins now; only those who ask for its numbers wait, and for it alone."""
+
+    def __init__(self, tensor: Tensor):
+        self._copy = tensor.detach().to("cpu", non_blocking=True)
+        self._copied = torch.cuda.Event() if tensor.is_cuda else None
+        if self._copied is not None:
+            self._copied.record()
+
+    def tolist(self) -> list:
+        if self._copied is not None:
+            self._copied.synchronize()
+        return self._copy.tolist()

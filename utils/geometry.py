@@ -13,7 +13,7 @@ from torch import Tensor
 def rigid(rotation: Tensor, translation: Tensor) -> Tensor:
     """(..., 4, 4) transform from a rotation (..., 3, 3) and a translation (..., 3)."""
     top = torch.cat([rotation, translation[..., None]], dim=-1)
-    bottom = top.new_tensor([0.0, 0.0, 0.0, 1.0]).expand(*top.shape[:-2], 1, 4)
+    bottom = torch.eye(4, dtype=top.dtype, device=top.device)[3:].expand(*top.shape[:-2], 1, 4)
     return torch.cat([top, bottom], dim=-2)
 
 
@@ -47,13 +47,14 @@ def project(K: Tensor, xyz_cam: Tensor) -> Tensor:
 
 def unproject(K: Tensor, xy: Tensor, depth: Tensor) -> Tensor:
     """Camera points (..., N, 3) at pixels (..., N, 2) and depths (..., N) along the optical axis."""
-    rays = torch.cat([xy, torch.ones_like(xy[..., :1])], dim=-1) @ torch.linalg.inv(K).mT
+    inverse = torch.linalg.inv_ex(K).inverse  # unlike `inv` it does not wait for a GPU to say if there is one
+    rays = torch.cat([xy, torch.ones_like(xy[..., :1])], dim=-1) @ inverse.mT
     return rays * depth[..., None]
 
 
 def cell_centres(n: int, size: int, device: torch.device | str | None = None) -> Tensor:
     """(n*n, 2) pixels, row-major: the centres of n x n cells over a square of `size` px."""
-    centre = (torch.arange(n, device=device) + 0.5) * (size / n) - 0.5
+    centre = torch.arange(0.5, n, device=device) * (size / n) - 0.5
     y, x = torch.meshgrid(centre, centre, indexing="ij")
     return torch.stack([x, y], dim=-1).reshape(-1, 2)
 
@@ -61,30 +62,47 @@ def cell_centres(n: int, size: int, device: torch.device | str | None = None) ->
 def sample(maps: Tensor, xy: Tensor, *, mode: str = "bilinear", padding: str = "zeros") -> Tensor:
     """Values (B, C, N) of maps (B, C, H, W) at pixels xy (B, N, 2)."""
     height, width = maps.shape[-2:]
-    grid = 2 * (xy + 0.5) / xy.new_tensor([width, height]) - 1
-    values = F.grid_sample(maps, grid[:, :, None], mode=mode, padding_mode=padding, align_corners=False)
+    grid = _sampling_grid(xy, width, height)
+    values = F.grid_sample(maps, grid, mode=mode, padding_mode=padding, align_corners=False)
     return values[..., 0]
+
+
+def _sampling_grid(xy: Tensor, width: int, height: int) -> Tensor:
+    """Pixels xy (B, N, 2) of maps width x height as `grid_sample` wants them: (B, N, 1, 2) in -1 to 1."""
+    x, y = (2 * (xy + 0.5)).unbind(-1)
+    return (torch.stack([x / width, y / height], dim=-1) - 1)[:, :, None]
 
 
 # Neighbouring depths that differ by more than this share lie on different surfaces and are not blended.
 DEPTH_EDGE = 0.02
 
 
-def sample_depth(depth: Tensor, xy: Tensor, *, edges: bool = True) -> Tensor:
+def sample_depth(depth: Tensor, xy: Tensor) -> Tensor:
     """Depths (B, N) of depth maps (B, H, W) at sub-pixel positions xy (B, N, 2); 0 where there is no surface.
 
-    A plane's inverse depth is affine in the image, so inverse depth is interpolated; across a depth edge, at
-    the rim and next to missing pixels the nearest pixel's depth is taken instead, or 0 without `edges`.
+    Interpolated where that can be done; across a depth edge, at the rim and next to missing pixels the
+    nearest pixel's depth is taken instead.
     """
-    nearest = sample(depth[:, None], xy, mode="nearest")[:, 0]
-    valid = (depth > 0).to(depth.dtype)
-    inverse = torch.where(depth > 0, 1 / depth.clamp(min=1e-9), 0.0)
-    weight, blended, squared = sample(torch.stack([valid, inverse, inverse**2], dim=1), xy).unbind(1)
+    nearest, interpolated = depths_at(depth, xy)
+    return torch.where(interpolated > 0, interpolated, nearest)
+
+
+def depths_at(depth: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
+    """Depths (B, N) of the nearest pixels and interpolated ones, of maps (B, H, W) at positions xy (B, N, 2).
+
+    A plane's inverse depth is affine in the image, so inverse depth is interpolated. Both are 0 where there is
+    no surface, and the latter also across a depth edge, at the rim and next to missing pixels.
+    """
+    grid = _sampling_grid(xy, depth.shape[-1], depth.shape[-2])
+    nearest = F.grid_sample(depth[:, None], grid, mode="nearest", align_corners=False)[:, 0, :, 0]
+    present = depth > 0
+    inverse = torch.where(present, depth.clamp(min=1e-9).reciprocal(), 0.0)
+    maps = torch.stack([present.to(depth.dtype), inverse, inverse**2], dim=1)
+    weight, blended, squared = F.grid_sample(maps, grid, align_corners=False)[..., 0].unbind(1)
     # A small variance under the bilinear weights means that the four neighbours lie on one surface.
     spread = (squared - blended**2).clamp(min=0).sqrt()
-    smooth = (weight > 1 - 1e-4) & (spread < 0.5 * DEPTH_EDGE * blended)
-    otherwise = nearest if edges else torch.zeros_like(nearest)
-    return torch.where(smooth & (nearest > 0), 1 / blended.clamp(min=1e-9), otherwise)
+    smooth = (weight > 1 - 1e-4) & (spread < 0.5 * DEPTH_EDGE * blended) & (nearest > 0)
+    return nearest, torch.where(smooth, blended.clamp(min=1e-9).reciprocal(), 0.0)
 
 
 def rotation_angle(rotation: Tensor) -> Tensor:

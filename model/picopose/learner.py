@@ -21,6 +21,7 @@ from picopose.model.picopose.supervision import StartNoise, Truth, disturb, draw
 from picopose.model.stage import Stage
 from picopose.rendering.studio import Studio
 from picopose.utils.config import Config, TrainDatasetConfig
+from picopose.utils.device import send
 from picopose.utils.distributed import rank, world_size
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import cell_centres, transform
@@ -64,15 +65,15 @@ class PicoPoseLearner:
     def losses(self, batch: Pair, step: int) -> dict[str, Tensor]:
         """The paper's losses (Sec. 3.5); flow starts from the truth, disturbed."""
         options, truth = self._config.train, self._truth(batch)
+        size, cells, coarse = self.network.size, self.network.backbone.cells, truth.positions[0]
+        matched = losses.MatchedPatches(patch_of(coarse.xy, cells=cells, size=size), coarse.visible)
         start = disturb(truth.similarity, self._noise(batch, step)).matrix(batch.template)
         with torch.autocast(start.device.type, torch.bfloat16, enabled=options.bf16):
             real, template = self._read(batch)
             answer = self.network(real, template, start)
-        size, cells, similarity = self.network.size, self.network.backbone.cells, answer.similarity
-        coarse = truth.positions[0]
-        patch = patch_of(coarse.xy, cells=cells, size=size)
+        similarity = answer.similarity
         return {
-            "matching": losses.info_nce(real.descriptors, template.descriptors, patch, coarse.visible),
+            "matching": losses.info_nce(real.descriptors, template.descriptors, matched),
             "translation": losses.translation_loss(similarity, truth.similarity, patch=size / cells),
             "scale": options.scale_weight * losses.scale_loss(similarity, truth.similarity),
             "angle": losses.angle_loss(similarity, truth.similarity),
@@ -131,7 +132,7 @@ class PicoPoseLearner:
         batch, size = len(pair.real.rgb), self.network.size
         generator = torch.Generator().manual_seed(int(seed))
         noise = draw_noise(batch * world_size(), size=size, generator=generator)
-        return noise[rank() * batch : (rank() + 1) * batch].to(pair.real.rgb.device)
+        return send(noise[rank() * batch : (rank() + 1) * batch], pair.real.rgb.device)
 
 
 def pair_source(config: Config, *, held_out: bool = False, studio: Studio | None = None) -> PairSource:

@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 from picopose.model.picopose.affine import Similarity
 from picopose.model.picopose.flow import Flow
 from picopose.model.picopose.supervision import Positions
+from picopose.utils.device import Awaited
 from picopose.utils.distributed import gathered, rank, summed, world_size
 from picopose.utils.geometry import cell_centres
 
@@ -23,11 +24,34 @@ MIN_LOG_ARGUMENT = 0.1
 
 
 def mean_over_all(total: Tensor, count: Tensor) -> Tensor:
-    """This process's share of sum / count over all processes; data-parallel training averages the shares."""
-    return total * world_size() / summed(count.detach().to(total)).clamp(min=1)
+    """This process's share of sum / count over all processes, for one or more sums.
+
+    Data-parallel training averages the shares.
+    """
+    return total / (summed(count.detach().to(total)).clamp(min=1) / world_size())
 
 
-def info_nce(real: Tensor, template: Tensor, patch: Tensor, valid: Tensor) -> Tensor:
+class MatchedPatches:
+    """Which patches of templates have a patch of their photo, over all processes.
+
+    How many there are is asked of the device at once, and waited for only when they are used: by then a GPU
+    has long computed it, and has the network's work before it.
+
+    Args:
+        patch: (B, N) long, the real patch of each template patch; valid: (B, N) bool, whether it has one.
+    """
+
+    def __init__(self, patch: Tensor, valid: Tensor):
+        self.patch, self.valid = patch, valid
+        self._counts = Awaited(gathered(valid.sum()[None]))
+
+    @property
+    def counts(self) -> list[int]:
+        """Matched patches of each process."""
+        return self._counts.tolist()
+
+
+def info_nce(real: Tensor, template: Tensor, matched: MatchedPatches) -> Tensor:
     """Contrastive loss of matched patches, in the direction of the template search: real to template.
 
     Each matched patch of a photo must be most like its patch of the template among all matched patches of the
@@ -35,29 +59,36 @@ def info_nce(real: Tensor, template: Tensor, patch: Tensor, valid: Tensor) -> Te
 
     Args:
         real, template: (B, N, C) unit descriptors.
-        patch: (B, N) long, the real patch of each template patch; valid: (B, N) bool, whether it has one.
     """
-    batch, n = patch.shape
-    samples = torch.arange(batch, device=patch.device)[:, None] + rank() * batch
-    key = samples * n + patch  # which patch of which photo
-    columns, column_keys = gathered(template), gathered(key)
-    matched = gathered(valid.to(torch.uint8)).bool()
-    columns, column_keys = columns[matched], column_keys[matched]
-    rows = real.gather(1, patch[..., None].expand_as(real))[valid]
-    own = (matched.flatten().cumsum(0) - 1).view_as(matched)[rank() * batch : (rank() + 1) * batch][valid]
+    batch, n = matched.patch.shape
+    first = rank() * batch  # of this process's samples
+    samples = torch.arange(first, first + batch, device=real.device)[:, None]
+    key = samples * n + matched.patch  # which patch of which photo
+    columns, column_keys, valid = (gathered(part) for part in (template, key, matched.valid.to(torch.uint8)))
+    counts = matched.counts
+    own, everyone = _places(matched.valid, counts[rank()]), _places(valid, sum(counts))
+    keys, column_keys = key.flatten()[own], column_keys.flatten()[everyone]
+    rows, columns = real.flatten(0, 1)[keys - first * n], columns.flatten(0, 1)[everyone]
+    before = sum(counts[: rank()])
+    goals = torch.arange(before, before + len(own), device=real.device)  # all matches are in one order
     step = max(1, LOGITS_AT_ONCE // max(1, len(columns)))
     losses = [
-        checkpoint(_cross_entropy, *part, columns, column_keys, use_reentrant=False)
-        for part in zip(rows.split(step), key[valid].split(step), own.split(step), strict=True)
+        checkpoint(_cross_entropy, *part, columns, column_keys, use_reentrant=False, preserve_rng_state=False)
+        for part in zip(rows.split(step), keys.split(step), goals.split(step), strict=True)
     ]
-    return mean_over_all(sum(losses), valid.sum())
+    return mean_over_all(sum(losses), matched.valid.sum())
 
 
-def _cross_entropy(rows: Tensor, keys: Tensor, own: Tensor, columns: Tensor, column_keys: Tensor) -> Tensor:
+def _places(chosen: Tensor, count: int) -> Tensor:
+    """(count,) long: the places of the flattened truth values that are true, of which there are `count`."""
+    return torch.nonzero_static(chosen.flatten(), size=count)[:, 0]
+
+
+def _cross_entropy(rows: Tensor, keys: Tensor, goals: Tensor, columns: Tensor, column_keys: Tensor) -> Tensor:
     logits = rows @ columns.mT / TEMPERATURE
     same = keys[:, None] == column_keys
-    same = same & (own[:, None] != torch.arange(len(columns), device=own.device))
-    return F.cross_entropy(logits.masked_fill(same, -torch.inf), own, reduction="sum")
+    same.scatter_(1, goals[:, None], value=False)
+    return F.cross_entropy(logits.masked_fill(same, -torch.inf), goals, reduction="sum")
 
 
 def translation_loss(predicted: Similarity, true: Similarity, *, patch: float) -> Tensor:
@@ -89,12 +120,17 @@ def signed_angle(predicted: Similarity, true: Similarity) -> Tensor:
 
 def flow_loss(flows: Sequence[Flow], truths: Sequence[Positions], *, size: int) -> Tensor:
     """Sum over the levels of the L1 distance in cells of the level, averaged over the visible cells."""
-    losses = []
-    for flow, truth in zip(flows, truths, strict=True):
-        side = flow.offset.shape[-1]
-        error = flow_error(flow, truth, size=size).abs().sum(dim=-1) * (side / size)
-        losses.append(mean_over_all((error * truth.visible).sum(), truth.visible.sum()))
-    return FLOW_WEIGHT * sum(losses)
+    totals = [
+        (flow_error(flow, truth, size=size) * truth.visible[..., None]).abs().sum() * _cells(flow, size)
+        for flow, truth in zip(flows, truths, strict=True)
+    ]
+    counts = [truth.visible.sum() for truth in truths]
+    return FLOW_WEIGHT * mean_over_all(torch.stack(totals), torch.stack(counts)).sum()
+
+
+def _cells(flow: Flow, size: int) -> float:
+    """Cells of a level in a pixel."""
+    return flow.offset.shape[-1] / size
 
 
 def flow_error(flow: Flow, truth: Positions, *, size: int) -> Tensor:
@@ -105,9 +141,10 @@ def flow_error(flow: Flow, truth: Positions, *, size: int) -> Tensor:
 
 def certainty_loss(flows: Sequence[Flow], truths: Sequence[Positions]) -> Tensor:
     """Sum over the levels of the binary cross-entropy of visibility, averaged over the cells that know it."""
-    losses = []
+    totals = []
     for flow, truth in zip(flows, truths, strict=True):
         logits = flow.certainty.flatten(1)
-        entropy = F.binary_cross_entropy_with_logits(logits, truth.visible.to(logits.dtype), reduction="none")
-        losses.append(mean_over_all((entropy * truth.known).sum(), truth.known.sum()))
-    return sum(losses)
+        visible, known = truth.visible.to(logits.dtype), truth.known.to(logits.dtype)
+        totals.append(F.binary_cross_entropy_with_logits(logits, visible, known, reduction="sum"))
+    counts = [truth.known.sum() for truth in truths]
+    return mean_over_all(torch.stack(totals), torch.stack(counts)).sum()

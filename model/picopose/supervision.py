@@ -3,6 +3,7 @@
 Dense positions for matching and flow, the 2D similarity for affine, and disturbed starts for flow.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 from picopose.model.picopose.affine import SCALE_RANGE, Similarity, object_origin
 from picopose.utils.geometry import (
     cell_centres,
+    depths_at,
     invert,
     project,
     rotation_between,
@@ -58,36 +60,65 @@ class Truth(Record):
 def truth_of(pair: Pair, *, cells: int, viewing_ray: bool) -> Truth:
     """The truth for a network with cells x cells patches; viewing_ray: see `true_similarity`."""
     return Truth(
-        positions=tuple(true_positions(pair, cells=side) for side in (cells, 2 * cells, 4 * cells)),
+        positions=true_positions(pair, sides=(cells, 2 * cells, 4 * cells)),
         similarity=true_similarity(pair, viewing_ray=viewing_ray),
     )
 
 
-def true_positions(pair: Pair, *, cells: int) -> Positions:
-    """The true position in the real crop of every cell of the template, on a grid of cells x cells.
+def true_positions(pair: Pair, *, sides: Sequence[int]) -> tuple[Positions, ...]:
+    """The true positions in the real crop of all cells of the template, on grids of several sides.
 
     A cell is visible if the template shows the object there and its surface point lies inside the real crop
     at the depth that the photo has there: hidden by nothing, itself included. The photo's mask has no say:
     like a detector's it may be wrong, while depth tells what is seen. Cells within a pixel of an edge or a
     sharp bend of the template's surface are left out, since depth between pixels is not known there.
     """
+    size, depth = pair.template.depth.shape[-1], pair.template.depth
+    grids = [cell_centres(side, size, depth.device) for side in sides]
+    found = _positions(pair, torch.cat(grids).to(depth.dtype))  # a GPU is slower to start than to compute
+    xy, visible, known = (part.split([len(grid) for grid in grids], dim=1) for part in found)
+    return tuple(map(Positions, xy, visible, known))
+
+
+def _positions(pair: Pair, centres: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The fields of `Positions` of cells with centres (N, 2) px."""
     template, size = pair.template, pair.template.depth.shape[-1]
-    centres = cell_centres(cells, size, template.depth.device).to(template.depth.dtype)
-    centres = centres.expand(len(template.depth), -1, -1)
-    depth = sample_depth(template.depth, centres)
-    shown = (depth > 0) & _on(template.mask, centres)
-    xy, z = _moved(pair, centres, torch.where(shown, depth, 1.0))
-    smooth = shown & _smooth(pair, centres, xy)
+    step = torch.eye(2, dtype=centres.dtype, device=centres.device)[:, None]
+    around = torch.cat([centres[None], centres + step, centres - step])  # itself, right, below, left, above
+    around = around.expand(len(template.depth), -1, -1, -1)
+    nearest, interpolated = depths_at(template.depth, around.flatten(1, 2))
+    interpolated = interpolated.unflatten(1, around.shape[1:3])
+    nearest = nearest[:, : len(centres)]
+    depth = torch.where(interpolated[:, 0] > 0, interpolated[:, 0], nearest)
+    shown = (depth > 0) & _on(template.mask, around[:, 0])
+    xy, means, z = _moved_with_means(pair, around[:, 0], depth, interpolated)
+    # A kink of a piecewise linear function within half a pixel changes the mean of both sides by at least as
+    # much as it changes the function interpolated between two pixels, so this bounds the error of `xy`.
+    straight = ((means - xy[:, None]).norm(dim=-1) < MAX_KINK_PX).all(dim=1)
+    smooth = shown & (interpolated > 0).all(dim=1) & straight
     inside = (z > 0) & ((xy > -0.5) & (xy < size - 0.5)).all(dim=-1)
-    return Positions(
-        xy=torch.where(smooth[..., None], xy, torch.zeros_like(xy)),
-        visible=smooth & inside & _unhidden(pair.real, xy, z),
-        known=smooth | ~shown,
-    )
+    visible = smooth & inside & _unhidden(pair.real, xy, z)
+    return xy.masked_fill(~smooth[..., None], 0.0), visible, smooth | ~shown
 
 
 def _on(mask: Tensor, xy: Tensor) -> Tensor:
     return sample(mask[:, None].to(xy.dtype), xy, mode="nearest")[:, 0] > 0.5
+
+
+def _moved_with_means(
+    pair: Pair, centres: Tensor, depth: Tensor, around: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Where centres (B, N, 2) at depths (B, N) lie in the real crop: px (B, N, 2) and depth (B, N).
+
+    In between: where they would lie at the mean (of inverse depth) of both sides of the depths `around`
+    (B, 5, N), from left to right and from above to below: px (B, 2, N, 2).
+    """
+    inverse = around[:, 1:].clamp(min=1e-9).reciprocal()
+    mean = 2 / (inverse[:, :2] + inverse[:, 2:])
+    depths = torch.cat([depth[:, None], mean], dim=1)
+    moved, z = _moved(pair, centres.repeat(1, 3, 1), depths.flatten(1))
+    moved = moved.unflatten(1, depths.shape[1:])
+    return moved[:, 0], moved[:, 1:], z[:, : centres.shape[1]]
 
 
 def _moved(pair: Pair, xy: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,23 +126,7 @@ def _moved(pair: Pair, xy: Tensor, depth: Tensor) -> tuple[Tensor, Tensor]:
     real_from_template = pair.real.cam_from_obj @ invert(pair.template.cam_from_obj)
     xyz = transform(real_from_template, unproject(pair.template.K, xy, depth))
     z = xyz[..., 2]
-    return project(pair.real.K, torch.where((z > 0)[..., None], xyz, torch.ones_like(xyz))), z
-
-
-def _smooth(pair: Pair, centres: Tensor, xy: Tensor) -> Tensor:
-    """(B, N) bool: whether the template's depth a pixel to both sides implies the same real position.
-
-    A kink of a piecewise linear function within half a pixel changes this mean by at least as much as it
-    changes the function interpolated between two pixels, so this bounds the error of `xy`.
-    """
-    smooth = sample_depth(pair.template.depth, centres, edges=False) > 0
-    for step in ((1.0, 0.0), (0.0, 1.0)):
-        sides = [centres + sign * centres.new_tensor(step) for sign in (1, -1)]
-        depths = torch.stack([sample_depth(pair.template.depth, side, edges=False) for side in sides])
-        smooth = smooth & (depths > 0).all(dim=0)
-        mean = 2 / depths.clamp(min=1e-9).reciprocal().sum(dim=0)
-        smooth = smooth & ((_moved(pair, centres, mean)[0] - xy).norm(dim=-1) < MAX_KINK_PX)
-    return smooth
+    return project(pair.real.K, xyz.masked_fill(~(z > 0)[..., None], 1.0)), z
 
 
 def _unhidden(view: View, xy: Tensor, depth: Tensor) -> Tensor:
@@ -142,7 +157,8 @@ def true_similarity(pair: Pair, *, viewing_ray: bool) -> Similarity:
     depth_ratio = template.cam_from_obj[:, 2, 3] / real.cam_from_obj[:, 2, 3]
     turn = real.cam_from_obj[:, :3, :3] @ template.cam_from_obj[:, :3, :3].mT
     if viewing_ray:
-        turn = _axis_to_ray(real).mT @ turn @ _axis_to_ray(template)
+        to_real, to_template = _axis_to_rays([real, template])
+        turn = to_real.mT @ turn @ to_template
     # The rotation about z nearest to `turn` (largest trace of the remainder).
     cosine, sine = turn[:, 0, 0] + turn[:, 1, 1], turn[:, 1, 0] - turn[:, 0, 1]
     return Similarity(
@@ -152,10 +168,11 @@ def true_similarity(pair: Pair, *, viewing_ray: bool) -> Similarity:
     )
 
 
-def _axis_to_ray(view: View) -> Tensor:
-    """(B, 3, 3): the smallest rotation from the optical axis to the ray through the object's origin."""
-    ray = torch.nn.functional.normalize(view.cam_from_obj[:, :3, 3], dim=-1)
-    return rotation_between(ray.new_tensor([0.0, 0.0, 1.0]).expand_as(ray), ray)
+def _axis_to_rays(views: Sequence[View]) -> Tensor:
+    """(len(views), B, 3, 3): the smallest rotations from the optical axis to the ray through the origin."""
+    origins = torch.stack([view.cam_from_obj[:, :3, 3] for view in views])
+    axis = torch.eye(3, dtype=origins.dtype, device=origins.device)[2]
+    return rotation_between(axis.expand_as(origins), torch.nn.functional.normalize(origins, dim=-1))
 
 
 @dataclass(frozen=True)

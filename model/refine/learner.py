@@ -85,9 +85,9 @@ class RefineLearner:
         return flows(self.network, pair.real.rgb, drawn.rgb, drawn.mask, bf16=bf16)
 
     @torch.no_grad()
-    def _truth(self, pair: Pair) -> list[Positions]:
+    def _truth(self, pair: Pair) -> tuple[Positions, ...]:
         cells = self.network.backbone.cells
-        return [true_positions(pair, cells=side) for side in (cells, 2 * cells, 4 * cells)]
+        return true_positions(pair, sides=(cells, 2 * cells, 4 * cells))
 
 
 def spread(flow: Flow, truth: Positions, size: int) -> Tensor:
