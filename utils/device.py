@@ -62,7 +62,7 @@ def send(record: R, device: torch.device) -> R:
 
 
 class Awaited:
-    """A tensor whose copy to the host begins now; only those who ask for its numbers wait, and for it alone."""
+    """A tensor whose copy to the host begins now; who asks for its numbers waits, and for it alone."""
 
     def __init__(self, tensor: Tensor):
         self._copy = tensor.detach().to("cpu", non_blocking=True)

@@ -90,8 +90,8 @@ def sample_depth(depth: Tensor, xy: Tensor) -> Tensor:
 def depths_at(depth: Tensor, xy: Tensor) -> tuple[Tensor, Tensor]:
     """Depths (B, N) of the nearest pixels and interpolated ones, of maps (B, H, W) at positions xy (B, N, 2).
 
-    A plane's inverse depth is affine in the image, so inverse depth is interpolated. Both are 0 where there is
-    no surface, and the latter also across a depth edge, at the rim and next to missing pixels.
+    A plane's inverse depth is affine in the image, so inverse depth is interpolated. Both are 0 where there
+    is no surface, and the latter also across a depth edge, at the rim and next to missing pixels.
     """
     grid = _sampling_grid(xy, depth.shape[-1], depth.shape[-2])
     nearest = F.grid_sample(depth[:, None], grid, mode="nearest", align_corners=False)[:, 0, :, 0]
