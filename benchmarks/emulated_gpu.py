@@ -88,7 +88,8 @@ class EmulatedGpu:
         # Optimizers and norms take many tensors at once, where they know their type and device.
         types = [patch(f"{module}._foreach_supported_types", [GpuTensor]) for module in AT_ONCE]
         devices = patch(f"{AT_ONCE[0]}._get_foreach_kernels_supported_devices", lambda: [STAND_IN.type])
-        for part in (backward, *types, devices, self._naming, _Operators(self)):
+        events = patch("torch.cuda.Event", lambda: _Event(self))
+        for part in (backward, *types, devices, events, self._naming, _Operators(self)):
             self._context.enter_context(part)
         return self
 
@@ -99,6 +100,19 @@ class EmulatedGpu:
         """Checkpointed functions run again within it, where PyTorch has put the mode aside."""
         with self._naming:
             return _engine_run_backward(*args, **kwargs)
+
+
+class _Event:
+    """A point of the card's work that the host may wait for."""
+
+    def __init__(self, gpu: EmulatedGpu):
+        self._gpu = gpu
+
+    def record(self) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        self._gpu.asked.synchronisations["event"] += 1
 
 
 class _Operators(TorchDispatchMode):
