@@ -79,40 +79,25 @@ def overfitting(config: Config, samples: int) -> Config:
 
 def train(run: Run) -> None:
     """Trains until the last step, or until the system asks to stop; the state is saved then."""
-    from torch.nn.utils import clip_grad_norm_
+    import torch
 
     from picopose.datasets.training.loader import noticing_dead_workers
-    from picopose.pipeline.training.health import agree, restore
-    from picopose.pipeline.training.schedule import set_rate
+    from picopose.pipeline.training.health import in_any
     from picopose.pipeline.training.stop import StopRequest
 
-    network, optimizer, options, losses_of = run.network, run.optimizer, run.options, run.losses()
-    with run.open_log() as log, StopRequest() as stop, noticing_dead_workers():
+    options, losses_of = run.options, run.losses()
+    with run.open_log() as log, run.snapshots, StopRequest() as stop, noticing_dead_workers():
         for batch in run.batches():
-            set_rate(optimizer, run.step, options)
             batch = batch.to(run.device, non_blocking=True)
-            buffers = [buffer.clone() for buffer in network.buffers()]
-
-            losses = losses_of(batch, run.step)
-            total = sum(losses.values())
-            optimizer.zero_grad()
-            total.backward()
-            norm = clip_grad_norm_(network.parameters(), options.clip)
-
-            bad = not (total + norm).isfinite()
-            bad, stopping = agree(bad, bool(stop), device=run.device)  # in any of the processes
-            if bad:
-                restore(network, buffers)  # batch norm's statistics have taken the batch in already
-                log.say(run.skip(batch))
-            else:
-                optimizer.step()
-                run.health.keep()
-            run.step += 1
+            losses, norm = run.take_step(batch, losses_of)
+            stopping = bool(in_any(torch.tensor(bool(stop))))  # by the host, so that no GPU is waited for
 
             log.step()
             last = stopping or run.step == options.steps
-            if last or run.step % options.log_every == 0:
-                log.scalars(run.step, run.scalars(losses | {"total": total}, norm))
+            logging_now = last or run.step % options.log_every == 0
+            run.settle(log, but=0 if logging_now else 1)
+            if logging_now:
+                log.scalars(run.step, run.scalars(losses, norm))
             if run.step % options.picture_every == 0:
                 run.draw(batch, log)
             if options.validate_every and run.step % options.validate_every == 0:

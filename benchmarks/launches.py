@@ -58,7 +58,7 @@ def of_training(gpu: EmulatedGpu, config: Config) -> dict[str, Asked]:
     learner.network.train().to(GPU)
     optimizer = make_optimizer(learner, config.train)
     for step in range(2):
-        with _network_apart(gpu) as network:
+        with network_apart(gpu) as network:
             gpu.reset()
             total = sum(learner.losses(batch, step).values())
             supervision = gpu.asked
@@ -76,7 +76,7 @@ def of_training(gpu: EmulatedGpu, config: Config) -> dict[str, Asked]:
 
 
 @contextmanager
-def _network_apart(gpu: EmulatedGpu) -> Iterator[Asked]:
+def network_apart(gpu: EmulatedGpu) -> Iterator[Asked]:
     """Has what modules ask of the card counted by themselves."""
     network, depth, around = Asked(), 0, gpu.asked
 

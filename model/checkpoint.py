@@ -89,6 +89,8 @@ def take_up(optimizer: Optimizer, state: dict, source: Path) -> None:
             for name, value in gathered.items():
                 if (value.ndim and value.shape != parameter.shape) or not value.isfinite().all():
                     raise ValueError(f"{name} of a parameter")
+                if value.ndim:  # fused optimizers go through memory side by side
+                    gathered[name] = torch.empty_like(parameter).copy_(value)
     except (*MALFORMED, RuntimeError) as error:
         raise InputError(
             f"{source}: the state of its optimizer is damaged ({error}); pass another checkpoint"

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -21,7 +22,7 @@ from torch import nn
 import run_train
 from picopose.datasets.training.megapose import MegaPosePairs
 from picopose.model import norms
-from picopose.model.checkpoint import read_checkpoint
+from picopose.model.checkpoint import read_checkpoint, take_up
 from picopose.model.methods import learner_of
 from picopose.model.picopose import learner as picopose_learner
 from picopose.model.picopose.supervision import StartNoise
@@ -392,3 +393,51 @@ def test_torchrun_survives_the_kill_of_one_process(tmp_path: Path):
     assert list(values) == list(range(1, 21))
     for step, before in killed.items():
         assert values[step]["loss/total"] == pytest.approx(before["loss/total"], rel=1e-6)
+
+
+def test_a_checkpoint_is_of_the_moment_it_was_saved(tmp_path: Path):
+    """Written beside the training, which goes on."""
+    weights, snapshots = torch.zeros(1000), Snapshots(tmp_path, keep=2)
+    with snapshots:
+        for step in range(1, 4):
+            content = {"model": {"w": weights}, "optimizer": {"state": [weights]}, "step": step}
+            snapshots.save(content | {"best": math.inf, "config": ""})
+            weights.fill_(step)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["step_00000002.pt", "step_00000003.pt"]
+    for step in (2, 3):
+        content = read_snapshot(tmp_path / f"step_{step:08d}.pt")
+        assert content["step"] == step
+        assert content["model"]["w"].unique().tolist() == [step - 1]
+        assert content["optimizer"]["state"][0].unique().tolist() == [step - 1]
+
+
+def test_a_checkpoint_that_cannot_be_written_is_told(tmp_path: Path):
+    blocked = tmp_path / "file"
+    blocked.touch()
+    content = {"model": {}, "optimizer": {}, "step": 7, "best": math.inf, "config": ""}
+    with pytest.raises(InputError, match=r"file cannot be made"), Snapshots(blocked, keep=2) as snapshots:
+        snapshots.save(content)
+    snapshots.save(content)
+    with pytest.raises(InputError, match=r"file cannot be made"):
+        snapshots.save(content)
+    with pytest.raises(KeyError), Snapshots(blocked, keep=2) as snapshots:
+        snapshots.save(content)
+        raise KeyError("what ended it")
+
+
+def test_an_optimizer_goes_on_with_states_of_another_layout(tmp_path: Path):
+    """A checkpoint's may lie in memory otherwise than the weights, of which fused optimizers know nothing."""
+    conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    other = nn.Conv2d(3, 4, 3)
+    other.load_state_dict(conv.state_dict())
+    optimizers = [torch.optim.AdamW(module.parameters(), lr=0.1, fused=True) for module in (conv, other)]
+    image = torch.rand(1, 3, 8, 8)
+    other(image).square().sum().backward()
+    optimizers[1].step()
+    take_up(optimizers[0], deepcopy(optimizers[1].state_dict()), tmp_path)
+    conv.load_state_dict(other.state_dict())
+    for module, optimizer in zip((conv, other), optimizers, strict=True):
+        optimizer.zero_grad()
+        module(image).square().sum().backward()
+        optimizer.step()
+    torch.testing.assert_close(conv.weight, other.weight)

@@ -1,11 +1,15 @@
-"""Steps whose loss or gradient is not finite: all processes skip them together, and too many end the run."""
+"""Steps whose loss or gradient is not finite: all processes skip them together, and too many end the run.
 
-from collections import deque
+The device leaves them out by itself; the processes hear of it while the next step is under way.
+"""
+
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from picopose.utils.distributed import summed, world_size
 from picopose.utils.errors import InputError
@@ -15,16 +19,46 @@ WINDOW = 100  # steps
 NAMED = 4  # samples in a message
 
 
-def agree(*flags: bool, device: torch.device) -> list[bool]:
-    """Each flag as every process sees it: whether it is raised in any of them."""
-    return (summed(torch.tensor(flags, dtype=torch.float32, device=device)) > 0).tolist()
+def in_any(flag: Tensor) -> Tensor:
+    """A truth value as every process sees it: whether it is true in any of them."""
+    return summed(flag.float()) > 0
 
 
-@torch.no_grad()
-def restore(network: nn.Module, buffers: Sequence[Tensor]) -> None:
-    """Sets the network's buffers, of which batch norm's change in a forward pass, back to these."""
-    for buffer, before in zip(network.buffers(), buffers, strict=True):
-        buffer.copy_(before)
+def step_unless(bad: Tensor, optimizer: Optimizer) -> None:
+    """A step of the optimizer, left out if it is bad.
+
+    PyTorch's fused optimizers have the device decide, where others have to wait for its answer.
+    """
+    if getattr(optimizer, "_step_supports_amp_scaling", False):
+        optimizer.found_inf = bad.float()  # as `torch.amp.GradScaler` tells them
+        optimizer.step()
+    elif not bad:
+        optimizer.step()
+
+
+class Buffers:
+    """A network's buffers before a step, of which batch norm's change in a forward pass.
+
+    They are handled as one tensor of each type: a GPU is slower to start than to copy them.
+    """
+
+    def __init__(self, network: nn.Module):
+        by_type = defaultdict(list)
+        for buffer in network.buffers():
+            by_type[buffer.dtype].append(buffer)
+        self._before = [(buffers, _joined(buffers)) for buffers in by_type.values()]
+
+    @torch.no_grad()
+    def restore_if(self, bad: Tensor) -> None:
+        """Sets them back to what they were where `bad` is true."""
+        for buffers, before in self._before:
+            chosen = torch.where(bad, before, _joined(buffers)).split([buffer.numel() for buffer in buffers])
+            parts = [part.view_as(buffer) for part, buffer in zip(chosen, buffers, strict=True)]
+            torch._foreach_copy_(buffers, parts)
+
+
+def _joined(tensors: Sequence[Tensor]) -> Tensor:
+    return torch.cat([tensor.flatten() for tensor in tensors])
 
 
 class Health:

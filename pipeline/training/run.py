@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import cached_property, partial
 from pathlib import Path
@@ -10,16 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.nn.utils import clip_grad_norm_
 
 from picopose.datasets.training.loader import Repeated, Share, sample_loader
 from picopose.model.checkpoint import fit, take_up
 from picopose.model.learner import Learner
 from picopose.model.norms import synchronise_norms
-from picopose.pipeline.training.health import Health
+from picopose.pipeline.training.health import Buffers, Health, in_any, step_unless
 from picopose.pipeline.training.log import TrainingLog
-from picopose.pipeline.training.schedule import rate_at
+from picopose.pipeline.training.schedule import rate_at, set_rate
 from picopose.pipeline.training.snapshots import Snapshots, read_snapshot
 from picopose.utils.config import Config, TrainConfig, changed_options, to_yaml
+from picopose.utils.device import Awaited
 from picopose.utils.distributed import World, summed
 from picopose.utils.errors import InputError
 from picopose.utils.files import write_atomically
@@ -66,6 +69,7 @@ class Run:
         self.network = learner.network
         self.optimizer = make_optimizer(learner, config.train)
         self.health = Health(limit=config.train.max_skipped)
+        self._unsettled: deque[tuple[int, Record, Awaited]] = deque()
         self.step = 0  # steps done
         self.best = math.inf  # lowest value of the learner's `best_by`
 
@@ -95,11 +99,43 @@ class Run:
         """Those of all steps that are left."""
         return self._load(self._source, first_step=self.step, steps=self.options.steps)
 
-    def skip(self, batch: Record) -> str:
-        """Notes that the step under way is skipped, and says so; too many are an `InputError`."""
-        suspects = self.health.skip(batch, self._share.indices(self.step), self._source.name)
-        skipped = f"step {self.step + 1} skipped, nothing is learnt from it"
-        return f"{skipped}: its loss or gradient is not finite, with {suspects}"
+    def take_step(
+        self, batch: Record, losses_of: Callable[[Record, int], dict[str, Tensor]]
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Learns from a batch; its losses, with their total, and the norm of the gradients.
+
+        The device itself leaves out a step whose loss or gradient is not finite in any of the processes;
+        `settle` hears of it, so that nothing waits for a GPU here.
+        """
+        set_rate(self.optimizer, self.step, self.options)
+        buffers = Buffers(self.network)
+        losses = losses_of(batch, self.step)
+        total = sum(losses.values())
+        self.optimizer.zero_grad()
+        total.backward()
+        norm = clip_grad_norm_(self.network.parameters(), self.options.clip)
+        bad = in_any(~(total + norm).detach().isfinite())
+        step_unless(bad, self.optimizer)
+        buffers.restore_if(bad)  # batch norm's statistics have taken the batch in already
+        self._unsettled.append((self.step, batch, Awaited(bad)))
+        self.step += 1
+        return losses | {"total": total}, norm
+
+    def settle(self, log: TrainingLog, *, but: int = 0) -> None:
+        """Notes which steps were skipped, and says so, of all but the last `but`, which may be under way.
+
+        Raises:
+            InputError: too many were skipped, or a checkpoint could not be written.
+        """
+        self.snapshots.check()
+        while len(self._unsettled) > but:
+            step, batch, bad = self._unsettled.popleft()
+            if not bad.tolist():
+                self.health.keep()
+                continue
+            suspects = self.health.skip(batch, self._share.indices(step), self._source.name)
+            skipped = f"step {step + 1} skipped, nothing is learnt from it"
+            log.say(f"{skipped}: its loss or gradient is not finite, with {suspects}")
 
     def open_log(self) -> TrainingLog:
         """The run's log, which begins with what is trained and how."""
@@ -180,6 +216,7 @@ def make_optimizer(learner: Learner, options: TrainConfig) -> torch.optim.Optimi
         betas=tuple(options.betas),
         eps=options.eps,
         weight_decay=options.weight_decay,
+        fused=True,
     )
 
 
