@@ -15,6 +15,8 @@ import torch
 from picopose.model import compiling
 from picopose.model.batches import Batches
 from picopose.model.folding import fold_batch_norms
+from picopose.model.picopose.flow import FlowDecoder
+from picopose.utils.device import set_precision, use_bf16
 from picopose.utils.errors import InputError
 from picopose.utils.lru import Lru
 from picopose.utils.stopwatch import Stopwatch
@@ -111,18 +113,20 @@ def test_the_stopwatch_counts_only_while_it_runs():
 def test_a_compiler_that_fails_is_told_and_done_without(monkeypatch, caplog):
     calls = []
 
-    def use_all(network):
-        calls.append(network)
+    def use_all(network, bf16):
+        calls.append(bf16)
         if len(calls) == 1:
             raise RuntimeError("no C++ compiler\nmore")
 
     monkeypatch.setattr(compiling, "_use_all", use_all)
-    network = torch.nn.ModuleDict({name: torch.nn.Identity() for name in ("backbone", "dpt", "flow")})
+    network = torch.nn.ModuleDict({name: torch.nn.Identity() for name in ("backbone", "dpt")})
+    network["flow"] = FlowDecoder(size=32, features=4, width=4)
     try:
         with caplog.at_level("WARNING"):
-            compiling.compile_network(SimpleNamespace(**network))
-        assert len(calls) == 2 and "no C++ compiler); going on without it" in caplog.text
-        assert network["flow"](torch.ones(1)).item() == 1
+            compiling.compile_network(SimpleNamespace(**network), bf16=True)
+        assert calls == [True, True] and "no C++ compiler); going on without it" in caplog.text
+        assert network["dpt"](torch.ones(1)).item() == 1
+        assert network["flow"].project([torch.ones(1, 4, side, side) for side in (2, 4, 8)])[2].shape[-1] == 8
     finally:
         torch.compiler.set_stance("default")
 
@@ -142,3 +146,33 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     pages = 40 * 2**26 / resource.getpagesize()  # so many faults otherwise
     assert int(done.stdout) < 0.25 * pages
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "capability", "used"),
+    [
+        (None, "cpu", None, False),
+        (True, "cpu", None, True),
+        (None, "cuda", (9, 0), True),
+        (True, "cuda", (8, 0), True),
+        (False, "cuda", (9, 0), False),
+        (None, "cuda", (7, 5), False),
+        (True, "cuda", (7, 0), False),
+    ],
+)
+def test_bfloat16_is_for_cards_that_have_it(monkeypatch, wanted, device, capability, used):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert use_bf16(wanted, torch.device(device)) is used
+
+
+def test_single_precision_is_said(monkeypatch):
+    """Convolutions may take TF32 unless all is to be exact; products of matrices never."""
+    before = torch.backends.cudnn.allow_tf32
+    try:
+        for exact in (True, False):
+            set_precision(exact=exact)
+            assert torch.backends.cudnn.allow_tf32 is not exact
+            assert not torch.backends.cuda.matmul.allow_tf32
+            assert torch.get_float32_matmul_precision() == "highest"
+    finally:
+        torch.backends.cudnn.allow_tf32 = before

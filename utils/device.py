@@ -1,4 +1,4 @@
-"""Chooses the device that a process computes on, and copies from and to it without waiting."""
+"""The device that a process computes on: its choice, its precision, and copies that nothing waits for."""
 
 import ctypes
 from typing import TypeVar
@@ -13,6 +13,8 @@ from picopose.utils.records import Record
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD = -1, -2, -3
 LARGEST = 2**31 - 1
 GROWTH = 2**28  # bytes
+
+AMPERE = (8, 0)  # compute capability of the first of NVIDIA's cards with bfloat16
 
 R = TypeVar("R", bound=Record)
 
@@ -37,8 +39,29 @@ def choose_device(gpus: str | None, local_rank: int = 0) -> torch.device:
     if not name.isdecimal() or int(name) >= count:
         found = f"{count} GPUs" if count else "no GPU"
         raise InputError(f"gpus {gpus}: this machine has {found}; name another, or cpu")
+    set_precision(exact=False)
     torch.cuda.set_device(int(name))
     return torch.device("cuda", int(name))
+
+
+def set_precision(*, exact: bool) -> None:
+    """How GPUs compute in single precision: convolutions by TF32, ten bits of it, unless `exact`.
+
+    Products of matrices never are, nor by parts in less: positions would be off by half a pixel.
+    """
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cudnn.allow_tf32 = not exact
+
+
+def use_bf16(wanted: bool | None, device: torch.device) -> bool:
+    """Whether to compute in bfloat16 where that is wanted; None: on GPUs.
+
+    Never on NVIDIA's before Ampere, which would only emulate it, slowly.
+    """
+    if device.type != "cuda":
+        return bool(wanted)
+    return wanted is not False and torch.cuda.get_device_capability(device) >= AMPERE
 
 
 def keep_freed_memory() -> bool:

@@ -21,7 +21,7 @@ from picopose.model.picopose.supervision import StartNoise, Truth, disturb, draw
 from picopose.model.stage import Stage
 from picopose.rendering.studio import Studio
 from picopose.utils.config import Config, TrainDatasetConfig
-from picopose.utils.device import send
+from picopose.utils.device import send, use_bf16
 from picopose.utils.distributed import rank, world_size
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import cell_centres, transform
@@ -64,18 +64,18 @@ class PicoPoseLearner:
 
     def losses(self, batch: Pair, step: int) -> dict[str, Tensor]:
         """The paper's losses (Sec. 3.5); flow starts from the truth, disturbed."""
-        options, truth = self._config.train, self._truth(batch)
+        truth = self._truth(batch)
         size, cells, coarse = self.network.size, self.network.backbone.cells, truth.positions[0]
         matched = losses.MatchedPatches(patch_of(coarse.xy, cells=cells, size=size), coarse.visible)
         start = disturb(truth.similarity, self._noise(batch, step)).matrix(batch.template)
-        with torch.autocast(start.device.type, torch.bfloat16, enabled=options.bf16):
+        with torch.autocast(start.device.type, torch.bfloat16, enabled=self._bf16(batch)):
             real, template = self._read(batch)
             answer = self.network(real, template, start)
         similarity = answer.similarity
         return {
             "matching": losses.info_nce(real.descriptors, template.descriptors, matched),
             "translation": losses.translation_loss(similarity, truth.similarity, patch=size / cells),
-            "scale": options.scale_weight * losses.scale_loss(similarity, truth.similarity),
+            "scale": self._config.train.scale_weight * losses.scale_loss(similarity, truth.similarity),
             "angle": losses.angle_loss(similarity, truth.similarity),
             "flow": losses.flow_loss(answer.flows, truth.positions, size=size),
             "certainty": losses.certainty_loss(answer.flows, truth.positions),
@@ -119,9 +119,12 @@ class PicoPoseLearner:
     def _read(self, pair: Pair) -> tuple[RealCrop, Template]:
         """What the network reads of both crops, which go through the backbone in one batch."""
         crops = torch.cat([pair.real.rgb, pair.template.rgb])
-        maps = self.network.features(crops, bf16=self._config.train.bf16)
+        maps = self.network.features(crops, bf16=self._bf16(pair))
         real, template = zip(*(m.chunk(2) for m in maps), strict=True)
         return self.network.real(real), self.network.template(pair.template, template)
+
+    def _bf16(self, pair: Pair) -> bool:
+        return use_bf16(self._config.train.bf16, pair.real.rgb.device)
 
     def _truth(self, pair: Pair) -> Truth:
         return truth_of(pair, cells=self.network.backbone.cells, viewing_ray=self.network.viewing_ray)

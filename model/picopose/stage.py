@@ -20,6 +20,7 @@ from picopose.model.stage import Setup, Stage, Things
 from picopose.utils import template_files
 from picopose.utils.config import Config, TestConfig
 from picopose.utils.crop import crop_image, square_boxes
+from picopose.utils.device import use_bf16
 from picopose.utils.masks import boxes_of
 from picopose.utils.records import Correspondences, Crop, Estimates, Frame, View
 from picopose.utils.stopwatch import Stopwatch
@@ -181,7 +182,7 @@ def make_stage(setup: Setup) -> PicoPoseStage:
     config = setup.config
     network = prepare_network(config.model, config.checkpoint).to(setup.device)
     if config.runtime.compile:
-        compile_network(network)
+        compile_network(network, bf16=use_bf16(config.test.bf16, setup.device))
     return stage_of(network, config, setup.stopwatch)
 
 
@@ -194,6 +195,6 @@ def stage_of(network: PicoPose, config: Config, stopwatch: Stopwatch | None = No
         prepared_files(config),
         batch=config.runtime.batch or automatic_batch(network.bytes_per_hypothesis, device),
         memory=config.runtime.template_memory * GIGABYTE,
-        bf16=device.type == "cuda" if config.test.bf16 is None else config.test.bf16,
+        bf16=use_bf16(config.test.bf16, device),
         stopwatch=stopwatch,
     )

@@ -17,6 +17,7 @@ from picopose.model.picopose.supervision import Positions, true_positions
 from picopose.model.refine.compare import flows
 from picopose.rendering.studio import Studio
 from picopose.utils.config import Config
+from picopose.utils.device import use_bf16
 from picopose.utils.records import Pair
 
 HELD_OUT = 1_000_000  # added to the seed
@@ -51,8 +52,9 @@ class RefineLearner:
 
     def losses(self, batch: Pair, step: int) -> dict[str, Tensor]:
         truth = self._truth(batch)
-        bf16 = self._config.train.bf16
-        with torch.autocast(batch.real.rgb.device.type, torch.bfloat16, enabled=bf16):
+        device = batch.real.rgb.device
+        bf16 = use_bf16(self._config.train.bf16, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
             answer = self._answer(batch, bf16=bf16)
         return {
             "flow": losses.flow_loss(answer, truth, size=self.network.size),

@@ -23,6 +23,7 @@ from picopose.model.rendermatch.imagenet import ImageNetFeatures, load_imagenet
 from picopose.model.solve.pnp import improve_pose
 from picopose.model.stage import Setup, Stage, check_poses
 from picopose.utils.config import Config, ModelConfig, network_of
+from picopose.utils.device import use_bf16
 from picopose.utils.geometry import upright
 from picopose.utils.records import Correspondences, Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
@@ -182,7 +183,7 @@ def make_stage(setup: Setup) -> RefineStage:
         times=options.times,
         hypotheses=options.hypotheses,
         batch=config.runtime.batch or automatic_batch(network.bytes_per_hypothesis, setup.device),
-        bf16=setup.device.type == "cuda" if config.test.bf16 is None else config.test.bf16,
+        bf16=use_bf16(config.test.bf16, setup.device),
         stopwatch=setup.stopwatch,
     )
 

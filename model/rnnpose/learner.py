@@ -22,6 +22,7 @@ from picopose.rendering.mesh import Mesh, diameter, load_mesh
 from picopose.rendering.mesh_views import MeshViews
 from picopose.rendering.units import UNITS, guess_unit
 from picopose.utils.config import Config, unread_entries
+from picopose.utils.device import use_bf16
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import rotation_angle, transform
 
@@ -72,7 +73,6 @@ class RnnPoseLearner:
         self._diameter = diameter(self._mesh.vertices)
         self._draw = drawing(MeshViews({OBJ: self._mesh}), OBJ, options.network.zoom)
         network = RNNPose(options.network, self._quirks, vertices=self._surface.vertices)
-        network.bf16 = config.train.bf16
         self.network = network.to(memory_format=torch.channels_last)  # convolutions like it best
 
     def begin_with(self, path: Path) -> None:
@@ -140,6 +140,7 @@ class RnnPoseLearner:
     ) -> tuple[KnownObject, Tensor, list[Iteration]]:
         """What the network knows of the object, its descriptors of the patches, and all iterations."""
         device, network = batch.patch.device, self.network
+        network.bf16 = use_bf16(self._config.train.bf16, device)
         known = network.known(self._surface.to(device), self._pyramid.to(device), self._diameter)
         patch = batch.patch.float() / 255
         descriptors = network.describe(patch)

@@ -21,6 +21,7 @@ from picopose.model.rnnpose.weights import Weights, load_network
 from picopose.model.stage import Setup, Stage, Step, Thing, Things, check_poses
 from picopose.rendering.mesh import Mesh
 from picopose.rendering.mesh_views import MeshViews
+from picopose.utils.device import use_bf16
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import cell_centres, invert, transform, upright
 from picopose.utils.records import Correspondences, Estimates, Frame
@@ -221,6 +222,6 @@ def make_stage(setup: Setup) -> RnnPoseStage:
         setup.device,
         threshold=config.test.threshold_px,
         batch=config.runtime.batch or BATCH,
-        bf16=setup.device.type == "cuda" if config.test.bf16 is None else config.test.bf16,
+        bf16=use_bf16(config.test.bf16, setup.device),
         stopwatch=setup.stopwatch,
     )
