@@ -1,7 +1,5 @@
 """Creates headless OpenGL contexts with EGL, on NVIDIA's driver or Mesa's software renderer."""
 
-import os
-
 import moderngl
 
 from picopose.utils.errors import InputError
@@ -12,27 +10,12 @@ PACKAGES = ("libegl1", "libgl1-mesa-dri")  # Debian's names; Ubuntu's are the sa
 def create_context() -> moderngl.Context:
     """A new OpenGL 3.3 context without a window; an `InputError` if EGL or a driver is missing.
 
-    With several GPUs, each process of torchrun renders on the one it computes on.
+    It is on EGL's first device, or on the one that `utils.egl` found to be the process's.
     """
-    own = int(os.environ.get("LOCAL_RANK", "0"))
-    try:
-        return _context_on(own)
-    except InputError:  # software rendering is a single device
-        if not own:
-            raise
-        return _context_on(0)
-
-
-def _context_on(device: int) -> moderngl.Context:
     # libEGL provides OpenGL's functions too, so libGL, which needs a display, is not required.
     try:
         return moderngl.create_context(
-            standalone=True,
-            backend="egl",
-            require=330,
-            libegl="libEGL.so.1",
-            libgl="libEGL.so.1",
-            device_index=device,
+            standalone=True, backend="egl", require=330, libegl="libEGL.so.1", libgl="libEGL.so.1"
         )
     except Exception as error:  # moderngl raises nothing narrower
         raise InputError(

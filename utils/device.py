@@ -6,6 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from picopose.utils.egl import draw_on
 from picopose.utils.errors import InputError
 from picopose.utils.records import Record
 
@@ -21,6 +22,8 @@ R = TypeVar("R", bound=Record)
 
 def choose_device(gpus: str | None, local_rank: int = 0) -> torch.device:
     """The device of the process with this rank on its machine; if that is the CPU, malloc is tuned for it.
+
+    If it is a GPU, the process and those it starts draw on it too.
 
     Args:
         gpus: `cpu`, or indices such as `0,1` (process i takes the i-th); None takes a GPU if there is one.
@@ -41,6 +44,7 @@ def choose_device(gpus: str | None, local_rank: int = 0) -> torch.device:
         raise InputError(f"gpus {gpus}: this machine has {found}; name another, or cpu")
     set_precision(exact=False)
     torch.cuda.set_device(int(name))
+    draw_on(int(name))
     return torch.device("cuda", int(name))
 
 
