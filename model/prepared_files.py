@@ -17,7 +17,7 @@ from torch import Tensor
 
 from picopose.utils.config import Config
 from picopose.utils.errors import InputError
-from picopose.utils.files import make_folder, write_atomically
+from picopose.utils.files import make_folder, one_at_a_time, write_atomically
 
 LOG = logging.getLogger(__name__)
 GIGABYTE = 1e9
@@ -44,28 +44,41 @@ class PreparedFiles:
     ) -> Read:
         """What `read` returns for the file of a key, which is made first if missing or damaged.
 
-        `read` raises a SafetensorError, KeyError, TypeError or ValueError for a damaged file. The file is in
-        use until `release`. Raises an `InputError` if the folder cannot be used.
+        Of several processes that want it one makes it, and the others wait. `read` raises a SafetensorError,
+        KeyError, TypeError or ValueError for a damaged file. The file is in use until `release`. Raises an
+        `InputError` if the folder cannot be used.
         """
         path = self._path(key)
         self._in_use.add(path)
-        try:
-            found = read(path)
-            with suppress(OSError):  # read-only folder
-                os.utime(path)  # mark as used now
+        if (found := self._existing(path, read)) is not None:
             return found
-        except (FileNotFoundError, NotADirectoryError):
-            LOG.info("preparing %s, once: %s", what, path)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            LOG.warning("%s is damaged (%s) and is written again", path, error)
-        except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror}): name another log_dir") from None
         make_folder(self._folder)  # fail before the work is done
-        tensors = {name: values.contiguous() for name, values in make().items()}
-        with write_atomically(path) as temporary:
-            save_file(tensors, temporary)
+        with one_at_a_time(path):
+            if (found := self._existing(path, read)) is not None:
+                return found
+            LOG.info("preparing %s, once: %s", what, path)
+            tensors = {name: values.contiguous() for name, values in make().items()}
+            with write_atomically(path) as temporary:
+                save_file(tensors, temporary)
         self.shrink(self._limit)
         return read(path)
+
+    def _existing(self, path: Path, read: Callable[[Path], Read]) -> Read | None:
+        """What `read` returns for a file; None if it is missing or damaged, and has to be made."""
+        try:
+            found = read(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            LOG.warning("%s is damaged (%s) and is written again", path, error)
+            with suppress(OSError):  # read-only folder
+                path.unlink()
+            return None
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}): name another log_dir") from None
+        with suppress(OSError):  # read-only folder
+            os.utime(path)  # mark as used now
+        return found
 
     def release(self, key: str) -> None:
         """Marks the file as no longer in use by this process."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from picopose.rendering.mesh import Mesh
 from picopose.utils.config import Config
+from picopose.utils.distributed import own_first
 from picopose.utils.errors import InputError
 from picopose.utils.records import Drawing, Estimates, Frame, Record, View
 from picopose.utils.stopwatch import Stopwatch
@@ -107,7 +108,7 @@ class Stage:
         if things is not self.things:
             self.things, self._ready = things, frozenset()
             self.open(things)
-        for obj_id in [obj_id for obj_id in things.by_id if obj_id not in self._ready]:
+        for obj_id in own_first([obj_id for obj_id in things.by_id if obj_id not in self._ready]):
             self.prepare_object(obj_id)
             self._ready |= {obj_id}
 

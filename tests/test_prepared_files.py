@@ -2,6 +2,9 @@
 
 import os
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from safetensors.torch import load_file
 
 from picopose.commands import cache
 from picopose.model.prepared_files import GIGABYTE, PreparedFiles
+from picopose.utils import distributed
 from picopose.utils.errors import InputError
 
 SIZE = 1000 + 72  # bytes of a file: what it holds, and a head
@@ -53,6 +57,35 @@ def test_what_is_in_use_stays_until_it_is_released(tmp_path):
     files.release("b")
     opened(files, "d")
     assert names(tmp_path) == {"c", "d"}
+
+
+def test_one_of_several_makes_what_all_want(tmp_path):
+    """Each begins with a share of its own, so that all are made side by side, and none twice."""
+    made, keys = [], ["a", "b", "c", "d"]
+
+    def make_slowly(key: str) -> dict[str, torch.Tensor]:
+        made.append(key)
+        time.sleep(0.1)
+        return make()
+
+    def process(order: list[str]) -> None:
+        for key in order:
+            PreparedFiles(tmp_path).open(key, load_file, partial(make_slowly, key), what=key)
+
+    with ThreadPoolExecutor() as processes:
+        list(processes.map(process, (keys, keys[2:] + keys[:2])))
+    assert sorted(made) == keys and set(made[:2]) == {"a", "c"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{key}.safetensors" for key in keys]
+
+
+@pytest.mark.parametrize(("size", "orders"), [(1, ["abcde"]), (2, ["abcde", "cdeab"])])
+def test_processes_begin_with_shares_of_their_own(monkeypatch, size, orders):
+    monkeypatch.setattr(distributed, "world_size", lambda: size)
+    found = []
+    for rank in range(size):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        found.append("".join(distributed.own_first("abcde")))
+    assert found == orders
 
 
 def test_what_is_half_written_is_no_prepared_file_and_goes(tmp_path, monkeypatch, capsys):

@@ -4,14 +4,23 @@ Everything also works in a single process, where sums and gathers do nothing.
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from picopose.utils.processes import end_with_parent
+
+T = TypeVar("T")
+
+HUNG = timedelta(minutes=30)  # after which a process that others wait for in a step is given up, and the run
+PATIENCE = timedelta(hours=12)  # at a barrier, where one may have work to do that takes long
+
+_patient: dist.ProcessGroup | None = None  # of barriers
 
 
 @dataclass(frozen=True)
@@ -23,9 +32,9 @@ class World:
     local_rank: int = 0  # among the processes of this machine
 
     def barrier(self) -> None:
-        """Waits until all processes are here."""
+        """Waits until all processes are here, however long the work of one of them takes."""
         if self.size > 1:
-            dist.barrier()
+            dist.barrier(_patient)
 
 
 def join() -> World:
@@ -34,8 +43,10 @@ def join() -> World:
         end_with_parent()
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return World()
+    global _patient
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(hours=12))
+    dist.init_process_group(backend, timeout=HUNG)
+    _patient = dist.new_group(backend="gloo", timeout=PATIENCE)
     return World(dist.get_rank(), dist.get_world_size(), int(os.environ["LOCAL_RANK"]))
 
 
@@ -51,6 +62,15 @@ def rank() -> int:
 
 def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def own_first(jobs: Sequence[T]) -> list[T]:
+    """Jobs that all processes have, so ordered that each begins with a share of its own.
+
+    Where the result of one serves all, as in a folder that they share, none is done twice.
+    """
+    first = len(jobs) * rank() // world_size()
+    return [*jobs[first:], *jobs[:first]]
 
 
 def summed(value: Tensor) -> Tensor:

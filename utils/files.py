@@ -133,6 +133,25 @@ def check_space(folder: Path, needed: int, what: str) -> None:
         )
 
 
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Waits until no other process is in such a block of the same path, of which nothing needs to exist.
+
+    File systems without locks have nobody wait.
+    """
+    file = path.with_name(f".{path.stem}.lock")
+    try:
+        handle = os.open(file, os.O_CREAT | os.O_RDWR, 0o666)
+    except OSError as error:
+        raise write_error(path, error) or error from error
+    try:
+        lock(handle, wait=True)
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(handle)
+
+
 def remove_leftovers(*folders: Path) -> None:
     """Removes half-written files of killed processes from folders and their subfolders."""
     for folder in folders:
