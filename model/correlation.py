@@ -6,10 +6,12 @@ For large maps only the correlations that are read are computed, without the all
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 # Most cells for which one matrix product of all pairs is faster than gathering the pairs that are read: it
 # does 114 times the arithmetic at 64 x 64 cells, but reads each cell once; see docs/performance.md.
 ALL_PAIRS = 4096
+PAIRS_AT_ONCE = 2**27  # of a batch, half a GB in single precision; more are computed in parts
 
 
 def lookup(template: Tensor, real: Tensor, positions: Tensor, *, radius: int, scales: int) -> Tensor:
@@ -60,8 +62,26 @@ def _window(features: Tensor, real: Tensor, xy: Tensor, radius: int) -> Tensor:
 def _correlate(features: Tensor, real: Tensor, index: Tensor) -> Tensor:
     """Dot products (B, N, K) of features (B, N, C) with the columns index (B, N, K) of real (B, C, M)."""
     if real.shape[2] <= ALL_PAIRS:
-        return (features @ real).gather(2, index)
+        return _of_all_pairs(features, real, index)
     rows = real.mT.contiguous()
     columns = index.unbind(2)
     neighbours = (rows.gather(1, column[..., None].expand(-1, -1, rows.shape[2])) for column in columns)
     return torch.stack([(features * neighbour).sum(-1) for neighbour in neighbours], dim=2)
+
+
+def _of_all_pairs(features: Tensor, real: Tensor, index: Tensor) -> Tensor:
+    """The same, by the products of all pairs, of which memory never holds more than `PAIRS_AT_ONCE`.
+
+    So the parts of a large batch are computed again in the backward pass.
+    """
+    batch, cells = features.shape[:2]
+    pairs = cells * real.shape[2]
+    if batch * pairs <= PAIRS_AT_ONCE:
+        return _read(features, real, index)
+    parts = [tensor.split(max(1, PAIRS_AT_ONCE // pairs)) for tensor in (features, real, index)]
+    options = {"use_reentrant": False, "preserve_rng_state": False}
+    return torch.cat([checkpoint(_read, *part, **options) for part in zip(*parts, strict=True)])
+
+
+def _read(features: Tensor, real: Tensor, index: Tensor) -> Tensor:
+    return (features @ real).gather(2, index)

@@ -34,9 +34,10 @@ def all_pairs_lookup(template, real, positions, *, radius, scales):
     return torch.cat(windows, dim=1)
 
 
-@pytest.mark.parametrize("all_pairs", [0, 10**6])
-def test_lookup_equals_the_pooled_all_pairs_volume(monkeypatch, all_pairs):
+@pytest.mark.parametrize(("all_pairs", "at_once"), [(0, 10**6), (10**6, 10**6), (10**6, 144**2)])
+def test_lookup_equals_the_pooled_all_pairs_volume(monkeypatch, all_pairs, at_once):
     monkeypatch.setattr(correlation, "ALL_PAIRS", all_pairs)
+    monkeypatch.setattr(correlation, "PAIRS_AT_ONCE", at_once)
     generator = torch.Generator().manual_seed(0)
     template, real = torch.randn(2, 2, 8, 12, 12, generator=generator)
     positions = torch.rand(2, 2, 12, 12, generator=generator) * 18 - 3  # some outside of the map
@@ -44,6 +45,19 @@ def test_lookup_equals_the_pooled_all_pairs_volume(monkeypatch, all_pairs):
     assert ours.shape == (2, 75, 12, 12)
     slow = all_pairs_lookup(template, real, positions, radius=2, scales=3)
     assert (ours - slow).abs().max() < 1e-4
+
+
+def test_lookup_in_parts_has_the_same_gradients(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn(3, 8, 12, 12, generator=generator, requires_grad=True) for _ in range(2)]
+    positions = torch.rand(3, 2, 12, 12, generator=generator) * 18 - 3
+    gradients = []
+    for at_once in (3 * 144**2, 144**2):
+        monkeypatch.setattr(correlation, "PAIRS_AT_ONCE", at_once)
+        read = correlation.lookup(*maps, positions, radius=2, scales=2)
+        gradients.append(torch.autograd.grad(read.square().sum(), maps))
+    for whole, part in zip(*gradients, strict=True):
+        torch.testing.assert_close(part, whole)
 
 
 def test_rank_is_the_mean_best_similarity_of_foreground_patches():
