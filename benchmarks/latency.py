@@ -2,7 +2,8 @@
 
 Cost is told in seconds and in *backbone passes*: the time that the same machine takes, in the same run, for
 the backbone on one crop. Several values make a table of all combinations. The weights are random, so no
-pose is found and RANSAC never ends early: its cost is an upper bound.
+pose is found and RANSAC never ends early: its cost is an upper bound. With `runtime.compile=true` the network
+is compiled first.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from benchmarks.levels import markdown
+from picopose.model.compiling import compile_network
 from picopose.model.picopose.build import prepare_network
 from picopose.model.picopose.network import PicoPose
 from picopose.model.picopose.stage import PicoPoseStage, stage_of
@@ -69,6 +71,8 @@ def main() -> None:
         for backbone in arguments.backbone:
             config = config_of(backbone, arguments, arguments.features_dir or temporary)
             network = prepare_network(config.model, None).to(device)
+            if config.runtime.compile:
+                compile_network(network)
             for hypotheses in arguments.hypotheses:
                 for detections in arguments.detections:
                     config.test.hypotheses = hypotheses

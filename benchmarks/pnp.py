@@ -156,6 +156,7 @@ def measure(ratios: list[float], solvers: dict, batches: int, seed: int) -> dict
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batches", type=int, default=3, help="batches per row")
+    parser.add_argument("--ratios", type=float, nargs="+", default=RATIOS, help="shares of inliers")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -168,12 +169,12 @@ def main() -> None:
     print("Each cell: rotation error in degrees / translation error in % / ms per batch (ms of CPU time)\n")
     print("| inliers | " + " | ".join(solvers) + " |")
     print("| --- |" + " --- |" * len(solvers))
-    for seed, shares in enumerate([[ratio] for ratio in RATIOS] + [RATIOS]):
+    for seed, shares in enumerate([[ratio] for ratio in options.ratios] + [options.ratios]):
         row = measure(shares, solvers, options.batches, seed)
         cells = (
             f"{r:.3f} / {t:.3f} / {1e3 * wall:.0f} ({1e3 * cpu:.0f})" for r, t, wall, cpu in row.values()
         )
-        label = f"{shares[0]:.0%}" if len(shares) == 1 else "10 to 90%"
+        label = f"{shares[0]:.0%}" if len(shares) == 1 else f"{100 * min(shares):.0f} to {max(shares):.0%}"
         print(f"| {label} | " + " | ".join(cells) + " |", flush=True)
     ratios = (f"{name} {values[2] / row['solve_pnp'][2]:.1f}" for name, values in row.items())
     print("\nTime of the last row, relative to solve_pnp: " + ", ".join(ratios))

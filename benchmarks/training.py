@@ -3,6 +3,7 @@
 CPU time of one process for every phase of making a pair; pairs per second of the loader alone; a step's
 forward and backward pass, so that the slower side of the two is seen; and both at once.
 `--before key=value ...` measures another configuration first and tells how many times faster this one is.
+Phases of making a pair are those of PicoPose's; `benchmarks.feeding` has the parts of any method's.
 """
 
 import argparse
@@ -20,6 +21,7 @@ from types import SimpleNamespace
 import cv2
 import torch
 
+from benchmarks.latency import peak, reset_peak
 from picopose.datasets.training.loader import Share, sample_loader
 from picopose.datasets.training.pairs import Augmented, PairSource
 from picopose.datasets.training.sources import make_scenes
@@ -133,6 +135,7 @@ def time_step(source: PairSource, config: Config, device: torch.device, steps: i
     share = Share(config.train.batch_size)
     pair = Pair.stack([source.sample(index) for index in share.indices(0)]).to(device)
     learner, seconds = _learner(config, device), Counter()
+    reset_peak(device)
     for step in range(steps + 1):
         if step == 1:  # the first step is slower
             seconds.clear()
@@ -177,7 +180,7 @@ def _cpu_seconds() -> float:
 
 
 def _learner(config: Config, device: torch.device) -> Learner:
-    learner = learner_of("picopose", config, resumes=True)
+    learner = learner_of(config.method, config, resumes=True)
     learner.network.train().to(device)
     return learner
 
@@ -190,11 +193,25 @@ def _now(device: torch.device) -> float:
 
 def measure(config: Config, options: argparse.Namespace) -> dict[str, float]:
     """Prints the table of a configuration; returns its pairs per second and core by what was done."""
-    device, source = choose_device(options.gpus, 0), pair_source(config)
-    threads = torch.get_num_threads()
+    device = choose_device(options.gpus, 0)
+    source = learner_of(config.method, config, resumes=True).source(held_out=False)
     # Workers are started before this process draws anything itself.
     loaded = time_loader(source, config, options.steps)
+    print(f"{'loader':24s}{loaded:8.1f} pairs/s with {config.train.workers} worker(s)", flush=True)
     trained, per_core = time_training(source, config, device, options.steps)
+    print(f"{'both':24s}{trained:8.1f} pairs/s, {per_core:.1f} pairs a core's second", flush=True)
+    steps = time_step(source, config, device, options.steps)
+    for phase, seconds in steps.items():
+        print(f"{phase:24s}{1000 * seconds:8.2f} ms/pair")
+    print(f"{'training':24s}{1 / sum(steps.values()):8.1f} pairs/s with nothing else to do, on {device}")
+    print(f"{'peak memory':24s}{peak(device):8.2f} GB", flush=True)
+    rates = _time_making(config, options) if config.method == "picopose" and options.pairs else {}
+    return rates | {"trained": per_core}
+
+
+def _time_making(config: Config, options: argparse.Namespace) -> dict[str, float]:
+    """Prints the phases of making pairs; returns the pairs per second and core, rendered and used again."""
+    threads = torch.get_num_threads()
     cv2.setNumThreads(0)
     torch.set_num_threads(1)  # as in a worker
     rendered = time_scenes(config, options.pairs) if config.train_dataset.kept else None
@@ -208,14 +225,7 @@ def measure(config: Config, options: argparse.Namespace) -> dict[str, float]:
         print(
             f"{f'in each of {options.uses} uses':24s}{cost:8.2f} ms/pair = {1000 / cost:.0f} pairs/s per core"
         )
-    print(f"{'loader':24s}{loaded:8.1f} pairs/s with {config.train.workers} worker(s)")
-    steps = time_step(source, config, device, options.steps)
-    for phase, seconds in steps.items():
-        print(f"{phase:24s}{1000 * seconds:8.2f} ms/pair")
-    print(f"{'training':24s}{1 / sum(steps.values()):8.1f} pairs/s with nothing else to do, on {device}")
-    print(f"{'both':24s}{trained:8.1f} pairs/s, {per_core:.1f} pairs a core's second")
-    fresh = 1000 / sum((rendered or phases).values())
-    return {"rendered": fresh, "made": 1000 / cost, "trained": per_core}
+    return {"rendered": 1000 / sum((rendered or phases).values()), "made": 1000 / cost}
 
 
 def _print_phases(phases: dict[str, float], title: str) -> None:
@@ -230,7 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", default="config/lite.yaml")
     parser.add_argument("--gpus", help="index of the GPU, or cpu")
-    parser.add_argument("--pairs", type=int, default=300, help="that are made for the phases")
+    parser.add_argument("--pairs", type=int, default=300, help="that are made for the phases; 0: none")
     parser.add_argument("--steps", type=int, default=5, help="of the loader and of training")
     parser.add_argument("--uses", type=int, default=4, help="of a pair that is kept, over the whole training")
     parser.add_argument("--before", nargs="+", metavar="key=value", help="what was otherwise before")
