@@ -50,6 +50,7 @@ features=$work/features # templates that several parts use
 
 if [[ ${1:-} == --rehearse ]]; then
     gpu=cpu
+    export TORCHDYNAMO_DISABLE=1 # compiling takes minutes there
     golden=(--networks vits14)
     eager=(--backbone small --hypotheses 1 --detections 1 8 --views 42 --repeats 1)
     paper_photo=(--backbone small --hypotheses 5 --detections 7 --views 42 --repeats 1)
