@@ -10,13 +10,14 @@ cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
 LIMIT=530 # seconds for everything
 LEAST=100 # seconds of them that are left to the training
+patience=1 # times the limits of the parts
 OUT=$(mkdir -p "${OUT:-output/gpu}" && cd "${OUT:-output/gpu}" && pwd)
 export PICO_SHARED=${PICO_SHARED:-$PWD/.gpu/shared} PYTHONUNBUFFERED=1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 part() { # NAME SECONDS COMMAND...: runs a part of the report for so long at most; the others do not need it
-    local name=$1 limit=$2 start=$SECONDS left=$((LIMIT - LEAST - SECONDS)) status=124
+    local name=$1 limit=$((patience * $2)) start=$SECONDS left=$((LIMIT - LEAST - SECONDS)) status=124
     shift 2
     limit=$((limit < left ? limit : left))
     echo "$name, $limit s at most" >&2
@@ -49,22 +50,24 @@ paper=(train_dataset.megapose=[] train_dataset.synthetic=1 "${data[@]}")
 features=$work/features # templates that several parts use
 
 if [[ ${1:-} == --rehearse ]]; then
-    gpu=cpu
+    gpu=cpu patience=4 LIMIT=1800
     export TORCHDYNAMO_DISABLE=1 # compiling takes minutes there
     golden=(--networks vits14)
-    eager=(--backbone small --hypotheses 1 --detections 1 8 --views 42 --repeats 1)
-    paper_photo=(--backbone small --hypotheses 5 --detections 7 --views 42 --repeats 1)
-    compiled=("${eager[@]}")
+    networks=(small)
+    eager=(--hypotheses 1 --detections 1 --views 42 --repeats 1)
+    paper_photo=(--backbone small "${eager[@]}")
+    compiled=(--backbone small "${eager[@]}")
     pnp=(--device cpu --batches 1 --ratios 0.7)
-    narrow=(train.batch_size=4) wide=(--config config/small.yaml train.batch_size=4) steps=2 pairs=20
+    narrow=(train.batch_size=4) wide=(--config config/small.yaml train.batch_size=4) steps=2 pairs=20 leg=25
 else
     gpu=0
     golden=()
-    eager=(--backbone small vits14 vitb14 vitl14 --hypotheses 1 5 --detections 1 8 32 --repeats 5)
+    networks=(small vits14 vitb14 vitl14)
+    eager=(--hypotheses 1 5 --detections 1 8 32 --repeats 5)
     paper_photo=(--backbone vitl14 --hypotheses 5 --detections 7 --repeats 20)
     compiled=(--backbone small vitl14 --hypotheses 1 5 --detections 1 8 --repeats 5)
     pnp=(--device cuda --batches 2 --ratios 0.3 0.5 0.7)
-    narrow=() wide=(--config config/base.yaml) steps=150 pairs=200
+    narrow=() wide=(--config config/base.yaml) steps=150 pairs=200 leg=$LIMIT
 fi
 latency=(-m benchmarks.latency --device $gpu --features_dir "$features")
 training=(-m benchmarks.training --gpus $gpu --pairs 0)
@@ -72,18 +75,18 @@ training=(-m benchmarks.training --gpus $gpu --pairs 0)
 [[ $gpu == cpu ]] || part card 20 nvidia-smi
 run machine 40 -c 'import os, platform, torch; print(platform.python_version(), torch.__version__, os.cpu_count(), "cores")'
 run golden 75 -m benchmarks.golden --device $gpu "${golden[@]}"
-run latency 110 "${latency[@]}" "${eager[@]}"
+for network in "${networks[@]}"; do run latency_$network 60 "${latency[@]}" --backbone $network "${eager[@]}"; done
 run latency_of_the_paper 30 "${latency[@]}" "${paper_photo[@]}"
 run pnp 60 -m benchmarks.pnp "${pnp[@]}"
 run training 60 "${training[@]}" --config config/refine.yaml --steps $steps "${data[@]}" "${narrow[@]}"
 run training_of_the_paper 60 "${training[@]}" "${wide[@]}" --steps $((steps / 10 + 1)) "${paper[@]}"
 run feeding 40 -m benchmarks.feeding --gpus $gpu --pairs $pairs "${data[@]:1}"
 run rendering 40 -m benchmarks.rendering --repeats 1
-part two_processes 40 bash -c '"$@" & "$@" & wait -n && wait -n' both "$PYTHON" "${latency[@]}" "${paper_photo[@]}"
+part two_processes 40 bash -c '"$@" & "$@"; own=$?; wait $! && exit $own' both "$PYTHON" "${latency[@]}" "${paper_photo[@]}"
 run latency_compiled 100 "${latency[@]}" "${compiled[@]}" runtime.compile=true
 
 LEAST=20 # for the checkpoint's way back
-run leg 600 run_train.py --config config/refine.yaml --gpus $gpu "log_dir=$work/log" "${data[@]}"
+run leg $leg run_train.py --config config/refine.yaml --gpus $gpu "log_dir=$work/log" "${data[@]}"
 cp "$work"/log/*/scalars.jsonl "$OUT"
 checkpoint=$(ls -t "$work"/log/*/step_*.pt | head -n 1)
 [[ -n $checkpoint ]] && split -d -b 15M "$checkpoint" "$OUT/$(basename "$checkpoint")."
