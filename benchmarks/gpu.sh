@@ -50,7 +50,7 @@ paper=(train_dataset.megapose=[] train_dataset.synthetic=1 "${data[@]}")
 features=$work/features # templates that several parts use
 
 if [[ ${1:-} == --rehearse ]]; then
-    gpu=cpu patience=4 LIMIT=1800
+    gpu=cpu patience=10 LIMIT=3600
     export TORCHDYNAMO_DISABLE=1 # compiling takes minutes there
     golden=(--networks vits14)
     networks=(small)
@@ -58,7 +58,8 @@ if [[ ${1:-} == --rehearse ]]; then
     paper_photo=(--backbone small "${eager[@]}")
     compiled=(--backbone small "${eager[@]}")
     pnp=(--device cpu --batches 1 --ratios 0.7)
-    narrow=(train.batch_size=4) wide=(--config config/small.yaml train.batch_size=4) steps=2 pairs=20 leg=25
+    narrow=(train.batch_size=4 train.steps=2) wide=(--config config/small.yaml train.batch_size=4)
+    steps=2 pairs=20 leg=60
 else
     gpu=0
     golden=()
@@ -67,7 +68,8 @@ else
     paper_photo=(--backbone vitl14 --hypotheses 5 --detections 7 --repeats 20)
     compiled=(--backbone small vitl14 --hypotheses 1 5 --detections 1 8 --repeats 5)
     pnp=(--device cuda --batches 2 --ratios 0.3 0.5 0.7)
-    narrow=() wide=(--config config/base.yaml) steps=150 pairs=200 leg=$LIMIT
+    narrow=() wide=(--config config/base.yaml)
+    steps=150 pairs=200 leg=$LIMIT
 fi
 latency=(-m benchmarks.latency --device $gpu --features_dir "$features")
 training=(-m benchmarks.training --gpus $gpu --pairs 0)
@@ -86,7 +88,7 @@ part two_processes 40 bash -c '"$@" & "$@"; own=$?; wait $! && exit $own' both "
 run latency_compiled 100 "${latency[@]}" "${compiled[@]}" runtime.compile=true
 
 LEAST=20 # for the checkpoint's way back
-run leg $leg run_train.py --config config/refine.yaml --gpus $gpu "log_dir=$work/log" "${data[@]}"
+run leg $leg run_train.py --config config/refine.yaml --gpus $gpu "log_dir=$work/log" "${data[@]}" "${narrow[@]}"
 cp "$work"/log/*/scalars.jsonl "$OUT"
 checkpoint=$(ls -t "$work"/log/*/step_*.pt | head -n 1)
 [[ -n $checkpoint ]] && split -d -b 15M "$checkpoint" "$OUT/$(basename "$checkpoint")."
