@@ -92,4 +92,4 @@ run leg $leg run_train.py --config config/refine.yaml --gpus $gpu "log_dir=$work
 cp "$work"/log/*/scalars.jsonl "$OUT"
 checkpoint=$(ls -t "$work"/log/*/step_*.pt | head -n 1)
 [[ -n $checkpoint ]] && split -d -b 15M "$checkpoint" "$OUT/$(basename "$checkpoint")."
-ls -l "$OUT"
+cat "$OUT/report.md"
