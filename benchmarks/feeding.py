@@ -37,8 +37,11 @@ REST = "scene, masks, rest"
 PARTS = ("load and make objects", "draw", "read back", "composite", "crop", "colour", "copy", REST)
 ON_CARD = ("read back", "composite", "crop", "colour", "copy")  # that a GPU could do instead of a core
 OBJECTS = ("load", "vary", "random_shape", "random_image", "board", "hull", "template_poses")  # of a Studio
-COMPOSITE = ((shared_scenes, "on_backdrop"), (synthetic, "on_backdrop"), (studio, "drawing"))
-CROP = ((disturbed, "_warped"), (imperfect, "view_of"))
+PIXELS = {
+    "composite": ((shared_scenes, "on_backdrop"), (synthetic, "on_backdrop"), (studio, "drawing")),
+    "crop": ((disturbed, "_warped"), (imperfect, "view_of")),
+    "colour": ((disturbed, "photographed"), (disturbed, "scanned")),
+}
 DRAW = ("render", "render_depth")  # of a Renderer
 EMULATED = {"GALLIUM_NOOP": "true"}  # Mesa's driver that draws nothing
 
@@ -108,7 +111,7 @@ def watched(clock: Clock, calls: list[Call] | None = None) -> Iterator[None]:
         for name in OBJECTS:
             made = clock.timed(PARTS[0], getattr(Studio, name))
             stack.enter_context(patch.object(Studio, name, made))
-        for part, functions in (("composite", COMPOSITE), ("crop", CROP)):
+        for part, functions in PIXELS.items():
             for module, name in functions:
                 timed = clock.timed(part, getattr(module, name))
                 stack.enter_context(patch.object(module, name, timed))
@@ -130,7 +133,7 @@ def measure(config: Config, device: torch.device, pairs: int) -> tuple[dict[str,
         clock.restart()
         made = [source.sample(index) for index in range(pairs, 2 * pairs)]
         ms = {part: 1000 * seconds / pairs for part, seconds in clock.stop().items()}
-    ms["colour"] = time_colours(made, config.train_dataset.augment)
+    ms["colour"] = ms.get("colour", 0.0) + time_colours(made, config.train_dataset.augment)
     ms["copy"] = time_copy(made, config.train.batch_size, device)
     tensors: list[torch.Tensor] = []
     made[0].map(tensors.append)
