@@ -3,7 +3,7 @@
 from picopose.rendering.overlay import GREEN, ORANGE, RED
 
 OUTLINES = {"good": GREEN, "doubtful": ORANGE, "wrong": RED}  # colours in pictures
-GOOD, WRONG = 0.6, 0.25  # from here on, and below
+GOOD, WRONG = 0.75, 0.25  # from here on, and below
 
 
 def verdict(confidence: float) -> str:

@@ -20,12 +20,11 @@ from picopose.pipeline.run import run_judged
 from picopose.pipeline.starts import box_about
 from picopose.pipeline.track.one_track import Track
 from picopose.pipeline.track.search import regions
-from picopose.pipeline.verdict import GOOD
 from picopose.utils.errors import InputError
 from picopose.utils.records import Estimates, Frame, Mask
 
 LOG = logging.getLogger(__name__)
-LOST = 0.1  # confidence below which a pose may be chance; one found anew has to be good
+LOST, FOUND = 0.1, 0.6  # confidence below which a pose may be chance, and that one found anew has to have
 MARGIN = 0.08  # about the box in which an object is followed, in its longer sides, for what was not predicted
 SAME = 0.5  # share of two boxes' union from which on they show the same object
 
@@ -155,7 +154,7 @@ class Tracker:
         poses = {}
         for number, pose in self._refine(frame, again).items():
             track = self.tracks[number]
-            if pose.confidence >= GOOD and not self._is_followed(pose):
+            if pose.confidence >= FOUND and not self._is_followed(pose):
                 LOG.info("%s is found at %g", track.obj.name, self._time)
                 poses[number] = track.see(pose, self._time)
         return poses
