@@ -100,7 +100,7 @@ def test_confidences_are_held_against_what_is_right():
     assert reliability(cases[7:]) == []
 
 
-@pytest.mark.parametrize("confidence", [0.7, None])
+@pytest.mark.parametrize("confidence", [0.8, None])
 def test_the_report_speaks_of_confidence_where_there_is_any(tmp_path, confidence):
     tested = toy_set(tmp_path)
     write_side_file(tested, confidence=confidence)
@@ -108,7 +108,7 @@ def test_the_report_speaks_of_confidence_where_there_is_any(tmp_path, confidence
     page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     found = [case for case in page.cases() if case["data-missing"] == "no"]
     told = {(case["data-confidence"], case["data-verdict"]) for case in found}
-    assert told == {("0.7", "good") if confidence else ("-Infinity", "")}
+    assert told == {("0.8", "good") if confidence else ("-Infinity", "")}
     for tag, name in (("section", {"id": "confidence"}), ("select", {"data-filter": "verdict"})):
         assert len(page.all(tag, **name)) == (1 if confidence else 0)
 

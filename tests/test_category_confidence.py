@@ -129,7 +129,7 @@ def test_the_fit_finds_what_tells_right_from_wrong():
 
 def test_the_report_counts_by_confidence():
     right, beside = np.array([True, True, False, True, False]), np.array([False] * 4 + [True])
-    told = report(Cases(np.zeros((5, len(NAMES))), right, beside), np.array([0.9, 1.0, 0.1, 0.15, 0.7]))
+    told = report(Cases(np.zeros((5, len(NAMES))), right, beside), np.array([0.9, 1.0, 0.1, 0.15, 0.8]))
     assert "detections: 4, 50.0 % called good, 50.0 % wrong, AUROC 1.000" in told
     assert "0 to 20 % | 2 | 12.5 % | 50.0 %" in told and "80 to 100 % | 2 | 95.0 % | 100.0 %" in told
     assert "masks beside their objects: 1, 100.0 % called good, 0.0 % wrong\n" in told

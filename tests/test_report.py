@@ -165,11 +165,11 @@ def test_linemods_table_has_every_object_by_name_and_their_mean(example):
 
 
 def test_each_pose_says_how_sure_it_is(example, page):
-    """The side file has the numbers; the words' bounds are 60 % and 25 %."""
+    """The side file has the numbers; the words' bounds are 75 % and 25 %."""
     expected = {}
     for entry in json.loads(example.tested.csv.with_suffix(".json").read_text()):
         sure = entry["confidence"]
-        word = "good" if sure >= 0.6 else "wrong" if sure < 0.25 else "doubtful"
+        word = "good" if sure >= 0.75 else "wrong" if sure < 0.25 else "doubtful"
         expected.setdefault(str(entry["obj_id"]), []).append((str(sure), word))
     told = {}
     for case in page.cases():
