@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from scipy.spatial.transform import Rotation
 
+from picopose.datasets.training.colours import colours_of, image_of
 from picopose.datasets.training.degradation import photographed, scanned
 from picopose.datasets.training.imperfect import MIN_CROP_PIXELS
 from picopose.datasets.training.object_pool import TrainingObject
@@ -114,7 +115,7 @@ class DisturbedPairs(SharedScenes):
         depth = self._studio.depth(thing.mesh, truth, camera, size, size) * seen
         colours = _warped(rgb, crop_from_photo, size, cv2.INTER_LINEAR)
         real = View(
-            rgb=_tensor(photographed(colours, rng) if rng.random() < DEGRADED else colours),
+            rgb=colours_of(photographed(colours, rng) if rng.random() < DEGRADED else colours),
             mask=torch.from_numpy(seen),
             K=drawn.K,
             depth=torch.from_numpy(depth),
@@ -128,13 +129,7 @@ def _colours(drawn: Drawing, rng: Rng) -> torch.Tensor:
     """Of a drawing (3, S, S), or of one of a mesh with poorer colours."""
     if rng.random() >= DEGRADED:
         return drawn.rgb
-    image = (drawn.rgb * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-    return _tensor(scanned(image, drawn.cover.numpy(), rng))
-
-
-def _tensor(image: np.ndarray) -> torch.Tensor:
-    """An image (H, W, 3) uint8 as colours (3, H, W) in [0, 1]."""
-    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))) / 255
+    return colours_of(scanned(image_of(drawn.rgb), drawn.cover.numpy(), rng))
 
 
 def _warped(image: np.ndarray, crop_from_photo: np.ndarray, size: int, how: int) -> np.ndarray:

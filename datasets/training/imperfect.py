@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 
+from picopose.datasets.training.colours import colours_of
 from picopose.utils.crop import square_boxes, window_pixels
 from picopose.utils.geometry import sample, sample_depth
 from picopose.utils.records import View
@@ -69,7 +70,7 @@ def view_of(
     pixels = window_pixels(torch.tensor([[0, 0, right - left, bottom - top]]), size)
     shown, surface = (torch.from_numpy(np.ascontiguousarray(x[inside], np.float32)) for x in (mask, depth))
     return View(
-        rgb=torch.from_numpy(np.ascontiguousarray(resized.transpose(2, 0, 1))) / 255,
+        rgb=colours_of(resized),
         mask=(sample(shown[None, None], pixels, mode="nearest")[0, 0] > 0.5).unflatten(0, (size, size)),
         K=torch.from_numpy(crop_from_window @ K).float(),
         depth=sample_depth(surface[None], pixels)[0].unflatten(0, (size, size)),

@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from picopose.datasets.training.augment import SHARE, augment
+from picopose.datasets.training.colours import colours_of, image_of
 from picopose.datasets.training.loader import Source
 from picopose.datasets.training.streams import stream
 from picopose.utils.records import Pair
@@ -53,8 +53,7 @@ class Augmented:
     def sample(self, index: int) -> Pair:
         pair = self._source.sample(index)
         rng = stream("colours", self._seed, index)
-        image = (pair.real.rgb * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
-        rgb = torch.from_numpy(augment(image, rng, share=self._share)).permute(2, 0, 1).contiguous() / 255
+        rgb = colours_of(augment(image_of(pair.real.rgb), rng, share=self._share))
         return replace(pair, real=replace(pair.real, rgb=rgb))
 
     def name(self, index: int) -> str:
