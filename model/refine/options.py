@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from picopose.utils.config import Config, options_of
-from picopose.utils.home import own_file
+from picopose.utils.downloads import weights_file
 
 
 @dataclass
@@ -16,7 +16,7 @@ class Options:
     weights: str | None = None
 
     def __post_init__(self):
-        self.weights = self.weights and str(own_file(self.weights))
+        self.weights = self.weights and str(weights_file(self.weights))
         if self.times < 0:
             raise ValueError(f"times is {self.times}; it must not be negative")
         if self.hypotheses < 1:
