@@ -1,5 +1,6 @@
-"""What `make setup` says on a machine without the Python that it needs, and what it installs."""
+"""What `make setup` says without the Python that it needs; what it installs, and where that is tested."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import tomllib
 from importlib.metadata import packages_distributions
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 from tests.imports import imported
@@ -50,6 +52,14 @@ def test_the_pinned_versions_are_among_those_that_an_installation_accepts():
     assert pinned().keys() - accepted.keys() == {"torchvision", "glcontext"}  # of timm and of moderngl
     for name, versions in accepted.items():
         assert pinned()[name] in versions, name
+
+
+def test_the_workflow_runs_the_tests_from_the_oldest_python_on():
+    (job,) = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"].values()
+    required = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    assert required == f">={job['strategy']['matrix']['python'][0]}"
+    (script,) = (step["run"] for step in job["steps"] if "run" in step)
+    assert os.access(ROOT / script, os.X_OK)
 
 
 def pinned() -> dict[str, str]:
