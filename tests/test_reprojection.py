@@ -125,6 +125,6 @@ def test_annealing_draws_in_what_refinement_leaves(random):
     start = pose.clone()
     start[..., 0, 3] += 0.1
     sigma = torch.tensor([[0.5]]).double()
-    annealed = anneal(points, start, [20 * sigma, 8 * sigma, 3 * sigma, sigma])
+    annealed = anneal(points, start, sigma[0], (20.0, 8.0, 3.0, 1.0))
     assert (annealed - pose).abs().max() < 0.02
     assert (refine(points, start, sigma, steps=4) - pose).abs().max() > 0.05

@@ -3,6 +3,9 @@
 The arithmetic is written out elementwise over the triples, so that CPU and CUDA run the same code.
 """
 
+import functools
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -45,15 +48,43 @@ def p3p(rays: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     return _take(pose, exact), triple[exact]
 
 
+@torch.library.custom_op("picopose::p3p_in_places", mutates_args=())
 def p3p_in_places(rays: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-    """The same poses (3, 4, 4, S), four places for each triple, and which of them hold one (4, S).
+    """The same poses (S, 4, 3, 4), four places for each triple, and which of them hold one (S, 4).
 
-    More arithmetic than `p3p`, but its sizes are known beforehand: a GPU need not be waited for.
+    More arithmetic than `p3p`, but its sizes are known beforehand: a GPU need not be waited for. There it is
+    a single kernel, if Triton can build one.
     """
+    return _in_many_steps(rays, points)
+
+
+@p3p_in_places.register_kernel("cuda")
+def _(rays: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+    return (_kernel(rays.device) or _in_many_steps)(rays, points)
+
+
+@functools.cache
+def _kernel(device: torch.device) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None:
+    """`p3p_triton.solve`, if it can be built for a card: that takes Triton, and a C compiler."""
+    nothing = torch.zeros(3, 3, 1, dtype=torch.float64, device=device)
+    try:
+        from picopose.model.solve import p3p_triton
+
+        p3p_triton.solve(nothing, nothing)
+    except Exception as error:  # whatever the tools that Triton calls may raise
+        reason = str(error).strip().split("\n")[-1]
+        warnings.warn(
+            f"P3P takes many small steps, as Triton cannot build its kernel: {reason}", stacklevel=2
+        )
+        return None
+    return p3p_triton.solve
+
+
+def _in_many_steps(rays: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
     triples = _Triples.of(rays, points)
     distances, real = triples.distances()
     pose, exact = triples.map(lambda values: values[..., None, :]).poses(distances)
-    return pose, exact & real
+    return pose.permute(3, 2, 0, 1).contiguous(), (exact & real).T.contiguous()
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from picopose.model.solve.p3p import COLLINEAR, p3p, p3p_in_places
-from picopose.model.solve.reprojection import Points, anneal, msac, noise, refine, residuals
+from picopose.model.solve.reprojection import Points, anneal, joined, msac, noise, refine, residuals
 from picopose.utils.geometry import rigid
 from picopose.utils.records import Correspondences, Record
 
@@ -81,7 +82,7 @@ def solve_pnp(
         seed: of the only random numbers, which are the same for each problem.
         rounds: None takes those for the matches' device.
     """
-    threshold = torch.as_tensor(threshold_px, dtype=torch.float64, device=K.device).expand(len(K))
+    threshold = _thresholds(threshold_px, K)
     points, centre, spread = _normalised(matches, K)
     if points.weight.numel() == 0:
         return _result(matches, torch.zeros_like(matches.weight, dtype=torch.bool), K.new_zeros(len(K), 3, 4))
@@ -91,7 +92,7 @@ def solve_pnp(
 
     pose, inliers = _settled(points, pose[:, None], threshold, steps=2)
     meaningful = _log_false_alarms(points, inliers, threshold) < 0
-    solved = cost.isfinite() & _spread_out(points, inliers) & meaningful
+    solved = (cost < torch.inf) & _spread_out(points, inliers) & meaningful
 
     return _result(matches, inliers & solved[:, None], torch.cat(_in_metres(pose, centre, spread), dim=-1))
 
@@ -109,18 +110,25 @@ def improve_pose(
     Args:
         matches, K, threshold_px: as for `solve_pnp`.
     """
-    threshold = torch.as_tensor(threshold_px, dtype=torch.float64, device=K.device).expand(len(K))
+    threshold = _thresholds(threshold_px, K)
     points, centre, spread = _normalised(matches, K)
     start = cam_from_obj.double()
     rotation = start[:, :3, :3]
     shift = (start[:, :3, 3:] + rotation @ centre[..., None]) / spread[:, None, None]
     pose = torch.cat([rotation, shift], dim=-1)[:, None]
-    pose = anneal(points, pose, [factor * threshold[:, None] for factor in GRADUATION])
+    pose = anneal(points, pose, threshold, GRADUATION)
     pose, inliers = _settled(points, pose, threshold, steps=3)
     R, t = _in_metres(pose, centre, spread)
     found = rigid(R, t[..., 0])
     sound = found.isfinite().all(dim=2).all(dim=1) & (t[:, 2, 0] > 0) & (inliers.sum(1) >= LEAST_INLIERS)
     return torch.where(sound[:, None, None], found, start)
+
+
+def _thresholds(threshold_px: float | Tensor, K: Tensor) -> Tensor:
+    """(B,) float64 on the device of K."""
+    if isinstance(threshold_px, Tensor):
+        return threshold_px.to(K.device, torch.float64).expand(len(K))
+    return torch.full((len(K),), threshold_px, dtype=torch.float64, device=K.device)
 
 
 def _settled(points: Points, pose: Tensor, threshold: Tensor, *, steps: int) -> tuple[Tensor, Tensor]:
@@ -147,19 +155,19 @@ def _result(matches: Correspondences, inliers: Tensor, pose: Tensor) -> PnPResul
 
 def _normalised(matches: Correspondences, K: Tensor) -> tuple[Points, Tensor, Tensor]:
     """The points about their centre (B, 3) in units of their spread (B,); unusable ones weigh 0. Float64."""
-    xyz, xy, weight = (value.double() for value in (matches.xyz, matches.xy, matches.weight))
-    usable = (weight > 0) & xyz.isfinite().all(-1) & xy.isfinite().all(-1)
-    weight = torch.where(usable, weight, 0.0)
-    xyz, xy = (torch.where(usable[..., None], value, 0.0) for value in (xyz, xy))
+    coordinates = torch.cat([matches.xyz.mT, matches.xy.mT], dim=1).double()
+    unusable = ~((matches.weight > 0) & (coordinates.abs().amax(1) < torch.inf))  # false for NaN
+    weight = matches.weight.double().masked_fill(unusable, 0)
+    xyz, xy = coordinates.masked_fill(unusable[:, None], 0).split([3, 2], dim=1)
     share = weight / weight.sum(1, keepdim=True).clamp(min=1e-300)
-    centre = (share[:, None] @ xyz)[:, 0]
-    xyz = torch.where(usable[..., None], xyz - centre[:, None], 0.0)
-    spread = (share[:, None] @ xyz**2).sum((1, 2)).sqrt()
-    spread = torch.where(spread > 0, spread, 1.0)
-    xyz, xy = xyz / spread[:, None, None], xy - K[:, None, :2, 2].double()
-    camera = K.double().clone()
+    centre = (xyz @ share[:, :, None])[..., 0]
+    xyz = (xyz - centre[..., None]).masked_fill(unusable[:, None], 0)
+    spread = (xyz.square() @ share[:, :, None]).sum((1, 2)).sqrt()
+    spread = spread.masked_fill(spread == 0, 1)
+    camera = K.to(torch.float64, copy=True)
+    xyz, xy = xyz / spread[:, None, None], xy - camera[:, :2, 2:]
     camera[:, :2, 2] = 0
-    return Points(xyz.mT.contiguous(), xy.mT.contiguous(), weight, camera), centre, spread
+    return Points(xyz, xy, weight, camera), centre, spread
 
 
 @contextmanager
@@ -181,22 +189,24 @@ def _search(
     pool, limit = pool.to(torch.float32), threshold.to(torch.float32)
     pose = torch.eye(3, 4, dtype=torch.float64, device=threshold.device).repeat(len(threshold), 1, 1)
     cost = torch.full_like(limit, torch.inf)
-    active = torch.arange(len(threshold), device=threshold.device)
-    done = 0
-    while done < iterations and len(active) > 0:
+    active, done = slice(None), 0  # of the problems, at first all
+    while done < iterations:
         count = min(max(rounds.first, 3 * done), iterations - done)
         triples = torch.randint(POOL, (3, count), generator=generator).to(threshold.device)
-        some = pool[active]
-        new_pose, new_cost = _round(some, samples[active], triples, limit[active], packed=rounds.packed)
+        new_pose, new_cost = _round(
+            pool[active], samples[active], triples, limit[active], packed=rounds.packed
+        )
         better = new_cost < cost[active]
         cost[active] = torch.where(better, new_cost, cost[active])
         pose[active] = torch.where(better[:, None, None], new_pose, pose[active])
         done += count
         if done == iterations:
             break
-        error = residuals(some, pose[active][:, None])[:, 0]
-        share = (error < limit[active, None] ** 2).double().mean(1).clamp(1e-3, 1 - 1e-3)
-        active = active[math.log(1 - CONFIDENCE) / torch.log1p(-(share**3)) > done]
+        share = (residuals(pool, pose[:, None])[:, 0] < limit[:, None] ** 2).double().mean(1)
+        missed = (1 - share**3) ** done  # the probability that no triple was of inliers alone
+        active = (missed > 1 - CONFIDENCE).nonzero()[:, 0]
+        if not len(active):
+            break
     return pose, cost
 
 
@@ -216,10 +226,8 @@ def _pool(points: Points, generator: torch.Generator) -> Points:
 
 def _rays(points: Points) -> Tensor:
     """Unit viewing directions (B, 3, M)."""
-    (fx, skew, _), (_, fy, _), _ = (row.unbind(1) for row in points.camera[..., None].unbind(1))
-    y = points.xy[:, 1] / fy
-    x = (points.xy[:, 0] - skew * y) / fx
-    rays = torch.stack([x, y, torch.ones_like(x)], dim=1)
+    xy1 = F.pad(points.xy, (0, 0, 0, 1), value=1.0)
+    rays = torch.linalg.inv_ex(points.camera).inverse @ xy1
     return rays / rays.norm(dim=1, keepdim=True)
 
 
@@ -235,13 +243,11 @@ def _round(
         pose, exists = (_packed if packed else _in_places)(_drawn(samples, some))
         cost = msac(pool.first(SCREEN), pose, lenient).masked_fill(~exists, torch.inf)
         screened.append(_best(pose, cost, SCREENED))
-    pose, cost = _best(*(torch.cat(parts, dim=1) for parts in zip(*screened, strict=True)), SCREENED)
-    exists = cost.isfinite()
+    pose, cost = _best(*(joined(parts) for parts in zip(*screened, strict=True)), SCREENED)
     sift = pool.first(SIFT)
-    pose, cost = _best(pose, msac(sift, pose, lenient).masked_fill(~exists, torch.inf), OPTIMISED)
-    exists = cost.isfinite()
-    pose = anneal(sift, pose, [factor * threshold[:, None] for factor in GRADUATION])
-    pose, cost = _best(pose, msac(pool, pose, threshold).masked_fill(~exists, torch.inf), 1)
+    pose, cost = _best(pose, torch.where(cost < torch.inf, msac(sift, pose, lenient), cost), OPTIMISED)
+    pose = anneal(sift, pose, threshold, GRADUATION)
+    pose, cost = _best(pose, torch.where(cost < torch.inf, msac(pool, pose, threshold), cost), 1)
     return pose[:, 0], cost[:, 0]
 
 
@@ -272,22 +278,23 @@ def _in_places(drawn: Tensor) -> tuple[Tensor, Tensor]:
     batch, count = drawn.shape[2:]
     drawn = drawn.flatten(2)
     pose, exists = p3p_in_places(drawn[:, :3], drawn[:, 3:])
-    pose = pose.unflatten(3, (batch, count)).permute(3, 2, 4, 0, 1).flatten(1, 2)
-    return pose, exists.unflatten(1, (batch, count)).transpose(0, 1).flatten(1)
+    return pose.view(batch, 4 * count, 3, 4), exists.view(batch, 4 * count)
 
 
 def _best(pose: Tensor, cost: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The poses (B, count, 3, 4) of least cost (B, count); all of them if there are fewer."""
-    cost, index = cost.topk(min(count, cost.shape[1]), dim=1, largest=False)
+    """The poses (B, count, 3, 4) of least cost (B, count); all of them if there are no more."""
+    if cost.shape[1] <= count:
+        return pose, cost
+    cost, index = cost.topk(count, dim=1, largest=False)
     return pose.gather(1, index[..., None, None].expand(-1, -1, 3, 4)), cost
 
 
 def _spread_out(points: Points, inliers: Tensor) -> Tensor:
     """Whether the inliers (B, N) are on four or more different spots that do not lie on one line (B,)."""
-    xyz = points.xyz
+    xyz, outliers = points.xyz, ~inliers
 
     def farthest(measure: Tensor) -> Tensor:
-        index = measure.masked_fill(~inliers, -1).argmax(1)
+        index = measure.masked_fill(outliers, -1).argmax(1)
         return xyz.gather(2, index[:, None, None].expand(-1, 3, 1))
 
     def squared(vectors: Tensor) -> Tensor:
@@ -301,8 +308,8 @@ def _spread_out(points: Points, inliers: Tensor) -> Tensor:
     area = from_first * length - (axis.mT @ (xyz - first))[:, 0] ** 2  # squared, by Pythagoras
     third = farthest(area)
     gap = torch.minimum(torch.minimum(from_first, from_second), squared(xyz - third))
-    height, gap = (value.masked_fill(~inliers, 0).amax(1, keepdim=True) for value in (area / length, gap))
-    return ((height > COLLINEAR**2 * length) & (gap > COLLINEAR**2 * length))[:, 0]
+    largest = torch.stack([area / length, gap]).masked_fill(outliers, 0).amax(2)
+    return largest.amin(0) > COLLINEAR**2 * length[:, 0]
 
 
 def _log_false_alarms(points: Points, inliers: Tensor, threshold: Tensor) -> Tensor:
@@ -312,14 +319,12 @@ def _log_false_alarms(points: Points, inliers: Tensor, threshold: Tensor) -> Ten
     points that lie anywhere in the box of the observed ones.
     """
     usable = points.weight > 0
-    low = points.xy.masked_fill(~usable[:, None], torch.inf).amin(2)
-    high = points.xy.masked_fill(~usable[:, None], -torch.inf).amax(2)
+    unusable = ~usable[:, None]
+    low = points.xy.masked_fill(unusable, torch.inf).amin(2)
+    high = points.xy.masked_fill(unusable, -torch.inf).amax(2)
     chance = (2 * threshold[:, None] / (high - low)).clamp(0, 1).prod(1)
-    n, k = usable.sum(1).double(), inliers.sum(1).double()
-
-    def log_choose(a: Tensor, b: Tensor | float) -> Tensor:
-        b = torch.as_tensor(b, dtype=a.dtype, device=a.device)
-        return torch.lgamma(a + 1) - torch.lgamma(b + 1) - torch.lgamma(a - b + 1)
-
-    choices = math.log(4) + torch.log(n - 3) + log_choose(n, k) + log_choose(k, 3.0)
-    return torch.where(k > 3, choices + (k - 3) * chance.log(), torch.inf)
+    n, k = (which.sum(1, dtype=torch.float64) for which in (usable, inliers))
+    # How often three of the k inliers make up to four poses: n! / (n - k)! / k! times k! / (k - 3)! / 3!, ...
+    choices = torch.lgamma(n + 1) - torch.lgamma(n - k + 1) - torch.lgamma(k - 2) + math.log(4 / 6)
+    alarms = choices + torch.log(n - 3) + torch.xlogy(k - 3, chance)
+    return alarms.masked_fill(k <= 3, torch.inf)

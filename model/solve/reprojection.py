@@ -3,8 +3,7 @@
 Problems of unequal sizes are padded with points of weight 0. These functions serve the solver in `pnp`.
 """
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 
@@ -44,7 +43,7 @@ def project(points: Points, pose: Tensor) -> tuple[Tensor, Tensor]:
     batch, hypotheses = pose.shape[:2]
     rows = (points.camera[:, None] @ pose.to(points.xyz.dtype)).view(batch, 3 * hypotheses, 4)
     xyz = torch.baddbmm(rows[..., 3:], rows[..., :3], points.xyz).unflatten(1, (hypotheses, 3))
-    inverse = 1 / xyz[:, :, 2:].clamp(min=NEAR)
+    inverse = xyz[:, :, 2:].clamp(min=NEAR).reciprocal()
     return xyz[:, :, :2] * inverse, inverse
 
 
@@ -60,22 +59,29 @@ def msac(points: Points, pose: Tensor, threshold: Tensor) -> Tensor:
     Torr and Zisserman, "MLESAC", CVIU 2000. The error times the depth is linear in the pose, so that matrix
     products do most of the work.
     """
-    limit = threshold[:, None, None]
-    in_thresholds = torch.cat([points.camera[:, :2] / limit, points.camera[:, 2:]], dim=1)
-    rows = in_thresholds[:, None] @ pose.to(points.xyz.dtype)
-    across, down, depth = rows[:, :, 0::2].flatten(2), rows[:, :, 1:].flatten(2), rows[:, :, 2]
-    xyz1 = F.pad(points.xyz, (0, 0, 0, 1), value=1.0)
-    seen = -(points.xy / limit)[:, :, None] * xyz1[:, None]
-    across_points, down_points = torch.cat([xyz1[:, None].expand_as(seen), seen], dim=2).unbind(1)
+    rows = points.camera[:, None] @ pose.to(points.xyz.dtype)
+    # A coordinate's error times the depth is its row, less the coordinate times the last row, by the point.
+    both_rows = torch.stack([rows[:, :, 0::2], rows[:, :, 1:]], dim=1).flatten(3)
+    xyz1 = F.pad(points.xyz, (0, 0, 0, 1), value=1.0)[:, None]
+    seen = xyz1 * -points.xy[:, :, None]
+    both_points = torch.cat([xyz1.expand_as(seen), seen], dim=2)
+    depth_row = rows[:, :, 2] * threshold[:, None, None]
     # In blocks whose products stay within a processor's cache, or a GPU's memory.
     block = max(1, (2**18 if pose.device.type == "cpu" else 2**26) // points.weight.numel())
     costs = []
-    for a, d, z in zip(across.split(block, 1), down.split(block, 1), depth.split(block, 1), strict=True):
-        error, other = torch.bmm(a, across_points).square_(), torch.bmm(d, down_points)
-        scale = torch.bmm(z, xyz1).clamp_(min=1e-18).square_()  # behind the camera any error becomes huge
-        truncated = error.addcmul_(other, other).div_(scale).clamp_(max=1)
+    for both, last in zip(both_rows.split(block, 2), depth_row.split(block, 1), strict=True):
+        error, other = (both @ both_points).unbind(1)
+        scale = (
+            torch.bmm(last, xyz1[:, 0]).clamp_(min=1e-18).square_()
+        )  # behind the camera any error becomes huge
+        truncated = error.square_().addcmul_(other, other).div_(scale).clamp_(max=1)
         costs.append((truncated @ points.weight[..., None])[..., 0])
-    return torch.cat(costs, dim=1)
+    return joined(costs)
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """The parts side by side (B, H, ...), uncopied if it is one."""
+    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
 
 
 def noise(points: Points, pose: Tensor, threshold: Tensor) -> Tensor:
@@ -84,21 +90,25 @@ def noise(points: Points, pose: Tensor, threshold: Tensor) -> Tensor:
     Expectation maximisation of a Gaussian among uniform outliers, at the given poses (B, H, 3, 4).
     """
     squared, most = residuals(points, pose), (threshold[:, None] / 2) ** 2
-    variance = most.expand(pose.shape[:2])
+    variance, least = most.expand(pose.shape[:2]), most / 16
+    per_coordinate = (
+        torch.stack([squared / 2, torch.ones_like(squared)], dim=2) * points.weight[:, None, None]
+    )
     for _ in range(3):
-        inlier = points.weight[:, None] * _inlier_logit(squared, variance).sigmoid()
-        variance = (inlier * squared).sum(-1) / (2 * inlier.sum(-1)).clamp(min=1e-12)
-        variance = variance.clamp(most / 16, most)
+        inlier = _inlier_logit(squared, variance).sigmoid()
+        total, count = (per_coordinate @ inlier[..., None])[..., 0].unbind(2)
+        variance = (total / count.clamp(min=1e-12)).clamp(least, most)
     return variance.sqrt()
 
 
-def anneal(points: Points, pose: Tensor, sigmas: Iterable[Tensor]) -> Tensor:
-    """The poses (B, H, 3, 4) after a Gauss-Newton step for each of the deviations (B, 1), largest first.
+def anneal(points: Points, pose: Tensor, sigma: Tensor, factors: Iterable[float]) -> Tensor:
+    """The poses (B, H, 3, 4) after a Gauss-Newton step for each factor, largest first, of the deviation (B,).
 
-    Graduated non-convexity: the wide ones draw in a rough pose, which `refine` would leave with its inliers.
+    Graduated non-convexity: wide ones draw in a rough pose, which `refine` would leave with its inliers.
     """
-    for sigma in sigmas:
-        pose = _step(pose, _linearise(points, pose, sigma**2), 1e-4)
+    variance = sigma[:, None] ** 2
+    for factor in factors:
+        pose = _step(pose, _linearise(points, pose, factor**2 * variance), 1e-4)
     return pose
 
 
@@ -110,14 +120,11 @@ def refine(points: Points, pose: Tensor, sigma: Tensor, *, steps: int) -> Tensor
     solved in float64, the sums over the points run in the precision of `points`.
     """
     damping, variance = torch.full_like(sigma, 1e-4, dtype=torch.float64), sigma**2
-    system, likelihood = _judge(points, pose, variance)
     for _ in range(steps):
+        system, likelihood = _judge(points, pose, variance)
         trial = _step(pose, system, damping[..., None])
-        trial_system, trial_likelihood = _judge(points, trial, variance)
-        better = trial_likelihood > likelihood
+        better = _likelihood(points, trial, variance) > likelihood
         pose = torch.where(better[..., None, None], trial, pose)
-        system = torch.where(better[..., None, None], trial_system, system)
-        likelihood = torch.where(better, trial_likelihood, likelihood)
         damping = torch.where(better, damping / 10, damping * 10)
     return pose
 
@@ -128,8 +135,7 @@ def _inlier_logit(squared: Tensor, variance: Tensor) -> Tensor:
 
 def _linearise(points: Points, pose: Tensor, variance: Tensor) -> Tensor:
     """Normal equations (B, H, 6, 7) of the poses (B, H, 3, 4), right-hand side last."""
-    parts = (_derivatives(some, pose, variance)[0] for some in _blocks(points, pose))
-    return reduce(torch.add, parts).double()
+    return reduce(torch.add, (_derivatives(some, pose, variance)[0] for some in _blocks(points, pose)))
 
 
 def _judge(points: Points, pose: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,8 +144,19 @@ def _judge(points: Points, pose: Tensor, variance: Tensor) -> tuple[Tensor, Tens
     for some in _blocks(points, pose):
         system, logit = _derivatives(some, pose, variance)
         systems.append(system)
-        likelihoods.append((F.softplus(logit) @ some.weight[:, :, None])[..., 0])
-    return reduce(torch.add, systems).double(), reduce(torch.add, likelihoods)
+        likelihoods.append(_total(logit, some))
+    return reduce(torch.add, systems), reduce(torch.add, likelihoods)
+
+
+def _likelihood(points: Points, pose: Tensor, variance: Tensor) -> Tensor:
+    """The log-likelihood (B, H) alone."""
+    parts = (_total(_inlier_logit(residuals(some, pose), variance), some) for some in _blocks(points, pose))
+    return reduce(torch.add, parts)
+
+
+def _total(logit: Tensor, points: Points) -> Tensor:
+    """Log-likelihood (B, H) of points with these logits (B, H, M) as inliers, up to a constant."""
+    return (F.softplus(logit) @ points.weight[:, :, None])[..., 0]
 
 
 def _blocks(points: Points, pose: Tensor) -> list[Points]:
@@ -155,38 +172,36 @@ def _derivatives(points: Points, pose: Tensor, variance: Tensor) -> tuple[Tensor
     The six unknowns are a shift and a rotation vector about the object's origin, in camera axes: with the
     origin amid the points the two hardly interact.
     """
+    pose = pose.to(points.xyz.dtype)
     pixels, inverse = project(points, pose)
     error = points.xy[:, None] - pixels
     logit = _inlier_logit(error.square().sum(2), variance)
-    # Of both pixel coordinates, times the depth (B, H, 2, 7, M); by the turn, cross products, linear in xyz.
-    shift = points.camera[:, None, :2, :2, None].expand(*pixels.shape[:2], 2, 2, pixels.shape[3])
-    rotation = pose[:, :, None, :, :3].to(pixels.dtype)
-    turns = torch.linalg.cross(rotation, points.camera[:, None, :, :, None], dim=3)
+    # Of both pixel coordinates, times the depth (B, H, 7, 2, M); by the turn, cross products, linear in xyz.
+    pixels = pixels[:, :, None]
+    shift = points.camera.mT[:, None, :2, :2, None].expand(*pixels.shape[:2], 2, 2, pixels.shape[-1])
+    turns = torch.linalg.cross(pose[:, :, :, None, :3], points.camera.mT[:, None, :, :, None], dim=2)
     turn = (turns.flatten(1, 3) @ points.xyz).unflatten(1, turns.shape[1:4])
-    pixels = pixels[:, :, :, None]
-    turn = torch.addcmul(turn[:, :, :2], pixels, turn[:, :, 2:], value=-1)
-    rows = torch.cat([shift, -pixels, turn, (error / inverse)[:, :, :, None]], dim=3)
-    weight = (points.weight[:, None] * logit.sigmoid())[:, :, None] * inverse**2
-    system = (rows[:, :, :, :6] * weight[:, :, :, None]) @ rows.mT
-    return system.sum(2), logit
+    turn = torch.addcmul(turn[:, :, :, :2], pixels, turn[:, :, :, 2:], value=-1)
+    rows = torch.cat([shift, -pixels, turn, (error / inverse)[:, :, None]], dim=2)
+    weight = (points.weight[:, None] * logit.sigmoid())[:, :, None, None] * inverse[:, :, None] ** 2
+    return (rows[:, :, :6] * weight).flatten(3) @ rows.flatten(3).mT, logit
 
 
 def _step(pose: Tensor, system: Tensor, damping: Tensor | float) -> Tensor:
     """Poses (B, H, 3, 4) moved by the solution of their damped normal equations."""
-    normal, right = system[..., :6].clone(), system[..., 6]
-    diagonal = normal.diagonal(dim1=-2, dim2=-1)
+    system = system.to(torch.float64, copy=True)
+    diagonal = system.diagonal(dim1=-2, dim2=-1)
     largest = diagonal.amax(-1, keepdim=True)
-    diagonal.mul_(1 + damping).add_(largest, alpha=1e-12).add_(1e-30)
-    step = torch.linalg.solve_ex(normal, right)[0].nan_to_num(0.0, 0.0, 0.0)
-    rotation = turned(pose[..., :3], step[..., 3:])
-    return torch.cat([rotation, pose[..., 3:] + step[..., :3, None]], dim=-1)
+    diagonal.mul_(1 + damping).add_(largest, alpha=1e-12).add_(1e-30)  # never singular
+    step = torch.linalg.solve_ex(system[..., :6], system[..., 6:])[0]
+    rotation = turned(pose[..., :3], step[..., 3:, :])
+    return torch.cat([rotation, pose[..., 3:] + step[..., :3, :]], dim=-1)
 
 
-def turned(rotation: Tensor, vector: Tensor) -> Tensor:
-    """Rotations (..., 3, 3) turned by axis times angle (..., 3), by Rodrigues' formula for half the angle."""
-    half = vector[..., None] / 2
-    angle = torch.linalg.vector_norm(half, dim=-2, keepdim=True)
-    axis = half * torch.sinc(angle / math.pi)  # times the sine
-    once = torch.linalg.cross(axis, rotation, dim=-2)
-    twice = torch.linalg.cross(axis, torch.addcmul(once, angle.cos(), rotation), dim=-2)
-    return rotation.add(twice, alpha=2)
+def turned(rotation: Tensor, axis: Tensor) -> Tensor:
+    """Rotations (..., 3, 3) turned about axes (..., 3, 1) by twice the arctangent of half their length.
+
+    Cayley's transform: as good a step as the exponential map, which it equals to the second order.
+    """
+    turn = torch.linalg.cross(axis, torch.linalg.cross(axis, rotation, dim=-2).add(rotation, alpha=2), dim=-2)
+    return torch.addcdiv(rotation, turn, axis.mT @ axis + 4, value=2)
