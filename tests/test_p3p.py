@@ -1,6 +1,8 @@
 """The minimal solver against constructed triples, PoseLib and OpenCV."""
 
+import importlib.util
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,6 +10,7 @@ import poselib
 import pytest
 import torch
 
+from picopose.model.solve import p3p as module
 from picopose.model.solve.p3p import p3p, p3p_in_places
 
 
@@ -101,3 +104,37 @@ def test_p3p_in_places_gives_the_same_poses(random):
     assert places.shape == (500, 4, 3, 4) and not exists[7].any()
     torch.testing.assert_close(places[exists], pose.movedim(2, 0), rtol=0, atol=1e-12)
     assert torch.equal(exists.nonzero()[:, 0], triple)
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """The kernel for GPUs, which Triton interprets on a CPU."""
+    pytest.importorskip("triton")
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    path = Path(module.__file__).with_name("p3p_triton.py")
+    spec = importlib.util.spec_from_file_location("p3p_triton_interpreted", path)
+    kernel = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(kernel)
+    return kernel
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, where a triple has no solution
+def test_the_kernel_gives_the_same_poses_in_the_same_places(interpreted, random):
+    rays, xyz, _, _ = triples(random, 120)
+    xyz[7, 2] = xyz[7, 1]  # no solution
+    xyz[8] = torch.tensor([[0.0, 0, 0], [1, 0.5, 0], [-1, 0.5, 0]])  # a frontal view, with double roots
+    seen = xyz[8] + torch.tensor([0, 1.0, 5])
+    rays[8] = seen / seen.norm(dim=1, keepdim=True)
+    both = torch.cat([rays, xyz], 2).permute(1, 2, 0).contiguous()
+    rays, xyz = both[:, :3], both[:, 3:]
+    pose, exists = interpreted.solve(rays, xyz)
+    expected, expected_exists = p3p_in_places(rays, xyz)
+    assert exists[8].any() and not exists[7].any()
+    assert torch.equal(exists, expected_exists)
+    torch.testing.assert_close(pose[exists], expected[exists], rtol=0, atol=1e-7)
+
+
+def test_where_the_kernel_cannot_be_built_a_warning_says_so():
+    module._kernel.cache_clear()
+    with pytest.warns(UserWarning, match="many small steps"):
+        assert module._kernel(torch.device("cpu")) is None

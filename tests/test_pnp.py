@@ -13,7 +13,7 @@ from picopose.utils.geometry import project, rigid, rotation_angle, transform
 from picopose.utils.records import Correspondences
 
 SIZE = 224
-MOST_KERNELS = 1150  # that a batch of easy problems costs on a GPU
+MOST_KERNELS = 600  # that a batch of easy problems costs on a GPU
 
 
 @pytest.fixture

@@ -60,20 +60,18 @@ def msac(points: Points, pose: Tensor, threshold: Tensor) -> Tensor:
     products do most of the work.
     """
     rows = points.camera[:, None] @ pose.to(points.xyz.dtype)
-    # A coordinate's error times the depth is its row, less the coordinate times the last row, by the point.
-    both_rows = torch.stack([rows[:, :, 0::2], rows[:, :, 1:]], dim=1).flatten(3)
-    xyz1 = F.pad(points.xyz, (0, 0, 0, 1), value=1.0)[:, None]
-    seen = xyz1 * -points.xy[:, :, None]
+    xyz1 = F.pad(points.xyz, (0, 0, 0, 1), value=1.0)
+    # The error times the depth is the coordinate's row, less the coordinate times the last row, by the point.
+    both_rows = torch.stack([rows[:, :, 0::2], rows[:, :, 1:]]).flatten(3)
+    seen = xyz1 * -points.xy.transpose(0, 1)[:, :, None]
     both_points = torch.cat([xyz1.expand_as(seen), seen], dim=2)
     depth_row = rows[:, :, 2] * threshold[:, None, None]
     # In blocks whose products stay within a processor's cache, or a GPU's memory.
     block = max(1, (2**18 if pose.device.type == "cpu" else 2**26) // points.weight.numel())
     costs = []
     for both, last in zip(both_rows.split(block, 2), depth_row.split(block, 1), strict=True):
-        error, other = (both @ both_points).unbind(1)
-        scale = (
-            torch.bmm(last, xyz1[:, 0]).clamp_(min=1e-18).square_()
-        )  # behind the camera any error becomes huge
+        error, other = both @ both_points
+        scale = torch.bmm(last, xyz1).clamp_(min=1e-18).square_()  # behind the camera any error becomes huge
         truncated = error.square_().addcmul_(other, other).div_(scale).clamp_(max=1)
         costs.append((truncated @ points.weight[..., None])[..., 0])
     return joined(costs)
