@@ -151,8 +151,10 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.parametrize(
     ("wanted", "device", "capability", "used"),
     [
-        (None, "cpu", None, False),
-        (True, "cpu", None, True),
+        (None, "cpu", "avx512_bf16", False),
+        (True, "cpu", "avx512_bf16", True),
+        (True, "cpu", "bf16", True),
+        (True, "cpu", "avx2", False),
         (None, "cuda", (9, 0), True),
         (True, "cuda", (8, 0), True),
         (False, "cuda", (9, 0), False),
@@ -160,8 +162,9 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
         (True, "cuda", (7, 0), False),
     ],
 )
-def test_bfloat16_is_for_cards_that_have_it(monkeypatch, wanted, device, capability, used):
+def test_bfloat16_is_for_hardware_that_has_it(monkeypatch, wanted, device, capability, used):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True, "architecture": "any"})
     assert use_bf16(wanted, torch.device(device)) is used
 
 
