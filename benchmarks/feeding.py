@@ -5,7 +5,6 @@ and colours on the GPU as well, which no program does yet. Where Mesa draws, the
 drawings once more with Mesa's driver that draws nothing, so that what is left is what a core does for them.
 """
 
-import argparse
 import multiprocessing
 import os
 import time
@@ -21,7 +20,7 @@ import numpy as np
 import torch
 
 from benchmarks.levels import markdown
-from benchmarks.training import time_colours
+from benchmarks.training import parser_of, time_colours
 from picopose.datasets.training import disturbed, imperfect, shared_scenes, synthetic
 from picopose.model.methods import learner_of
 from picopose.rendering import renderer, studio
@@ -183,12 +182,9 @@ def table(ms: dict[str, float], drawn: dict[str, float]) -> tuple[list[list[str]
 
 @exits_cleanly
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", default="config/refine.yaml")
-    parser.add_argument("--gpus", help="index of the GPU, or cpu")
+    parser = parser_of(__doc__, config="config/refine.yaml")
     parser.add_argument("--pairs", type=int, default=200, help="that are made, after as many to begin with")
     parser.add_argument("--cores", type=int, default=16, help="of the machine with the GPU")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args()
     config, device = load_config(options.config, options.overrides), choose_device(options.gpus)
     os.environ["LP_NUM_THREADS"] = "0"  # Mesa draws in this thread

@@ -235,16 +235,22 @@ def _print_phases(phases: dict[str, float], title: str) -> None:
     print(f"{title:24s}{total:8.2f} ms/pair = {1000 / total:.0f} pairs/s per core")
 
 
+def parser_of(doc: str, *, config: str) -> argparse.ArgumentParser:
+    """With the options of what a configuration trains."""
+    parser = argparse.ArgumentParser(description=doc.split("\n")[0])
+    parser.add_argument("--config", default=config)
+    parser.add_argument("--gpus", help="index of the GPU, or cpu")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="entries of the config")
+    return parser
+
+
 @exits_cleanly
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", default="config/lite.yaml")
-    parser.add_argument("--gpus", help="index of the GPU, or cpu")
+    parser = parser_of(__doc__, config="config/lite.yaml")
     parser.add_argument("--pairs", type=int, default=300, help="that are made for the phases; 0: none")
     parser.add_argument("--steps", type=int, default=5, help="of the loader and of training")
     parser.add_argument("--uses", type=int, default=4, help="of a pair that is kept, over the whole training")
     parser.add_argument("--before", nargs="+", metavar="key=value", help="what was otherwise before")
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args()
     config = load_config(options.config, options.overrides)
     before = None
