@@ -2,7 +2,8 @@
 
 python -m benchmarks.gpu_report WORK OUT
 
-WORK has parts.tsv, with name, exit status, seconds and command of each part, and NAME.out and NAME.err.
+WORK has `about`, a line on the whole, parts.tsv, with name, exit status, seconds and command of each part, and
+NAME.out and NAME.err.
 """
 
 import json
@@ -16,10 +17,12 @@ LIMIT_REACHED = (124, 137)  # exit status of what timeout(1) has stopped
 
 def main() -> None:
     work, out = map(Path, sys.argv[1:])
+    about = (work / "about").read_text(encoding="utf-8").strip()
     lines = (work / "parts.tsv").read_text(encoding="utf-8").splitlines()
     parts = [read_part(work, *line.split("\t")) for line in lines]
-    (out / "report.json").write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
-    (out / "report.md").write_text(report(parts), encoding="utf-8")
+    told = json.dumps({"about": about, "parts": parts}, indent=1)
+    (out / "report.json").write_text(told + "\n", encoding="utf-8")
+    (out / "report.md").write_text(report(about, parts), encoding="utf-8")
 
 
 def read_part(work: Path, name: str, status: str, seconds: str, command: str) -> dict:
@@ -53,9 +56,9 @@ def rows_of(table: list[str]) -> list[dict[str, str]]:
     return [dict(zip(heads, row, strict=False)) for row in rows]
 
 
-def report(parts: list[dict]) -> str:
+def report(about: str, parts: list[dict]) -> str:
     rows = [f"| {part['name']} | {part['ended']} | {part['seconds']} |" for part in parts]
-    text = ["# What one GPU does", "\n".join(["| part | ended | seconds |", "| --- | --- | ---: |", *rows])]
+    text = ["# What one GPU does", about, "\n".join(["| part | ended | seconds |", "| --- | --- | ---: |", *rows])]
     for part in parts:
         text += [f"## {part['name']}", f"`{part['command']}`"]
         for is_table, lines in blocks(part["output"]):
