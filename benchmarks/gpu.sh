@@ -15,6 +15,10 @@ OUT=$(mkdir -p "${OUT:-output/gpu}" && cd "${OUT:-output/gpu}" && pwd)
 export PICO_SHARED=${PICO_SHARED:-$PWD/.gpu/shared} PYTHONUNBUFFERED=1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+{
+    [[ ${1:-} == --rehearse ]] && echo "A rehearsal on the CPU: its figures say nothing about any machine."
+    echo "What each part answers: docs/gpu.md. $(date -u '+%F %R') UTC, commit $(git describe --always --dirty || echo unknown)"
+} >"$work/about"
 
 part() { # NAME SECONDS COMMAND...: runs a part of the report for so long at most; the others do not need it
     local name=$1 limit=$((patience * $2)) start=$SECONDS left=$((LIMIT - LEAST - SECONDS)) status=124
@@ -49,9 +53,7 @@ data=("train.workers=$workers" train_dataset.meshes=[] train_dataset.shapes=1 tr
 paper=(train_dataset.megapose=[] train_dataset.synthetic=1 "${data[@]}")
 features=$work/features # templates that several parts use
 
-when="$(date -u '+%F %R') UTC, commit $(git describe --always --dirty 2>/dev/null || echo unknown)"
 if [[ ${1:-} == --rehearse ]]; then
-    echo "A rehearsal on the CPU: its figures say nothing about any machine. $when" >"$work/about"
     gpu=cpu patience=10 LIMIT=3600
     export TORCHDYNAMO_DISABLE=1 # compiling takes minutes there
     export OMP_NUM_THREADS=1     # several wait for each other where other work runs
@@ -65,7 +67,6 @@ if [[ ${1:-} == --rehearse ]]; then
     wide=(--config config/small.yaml train.batch_size=4)
     steps=2 pairs=20 leg=60
 else
-    echo "$when. What each part answers: docs/gpu.md" >"$work/about"
     gpu=0
     golden=()
     networks=(small vits14 vitb14 vitl14)
