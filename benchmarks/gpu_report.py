@@ -2,7 +2,7 @@
 
 python -m benchmarks.gpu_report WORK OUT
 
-WORK has `about`, a line on the whole, parts.tsv, with name, exit status, seconds and command of each part, and
+WORK has `about`, what the whole is; parts.tsv, with name, exit status, seconds and command of each part; and
 NAME.out and NAME.err.
 """
 
@@ -28,16 +28,22 @@ def main() -> None:
 def read_part(work: Path, name: str, status: str, seconds: str, command: str) -> dict:
     """A part with all that it has printed, and the tables in that."""
     output, told = (_text(work / f"{name}.{kind}") for kind in ("out", "err"))
-    ended = "stopped at its limit" if int(status) in LIMIT_REACHED else f"failed ({status})"
+    begun = (work / f"{name}.out").exists()
     return {
         "name": name,
         "command": command,
-        "ended": "well" if status == "0" else ended,
+        "ended": ending(int(status)) if begun else "not begun: no time was left",
         "seconds": int(seconds),
         "output": output,
         "tables": [rows_of(block) for is_table, block in blocks(output) if is_table],
         "said": [] if status == "0" else told.splitlines()[-TOLD:],
     }
+
+
+def ending(status: int) -> str:
+    if status in LIMIT_REACHED:
+        return "stopped at its limit"
+    return f"failed ({status})" if status else "well"
 
 
 def _text(path: Path) -> str:
@@ -58,7 +64,8 @@ def rows_of(table: list[str]) -> list[dict[str, str]]:
 
 def report(about: str, parts: list[dict]) -> str:
     rows = [f"| {part['name']} | {part['ended']} | {part['seconds']} |" for part in parts]
-    text = ["# What one GPU does", about, "\n".join(["| part | ended | seconds |", "| --- | --- | ---: |", *rows])]
+    table = "\n".join(["| part | ended | seconds |", "| --- | --- | ---: |", *rows])
+    text = ["# What one GPU does", about, table]
     for part in parts:
         text += [f"## {part['name']}", f"`{part['command']}`"]
         for is_table, lines in blocks(part["output"]):
