@@ -15,9 +15,10 @@ OUT=$(mkdir -p "${OUT:-output/gpu}" && cd "${OUT:-output/gpu}" && pwd)
 export PICO_SHARED=${PICO_SHARED:-$PWD/.gpu/shared} PYTHONUNBUFFERED=1
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+commit=$(git describe --always --dirty 2>/dev/null || echo unknown)
 {
     [[ ${1:-} == --rehearse ]] && echo "A rehearsal on the CPU: its figures say nothing about any machine."
-    echo "What each part answers: docs/gpu.md. $(date -u '+%F %R') UTC, commit $(git describe --always --dirty || echo unknown)"
+    echo "What each part answers: docs/gpu.md. $(date -u '+%F %R') UTC, commit $commit."
 } >"$work/about"
 
 part() { # NAME SECONDS COMMAND...: runs a part of the report for so long at most; the others do not need it
