@@ -55,7 +55,7 @@ paper=(train_dataset.megapose=[] train_dataset.synthetic=1 "${data[@]}")
 features=$work/features # templates that several parts use
 
 if [[ ${1:-} == --rehearse ]]; then
-    gpu=cpu patience=10 LIMIT=3600
+    gpu=cpu patience=20 LIMIT=3600
     export TORCHDYNAMO_DISABLE=1 # compiling takes minutes there
     export OMP_NUM_THREADS=1     # several wait for each other where other work runs
     golden=(--networks vits14)
