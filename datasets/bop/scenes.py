@@ -61,6 +61,10 @@ class Scene:
             )
         return path
 
+    def mask_dir(self, *, visible: bool) -> Path:
+        """The folder of the objects' masks: of what is seen of each, or of its whole silhouette."""
+        return self.folder / f"{'mask_visib' if visible else 'mask'}{self._suffix}"
+
     def K(self, im_id: int) -> np.ndarray:
         """(3, 3) float64, to the last digit of the file."""
         where, entry = self._entry("camera", self._cameras, im_id)
