@@ -25,6 +25,11 @@ def parse_arguments() -> argparse.Namespace:
         help="name of a BOP data set's folder below test_dataset.data_dir, or all for the seven core ones; "
         "of categories, that of a data set in NOCS's layout",
     )
+    parser.add_argument(
+        "--task",
+        choices=("localization", "detection"),
+        help="find what the targets name, or whatever is in their images (default: by the list of targets)",
+    )
     parser.add_argument("--config", default="config/base.yaml", help="YAML file")
     parser.add_argument("--checkpoint_path", help="weights: a file, or a name as in picopose download")
     parser.add_argument("--model", help="method (default: the config's)")
@@ -75,14 +80,15 @@ def main() -> None:
         from picopose.evaluation.refinement_pictures import write_refinements
         from picopose.model.methods import (
             check_poses_are_found,
-            detects,
             make_stages,
             of_categories,
             stage_names,
+            with_distinct,
         )
         from picopose.model.prepared_files import features_dir
         from picopose.model.stage import Setup
         from picopose.pipeline.bop_run import open_dataset, run_dataset, tested_set, things_of
+        from picopose.pipeline.tested_set import task_of
         from picopose.utils.config import load_config, to_yaml
         from picopose.utils.device import choose_device
         from picopose.utils.distributed import join
@@ -103,22 +109,28 @@ def main() -> None:
     check_files(config, names, arguments.init)
     if arguments.pictures < 0:
         raise InputError(f"--pictures {arguments.pictures}: give the number of images, 0 for none")
-    detected = not (arguments.init or detects(config))
+    sets = [tested_set(name, config, run_dir, arguments.task) for name in names]
+    if task_of(sets) == "detection":
+        config = replace(config, stages=with_distinct(config.stages))
     setup = Setup(config, device, Stopwatch(running=arguments.profile))
     stages = make_stages(config.stages, setup)
-    sets = [tested_set(name, config, run_dir) for name in names]
+    detector = stages.pop(0) if sets[0].detects else None
+    if arguments.pictures and not sets[0].estimates_poses:
+        raise InputError(f"--pictures {arguments.pictures}: no stage estimates poses, whose way they show")
     for tested in sets if arguments.score or arguments.pictures else []:
         check_truth(tested)  # better told now than after the run
+    detected = not (arguments.init or detector)
     datasets = [open_dataset(tested, config, detected=detected) for tested in sets]
     if world.rank == 0:
         remove_leftovers(run_dir, features_dir(config), Path(config.log_dir) / "templates")
     objects = [things_of(config, dataset, world) for dataset in datasets]
     for tested, dataset, things in zip(sets, datasets, objects, strict=True):
-        start = start_of(arguments.init, dataset, things)
+        start = start_of(arguments.init, detector, dataset, things)
         setup.stopwatch.seconds.clear()
         run_dataset(tested, dataset, things, stages, start, setup, world=world)
         if world.rank == 0:
-            LOG.info("poses: %s", tested.csv)
+            for what, path in tested.results.items():
+                LOG.info("%s: %s", what, path)
         if arguments.profile:
             LOG.info("%s", setup.stopwatch.table())
         if world.rank == 0 and arguments.pictures:
@@ -170,7 +182,7 @@ def check_meaningful(arguments: argparse.Namespace, config) -> None:
             f"--dataset all: {config.method} runs on a data set in NOCS's layout; name its folder below "
             "test_dataset.data_dir"
         )
-    for name in ("init", "view", "level", "hypotheses", "template_memory", "compile", "pictures"):
+    for name in ("task", "init", "view", "level", "hypotheses", "template_memory", "compile", "pictures"):
         if getattr(arguments, name):
             raise InputError(f"--{name} has no meaning for {config.method}, which is of categories: drop it")
     for name in ("targets", "camera"):
@@ -184,13 +196,13 @@ def run_dir_of(arguments: argparse.Namespace, config) -> Path:
     return Path(config.log_dir) / name
 
 
-def start_of(init: Path | None, dataset, things):
-    """What the images of a data set begin with: given poses, its detections, or nothing where it has none."""
-    from picopose.pipeline.starts import Detected, InitialPoses, Nothing
+def start_of(init: Path | None, detector, dataset, things):
+    """What the images of a data set begin with: given poses, or a stage's detections, or the given ones."""
+    from picopose.pipeline.starts import Detected, InitialPoses, StageDetections
 
     if init:
         return InitialPoses(init, things, dataset)
-    return Detected(dataset) if dataset.detections else Nothing()
+    return StageDetections(detector, things) if detector else Detected(dataset)
 
 
 def flags_of(arguments: argparse.Namespace) -> dict[str, object]:

@@ -79,17 +79,12 @@ def load_ground_truth(
     for its images only. camera: of a set with several, see `open_scenes`. Raises `InputError` for missing or
     damaged files, for targets without annotation and for poses and cameras that cannot be.
     """
-    listed = read_targets(targets_file)
-    if per_object and not listed.per_object:
-        raise InputError(
-            f"{targets_file} names no objects, which localization needs: score the task detection"
-        )
+    listed = read_targets(targets_file).as_task("localization" if per_object else "detection")
     scenes = open_scenes(split_dir, (scene_id for scene_id, _ in listed.images), camera)
     if camera is None:
         tell_cameras(scenes.values())
     images = [_image(scenes[scene_id], im_id) for scene_id, im_id in listed.images]
-    targets = list(listed.images.values()) if per_object else [{} for _ in images]
-    return GroundTruth(images, targets)
+    return GroundTruth(images, list(listed.images.values()))
 
 
 def _image(scene: Scene, im_id: int) -> ImageTruth:

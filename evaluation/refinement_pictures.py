@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from picopose.datasets.bop.targets import read_targets
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.evaluation.errors import rotation_error, translation_error
 from picopose.evaluation.eval_models import load_models
@@ -68,7 +67,7 @@ def write_refinements(
 
 def _annotated(tested: TestedSet, dataset: BopTestSet) -> Iterable[tuple[int, ImageTruth]]:
     """Index and truth of those images in which a target of the data set is annotated."""
-    per_object = read_targets(tested.targets).per_object
+    per_object = tested.listed().per_object
     truth = load_ground_truth(tested.split_dir, tested.targets, per_object=per_object, camera=tested.camera)
     places = {(image.scene_id, image.im_id): image for image in truth.images}
     for index, place in enumerate(dataset.places):

@@ -15,7 +15,7 @@ import numpy as np
 
 from picopose.datasets.bop import MM
 from picopose.datasets.bop.results import Results, doubts, read_results
-from picopose.datasets.bop.targets import TARGETS
+from picopose.datasets.bop.targets import find_targets
 from picopose.datasets.layouts import bop_test_split
 from picopose.evaluation.detection import object_average_precisions
 from picopose.evaluation.eval_models import EvalModel, load_models
@@ -106,7 +106,7 @@ def score_csv(
     if not 0 < delta < math.inf:
         raise InputError(f"vsd_delta {vsd_delta:g}: give a positive number of mm")
     results = read_results(csv)
-    targets = Path(targets) if targets else _targets(dataset_dir, task)
+    targets = Path(targets) if targets else find_targets(dataset_dir, task)
     split_dir, per_object = dataset_dir / _split(csv, dataset_dir), task == "localization"
     truth = load_ground_truth(split_dir, targets, per_object=per_object, camera=camera)
     errors = _chosen_errors(errors, task, truth)
@@ -134,18 +134,6 @@ def score_csv(
         pairs=pairs,
         measures=measured,
     )
-
-
-def _targets(dataset_dir: Path, task: str) -> Path:
-    """The data set's target list for a task; an `InputError` where it has only that of the other one."""
-    path = dataset_dir / TARGETS[task]
-    there = [(other, name) for other, name in TARGETS.items() if (dataset_dir / name).is_file()]
-    if not path.is_file() and there:
-        other, name = there[0]
-        raise InputError(
-            f"{path} does not exist, but {name}: score the task {other}, or name a list of targets"
-        )
-    return path
 
 
 def _foreign(results: Results, truth: GroundTruth, task: str) -> Iterator[str]:

@@ -44,16 +44,21 @@ def find(name: str, offering: str = "make_stage") -> ModuleType:
 def stage_names(config: Config, *, from_poses: bool = False) -> list[str]:
     """The stages of a run in their order: the configuration's, or else the method's own.
 
-    from_poses: those that go on from given poses; an `InputError` for a method that would begin anew.
+    from_poses: those that go on from given poses; an `InputError` for one that would begin anew.
     """
     names = config.stages or list(getattr(find(config.method), "STAGES", ()))
     if not names:
         raise InputError(f"{config.method} is a stage, no method: name it in stages")
-    for method in [name for name in names if _finds(name)] if from_poses else ():
+    for method in [name for name in names if _finds(name) or _detects(name)] if from_poses else ():
         if config.stages:
             raise InputError(f"stages: {method} would not use the given poses; leave it out")
         names.remove(method)
     return names
+
+
+def with_distinct(names: Sequence[str]) -> list[str]:
+    """The stages of a run that is scored by detection: with poses `distinct` is the last, if not named."""
+    return list(names) if "distinct" in names or only_detects(names) else [*names, "distinct"]
 
 
 def check_poses_are_found(names: Sequence[str]) -> None:
@@ -79,7 +84,16 @@ def _finds(name: str) -> bool:
 
 def detects(config: Config) -> bool:
     """Whether the first stage finds the objects itself, so that no detections are asked for."""
-    return getattr(find(stage_names(config)[0]), "DETECTS", False)
+    return _detects(stage_names(config)[0])
+
+
+def only_detects(names: Sequence[str]) -> bool:
+    """Whether a detector that is no method is all there is, so that no poses are found."""
+    return len(names) == 1 and _detects(names[0]) and not is_method(names[0])
+
+
+def _detects(name: str) -> bool:
+    return getattr(find(name), "DETECTS", False)
 
 
 def of_categories(config: Config) -> bool:

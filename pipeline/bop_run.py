@@ -1,4 +1,4 @@
-"""One run on a BOP data set: its images through the stages, their poses into the CSV that BOP accepts.
+"""One run on a BOP data set: its images through the stages, what they find into the files that BOP accepts.
 
 A run that is interrupted can be continued, see `pipeline.resuming`.
 """
@@ -13,13 +13,14 @@ from pathlib import Path
 from tqdm import tqdm
 
 from picopose.datasets import layouts
+from picopose.datasets.bop.detections import write_detections
 from picopose.datasets.bop.image_result import ImageResult
 from picopose.datasets.bop.results import csv_name, write_csv
 from picopose.datasets.bop.side_file import write_details
-from picopose.datasets.bop.targets import find_targets
+from picopose.datasets.bop.targets import find_targets, read_targets
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.datasets.templates import StoredTemplates, StoredViews
-from picopose.model.methods import needs_of, stage_names
+from picopose.model.methods import detects, needs_of, only_detects, stage_names
 from picopose.model.stage import Setup, Stage, Thing, Things
 from picopose.pipeline.input_digests import (
     digest,
@@ -32,7 +33,7 @@ from picopose.pipeline.input_digests import (
 from picopose.pipeline.prefetch import prefetch
 from picopose.pipeline.resuming import Work, run_resumably
 from picopose.pipeline.run import run
-from picopose.pipeline.starts import DatasetStart
+from picopose.pipeline.starts import DatasetStart, StageDetections
 from picopose.pipeline.tested_set import SCORE_FILES, TestedSet
 from picopose.rendering.mesh_digest import mesh_digest
 from picopose.rendering.mesh_files import MeshFiles
@@ -50,18 +51,29 @@ from picopose.utils.stopwatch import Stopwatch
 LOG = logging.getLogger(__name__)
 
 
-def tested_set(name: str, config: Config, run_dir: Path) -> TestedSet:
-    """Where a data set's files are and those of a run on it will be."""
+def tested_set(name: str, config: Config, run_dir: Path, task: str | None = None) -> TestedSet:
+    """Where a data set's files are and those of a run on it will be.
+
+    task: of `datasets.bop.targets.TARGETS`; that of the targets if not given. Raises an `InputError` where it
+    is another one than that of a given list.
+    """
     data = config.test_dataset
+    if data.targets and task not in (None, own := read_targets(Path(data.targets)).task):
+        raise InputError(
+            f"test_dataset.targets={data.targets} is a list of {own}, the task {task}: drop one of the two"
+        )
     folder, split = layouts.dataset_dir(data.data_dir, name), layouts.bop_test_split(data.data_dir, name)
     return TestedSet(
         name=name,
         csv=run_dir / csv_name(config.method, name, split),
         dataset_dir=folder,
         split_dir=folder / split,
-        targets=Path(data.targets) if data.targets else find_targets(folder),
+        targets=Path(data.targets) if data.targets else find_targets(folder, task),
         templates=templates_root(config, name) if "templates" in needs_of(config) else None,
         camera=data.camera,
+        task=task,
+        estimates_poses=not only_detects(stage_names(config)),
+        detects=detects(config),
     )
 
 
@@ -72,6 +84,7 @@ def open_dataset(tested: TestedSet, config: Config, *, detected: bool = True) ->
         tested.name,
         detections=detections_of(config, tested.name) if detected else None,
         targets=tested.targets,
+        task=tested.task,
         camera=tested.camera,
         detected=detected,
     )
@@ -111,7 +124,7 @@ def run_dataset(
     *,
     world: World,
 ) -> None:
-    """Runs one data set, or what an interrupted run left of it, and writes its CSV.
+    """Runs one data set, or what an interrupted run left of it, and writes its result files.
 
     Raises an `InputError` where another program is at it, or has been with other options or weights.
     """
@@ -133,8 +146,11 @@ def run_dataset(
 
 
 def _write_results(tested: TestedSet, results: list[ImageResult], config: Config) -> None:
-    write_csv(tested.csv, results)
-    write_details(tested.csv.with_suffix(".json"), results)
+    if tested.estimates_poses:
+        write_csv(tested.csv, results)
+        write_details(tested.csv.with_suffix(".json"), results)
+    if tested.detects:
+        write_detections(tested.detections, results)
     with write_atomically(tested.csv.with_suffix(".yaml")) as temporary:
         temporary.write_text(to_yaml(config), encoding="utf-8")
 
@@ -150,21 +166,29 @@ def run_images(
 ) -> None:
     """Sends images through the stages; time spent on preparing objects is not theirs."""
     inputs: dict[tuple[int, int], dict[str, str]] = {}
+    detected: dict[tuple[int, int], Estimates] = {}
 
     def load(index: int) -> Frame:
         inputs[dataset.places[index]] = inputs_of(dataset, start, index)  # before the photo can change
         return dataset[index]
 
+    def begin(frame: Frame, before: Estimates | None) -> Estimates:
+        found = start(frame, before)
+        if isinstance(start, StageDetections):
+            detected[frame.scene_id, frame.im_id] = found
+        return found
+
     with tqdm(total=len(indices), desc=dataset.name, unit="image") as progress:
 
         def sink(frame: Frame, found: Estimates, seconds: float) -> None:
-            own = inputs.pop((frame.scene_id, frame.im_id))
-            finished(ImageResult.of(frame, found, seconds=seconds, inputs=own))
+            place = frame.scene_id, frame.im_id
+            own = {"inputs": inputs.pop(place), "detected": detected.pop(place, None)}
+            finished(ImageResult.of(frame, found, seconds=seconds, most=dataset.most_poses, **own))
             progress.set_postfix_str(f"{seconds:.2f} s/image")
             progress.update()
 
         frames = stopwatch.over("wait for the photo", prefetch(load, indices))
-        run(frames, things, stages, start, sink)
+        run(frames, things, stages, begin, sink)
 
 
 def detections_of(config: Config, name: str) -> Path:
@@ -228,6 +252,7 @@ def fingerprint_of(config: Config, dataset: BopTestSet, start: DatasetStart) -> 
         "options": json.dumps(config.options, sort_keys=True),
         "dataset": dataset.name,
         "targets file": Path(targets).name if targets else "the data set's",
+        "task": dataset.task,
         "detections file": start.path.name,
         "model": json.dumps(asdict(config.model)),
         "test": json.dumps(asdict(config.test)),

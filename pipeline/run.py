@@ -14,7 +14,10 @@ Sink = Callable[[Frame, Estimates, float], None]
 
 
 def run(frames: Iterable[Frame], things: Things, stages: Sequence[Stage], start: Start, sink: Sink) -> None:
-    """Sends frames, such as those of a data set, a folder or a video, through the stages."""
+    """Sends frames, such as those of a data set, a folder or a video, through the stages.
+
+    Without stages what is found is what frames begin with, be it detections alone.
+    """
     for stage in stages:
         stage.prepare(things)
     before = None
@@ -23,7 +26,7 @@ def run(frames: Iterable[Frame], things: Things, stages: Sequence[Stage], start:
         began = time.perf_counter()
         for stage in stages:
             found = stage(frame, found)
-        if len(found) and found.cam_from_obj is None:
+        if stages and len(found) and found.cam_from_obj is None:
             raise InputError("stages: none of them estimates poses; name a method among them")
         found = found.to("cpu")
         sink(frame, found, time.perf_counter() - began)

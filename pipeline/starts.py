@@ -1,6 +1,7 @@
-"""What a run on a data set begins with: detections, given poses, or nothing."""
+"""What a run on a data set begins with: given detections, those of its first stage, or given poses."""
 
 import logging
+import time
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from picopose.datasets.bop.detections import Detection
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.datasets.linemod.initial_poses import read_initial_poses
 from picopose.datasets.masks.regions import box_mask
-from picopose.model.stage import Things
+from picopose.model.stage import Stage, Things
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import project, transform
 from picopose.utils.reading import is_rotation
@@ -47,16 +48,22 @@ class Detected:
         return self._dataset.start(frame)
 
 
-class Nothing:
-    """The start of frames in which the first stage detects the objects itself."""
+class StageDetections:
+    """The detections of a stage that finds the objects itself; nothing is given of an image."""
 
     path = Path("none")
+
+    def __init__(self, stage: Stage, things: Things):
+        self._stage = stage
+        stage.prepare(things)
 
     def of_image(self, scene_id: int, im_id: int) -> tuple[()]:
         return ()
 
     def __call__(self, frame: Frame, before: Estimates | None = None) -> Estimates:
-        return Estimates.of([], [])
+        began = time.perf_counter()
+        found = self._stage(frame, Estimates.of([], [])).to("cpu")
+        return replace(found, seconds=time.perf_counter() - began)
 
 
 class InitialPoses:

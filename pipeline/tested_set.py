@@ -1,9 +1,11 @@
 """What a run on a BOP data set writes, and where the files that it came from are."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from picopose.datasets.bop.side_file import LineDetails, read_details
+from picopose.datasets.bop.targets import Targets, read_targets
 from picopose.utils.errors import InputError
 
 SCORE_FILES = ("scores.json", "report.html")  # of a run that was scored, in its folder
@@ -11,22 +13,40 @@ SCORE_FILES = ("scores.json", "report.html")  # of a run that was scored, in its
 
 @dataclass(frozen=True)
 class TestedSet:
-    """A data set and the result file of a run on it."""
+    """A data set and the result files of a run on it."""
 
     __test__ = False  # not a test class
 
     name: str
-    csv: Path  # its side file, if any, has the suffix .json
+    csv: Path  # of poses; its side file, if any, has the suffix .json
     dataset_dir: Path
     split_dir: Path  # of the test images
     targets: Path  # target list
     templates: Path | None  # data folder that `datasets.templates.StoredViews` reads from, if any is
     camera: str | None = None  # of a data set with several; None: see `datasets.bop.scenes.open_scenes`
+    task: str | None = None  # of `datasets.bop.targets.TARGETS`; None: that of the target list
+    estimates_poses: bool = True
+    detects: bool = False  # whether a stage of the run finds the objects itself
+
+    @property
+    def detections(self) -> Path:
+        """The file of what a run detects itself, by the challenge's pattern of names."""
+        return self.csv.with_name(f"{self.csv.stem}_detections.json")
+
+    @property
+    def results(self) -> dict[str, Path]:
+        """The result files by what is in them."""
+        found = {"poses": self.csv} if self.estimates_poses else {}
+        return found | ({"detections": self.detections} if self.detects else {})
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The result file, and what a run writes beside it: what speaks for its poses, its configuration."""
-        return tuple(self.csv.with_suffix(suffix) for suffix in (".csv", ".json", ".yaml"))
+        """The result files, and what a run writes beside: what speaks for its poses, its configuration."""
+        return *(self.csv.with_suffix(suffix) for suffix in (".csv", ".json", ".yaml")), self.detections
+
+    def listed(self) -> Targets:
+        """The targets, as the task takes them."""
+        return read_targets(self.targets).as_task(self.task)
 
     def details(self, count: int) -> list[LineDetails] | None:
         """The side file's `count` entries; None for a result file without one."""
@@ -39,3 +59,12 @@ class TestedSet:
                 f"{path} has {len(details)} entries for {count} lines of {self.csv}: delete it or run again"
             )
         return details
+
+
+def task_of(sets: Sequence[TestedSet]) -> str:
+    """The task of a run; an `InputError` where data sets have targets of different ones."""
+    tasks = {tested.listed().task: tested.name for tested in sets}
+    if len(tasks) > 1:
+        told = ", ".join(f"{name} of {task}" for task, name in sorted(tasks.items()))
+        raise InputError(f"the targets are of different tasks ({told}): choose one, or run them apart")
+    return next(iter(tasks))

@@ -25,12 +25,33 @@ def test_the_list_of_localization_comes_first(tmp_path, caplog):
     caplog.set_level("INFO")
     of_images = dump(tmp_path / "test_targets_bop24.json", [IMAGE])
     assert find_targets(tmp_path) == of_images
-    assert f"has only {of_images.name}" in caplog.text
+    assert f"has no test_targets_bop19.json, but {of_images.name}" in caplog.text
     of_objects = dump(tmp_path / "test_targets_bop19.json", [TARGET])
     assert find_targets(tmp_path) == of_objects
     of_images.unlink(), of_objects.unlink()
     with pytest.raises(InputError, match=r"bop19\.json does not exist: download"):
         read_targets(find_targets(tmp_path))
+
+
+def test_the_list_of_a_task(tmp_path, caplog):
+    """Detection takes the images of the other list; localization cannot do without objects."""
+    caplog.set_level("INFO")
+    of_objects = dump(tmp_path / "test_targets_bop19.json", [TARGET, TARGET | {"obj_id": 5}])
+    assert find_targets(tmp_path, "localization") == find_targets(tmp_path, "detection") == of_objects
+    assert "has no test_targets_bop24.json, but test_targets_bop19.json" in caplog.text
+    as_detection = read_targets(of_objects).as_task("detection")
+    assert as_detection.images == {(1, 3): {}} and as_detection.task == "detection"
+    assert read_targets(of_objects).as_task(None).images == {(1, 3): {2: 2, 5: 2}}
+    of_images = dump(tmp_path / "test_targets_bop24.json", [IMAGE])
+    assert find_targets(tmp_path, "localization") == of_objects
+    assert find_targets(tmp_path, "detection") == of_images
+    with pytest.raises(InputError, match=r"bop24\.json names no objects, which localization needs"):
+        read_targets(of_images).as_task("localization")
+    of_objects.unlink()
+    with pytest.raises(InputError, match=r"bop19\.json does not exist, but .*: choose the task detection"):
+        find_targets(tmp_path, "localization")
+    of_images.unlink()
+    assert find_targets(tmp_path, "detection") == of_images  # which the reader says is missing
 
 
 BAD = {

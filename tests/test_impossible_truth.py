@@ -148,10 +148,10 @@ def test_a_list_for_the_other_task_is_named(tmp_path):
     toy = scored_set.write(tmp_path, depth=False)
     (toy.folder / "test_targets_bop19.json").unlink()
     with pytest.raises(
-        InputError, match=r"bop19\.json does not exist, but .*bop24.json: score the task detection"
+        InputError, match=r"bop19\.json does not exist, but .*bop24.json: choose the task detection"
     ):
         score_csv(toy.csv, toy.folder)
-    with pytest.raises(InputError, match="names no objects, which localization needs: score the task"):
+    with pytest.raises(InputError, match="names no objects, which localization needs: choose the task"):
         score_csv(toy.csv, toy.folder, targets=toy.folder / "test_targets_bop24.json")
 
 

@@ -1,18 +1,21 @@
-"""Detections to solve poses for in data sets: files that BOP distributes (CNOS) or that any detector writes.
+"""Detections in the images of data sets: files that BOP distributes (CNOS) or that any detector writes.
 
 Read piece by piece and kept run-length encoded; a mask becomes pixels only when its image is at hand.
 """
 
+import json
 import logging
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 
 import torch
 
+from picopose.datasets.bop.image_result import FoundRegion, ImageResult
 from picopose.datasets.detection_files import Entry, Region, read_entries
 from picopose.utils.errors import InputError
+from picopose.utils.files import write_atomically
 from picopose.utils.masks import cut_out
 from picopose.utils.reading import integer
 from picopose.utils.records import Mask
@@ -89,6 +92,23 @@ class Detections:
         A mask of 8 pixels or fewer, and one that is not there, becomes the detection's box.
         """
         return tuple(_mask(detection, size) for detection in chosen)
+
+
+def write_detections(path: Path | str, results: Iterable[ImageResult]) -> None:
+    """Writes what a run has itself detected as BOP's list, one entry a line; `Detections` reads it."""
+    entries = [_entry(result, region) for result in results for region in result.detections]
+    with write_atomically(path) as temporary:
+        temporary.write_text("[\n" + ",\n".join(map(json.dumps, entries)) + "\n]\n", encoding="utf-8")
+
+
+def _entry(result: ImageResult, region: FoundRegion) -> dict:
+    left, top, right, bottom = region.box
+    entry = {"scene_id": result.scene_id, "image_id": result.im_id, "category_id": region.obj_id}
+    entry |= {"score": region.score, "bbox": [left, top, right - left, bottom - top]}
+    entry |= {"time": result.phases["detection"]}
+    if region.runs is not None:
+        entry["segmentation"] = {"counts": list(region.runs), "size": list(region.size)}
+    return entry
 
 
 def _image(entry: Entry) -> tuple[int | None, int]:

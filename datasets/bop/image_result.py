@@ -2,12 +2,13 @@
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 
+from picopose.datasets.masks.rle import runs_of
 from picopose.utils.reading import finite_number, finite_numbers, integer
 from picopose.utils.records import Estimates, Frame, Matches
 
@@ -36,10 +37,31 @@ class FoundPose(Details):
     rotation: tuple[float, ...]  # 9, row by row, camera from object
     translation: tuple[float, ...]  # 3, m
 
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """All that must be finite."""
+        return self.score, *self.rotation, *self.translation
+
+
+@dataclass(frozen=True)
+class FoundRegion:
+    """One detection that a run has made itself."""
+
+    obj_id: int
+    score: float
+    box: tuple[float, ...]  # px: left, top, right, bottom, the last two exclusive
+    runs: tuple[int, ...] | None  # COCO's plain run lengths of the mask; None where there is a box alone
+    size: tuple[int, ...]  # height, width of the image
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """All that must be finite."""
+        return self.score, *self.box
+
 
 @dataclass(frozen=True)
 class ImageResult:
-    """All poses of one image, and the time spent on it."""
+    """All poses of one image, what the run itself detected there, and the time spent on it."""
 
     scene_id: int
     im_id: int
@@ -47,30 +69,64 @@ class ImageResult:
     estimates: tuple[FoundPose, ...]
     phases: Mapping[str, float] = field(default_factory=dict)  # s, what `seconds` is made up of
     inputs: Mapping[str, str] = field(default_factory=dict)  # digests of what the poses depend on, by name
+    detections: tuple[FoundRegion, ...] = ()
 
     @classmethod
     def of(
-        cls, frame: Frame, found: Estimates, *, seconds: float, inputs: Mapping[str, str] | None = None
+        cls,
+        frame: Frame,
+        found: Estimates,
+        *,
+        seconds: float,
+        most: int | None = None,
+        inputs: Mapping[str, str] | None = None,
+        detected: Estimates | None = None,
     ) -> Self:
         """The result of a frame; `seconds` were spent on its poses.
 
-        A pose with numbers that are not finite is left out, with a warning: to BOP it is a missing one.
+        A pose or detection with numbers that are not finite is left out, with a warning: to BOP it is a
+        missing one. most: poses that are kept, those of the best scores. detected: by the run itself.
         """
-        poses = []
-        for pose in _poses(found) if len(found) else ():
-            if all(map(math.isfinite, (pose.score, *pose.rotation, *pose.translation))):
-                poses.append(pose)
-            else:
-                place = f"scene {frame.scene_id}, image {frame.im_id}, object {pose.obj_id}"
-                _LOG.warning("%s: the pose is not finite and is left out", place)
+        has_poses = len(found) and found.cam_from_obj is not None
+        poses = _finite(frame, "pose", _poses(found) if has_poses else ())
+        if most is not None and len(poses) > most:
+            poses = sorted(poses, key=lambda pose: -pose.score)[:most]
+        regions = _finite(frame, "detection", () if detected is None else _regions(frame, detected))
         phases = {"detection": found.seconds, "poses": seconds}
         total = sum(phases.values())
-        return cls(frame.scene_id, frame.im_id, total, tuple(poses), phases, dict(inputs or {}))
+        return cls(
+            *(frame.scene_id, frame.im_id, total, tuple(poses), phases, dict(inputs or {}), tuple(regions))
+        )
 
     @property
     def image(self) -> tuple[int, int]:
         """(scene_id, im_id)."""
         return self.scene_id, self.im_id
+
+
+T = TypeVar("T", FoundPose, FoundRegion)
+
+
+def _finite(frame: Frame, what: str, found: Iterable[T]) -> list[T]:
+    """Those whose numbers are all finite; tells of the others."""
+    kept = []
+    for one in found:
+        if all(map(math.isfinite, one.numbers)):
+            kept.append(one)
+        else:
+            place = f"scene {frame.scene_id}, image {frame.im_id}, object {one.obj_id}"
+            _LOG.warning("%s: the %s is not finite and is left out", place, what)
+    return kept
+
+
+def _regions(frame: Frame, detected: Estimates) -> Iterator[FoundRegion]:
+    """The detections, one a group."""
+    first, _ = detected.by_group()
+    height, width = frame.rgb.shape[1:]
+    columns = first.obj_id.tolist(), first.score.tolist(), first.box.double().tolist(), first.mask
+    for obj_id, score, box, mask in zip(*columns, strict=True):
+        runs = None if mask.is_box else tuple(runs_of(mask.window(0, 0, width, height).numpy()))
+        yield FoundRegion(obj_id, score, tuple(box), runs, (height, width))
 
 
 def _poses(found: Estimates) -> Iterator[FoundPose]:
@@ -99,7 +155,8 @@ def _matches(matches: Matches) -> Iterator[tuple[tuple[float, ...], ...]]:
 
 def to_json(result: ImageResult) -> dict:
     """A result as plain JSON values; floats come back exactly."""
-    return asdict(result)
+    entry = asdict(result)
+    return entry if result.detections else {key: entry[key] for key in entry if key != "detections"}
 
 
 def from_json(entry: dict) -> ImageResult:
@@ -111,6 +168,18 @@ def from_json(entry: dict) -> ImageResult:
         estimates=tuple(map(_pose, entry["estimates"])),
         phases=phases_of(entry),
         inputs={str(name): str(digest) for name, digest in entry.get("inputs", {}).items()},
+        detections=tuple(map(_region, entry.get("detections", ()))),
+    )
+
+
+def _region(entry: dict) -> FoundRegion:
+    runs = entry["runs"]
+    return FoundRegion(
+        obj_id=integer(entry["obj_id"], "obj_id"),
+        score=finite_number(entry["score"], "score"),
+        box=tuple(finite_numbers(entry["box"], 4, "box")),
+        runs=None if runs is None else tuple(integer(run, "runs") for run in runs),
+        size=tuple(integer(side, "size") for side in entry["size"]),
     )
 
 

@@ -5,9 +5,9 @@ alone (2024: detection).
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from picopose.utils.errors import InputError
 from picopose.utils.reading import integer, read_json
@@ -32,19 +32,43 @@ class Targets:
         """Of `TARGETS`."""
         return "localization" if self.per_object else "detection"
 
+    def as_task(self, task: str | None) -> Self:
+        """The list as another task takes it, if one is named: detection of the images alone.
+
+        Raises an `InputError` where localization is asked for and the list names no objects.
+        """
+        if task in (None, self.task):
+            return self
+        if task == "localization":
+            raise InputError(
+                f"{self.path} names no objects, which localization needs: choose the task detection"
+            )
+        return replace(self, images={image: {} for image in self.images}, per_object=False)
+
 
 def max_detections(dataset: str) -> int:
     """Of an image, the number of poses with the best scores that count in detection."""
     return _MAX_DETECTIONS.get(dataset, 100)
 
 
-def find_targets(dataset_dir: Path) -> Path:
-    """The list of a data set: that of localization, else that of detection, and says so."""
-    localization, detection = (dataset_dir / name for name in TARGETS.values())
-    if localization.is_file() or not detection.is_file():
-        return localization
-    _LOG.info("%s has only %s: all objects that were detected are looked for", dataset_dir, detection.name)
-    return detection
+def find_targets(dataset_dir: Path, task: str | None = None) -> Path:
+    """The list of a data set for a task of `TARGETS`; of any, that of localization before that of detection.
+
+    Where there is only the other task's list, that is taken and said so; for localization, which needs
+    objects, it is an `InputError`.
+    """
+    wanted = dataset_dir / TARGETS[task or "localization"]
+    others = [dataset_dir / name for name in TARGETS.values() if (dataset_dir / name).is_file()]
+    if wanted in others or not others:
+        return wanted
+    (other,) = others
+    if task == "localization":
+        raise InputError(
+            f"{wanted} does not exist, but {other.name}: choose the task detection, or name a list of targets"
+        )
+    what = "whatever is in the images is looked for"
+    _LOG.info("%s has no %s, but %s: %s", dataset_dir, wanted.name, other.name, what)
+    return other
 
 
 def read_targets(path: Path) -> Targets:

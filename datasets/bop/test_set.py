@@ -50,6 +50,7 @@ class BopTestSet:
         name: folder of this one, `lmo` for example.
         detections: JSON file of detections; the one `layouts.find_detections` knows if not given.
         targets: JSON file of targets; the one `find_targets` knows if not given.
+        task: detection makes nothing but images of a list that names objects; the list's own if not given.
         camera: of a set with several; the first one, said aloud, if not given.
         detected: whether detections are read; without them there is no `start`.
     """
@@ -61,6 +62,7 @@ class BopTestSet:
         *,
         detections: Path | str | None = None,
         targets: Path | str | None = None,
+        task: str | None = None,
         camera: str | None = None,
         detected: bool = True,
     ):
@@ -68,13 +70,16 @@ class BopTestSet:
         self.split = layouts.bop_test_split(data_dir, name)
         folder = layouts.dataset_dir(data_dir, name)
         self.split_dir = folder / self.split
-        listed = read_targets(Path(targets) if targets else find_targets(folder))
+        listed = read_targets(Path(targets) if targets else find_targets(folder, task)).as_task(task)
+        self.task = listed.task
         self.images = _target_images(listed, self.split_dir, camera)
         self._instances = {(image.scene_id, image.im_id): image.instances for image in self.images}
         self.places = list(self._instances)  # (scene_id, im_id) of each image
         models = layouts.models_dir(data_dir, name)
         self.objects = _target_objects(listed, models)
-        self._per_object, self._most = listed.per_object, max_detections(name)
+        self._per_object = listed.per_object
+        # Of an image the number of poses that count, if not all of them do.
+        self.most_poses = None if listed.per_object else max_detections(name)
         self.detections: Detections | None = None
         if detected:
             self._read_detections(Path(detections or layouts.find_detections(data_dir, name)))
@@ -128,7 +133,7 @@ class BopTestSet:
     ) -> tuple[list[int], list[Detection]]:
         """Object ids and detections to solve, from the detections of an image, best first."""
         if not self._per_object:
-            chosen = [detection for detection in found if detection.obj_id in self.objects][: self._most]
+            chosen = [detection for detection in found if detection.obj_id in self.objects][: self.most_poses]
             return [detection.obj_id for detection in chosen], chosen
         obj_ids, chosen = [], []
         for obj_id, count in instances.items():

@@ -57,6 +57,14 @@ def decode(code: bytes, size: tuple[int, int]) -> NDArray[np.bool_]:
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 
+def runs_of(mask: NDArray[np.bool_]) -> list[int]:
+    """COCO's plain run lengths of a mask (height, width): alternately of 0 and 1, column by column."""
+    pixels = mask.ravel(order="F")
+    edges = np.flatnonzero(pixels[1:] != pixels[:-1]) + 1
+    runs = np.diff(edges, prepend=0, append=pixels.size).tolist()
+    return [0, *runs] if pixels[0] else runs
+
+
 def _expand(text: str | bytes) -> NDArray[np.int64]:
     """Runs of COCO's compressed form: digits of 5 bits, lowest first, the sign in the last digit's top bit.
 
