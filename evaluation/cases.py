@@ -17,6 +17,8 @@ from picopose.evaluation.pose_measures import LINEMOD_SHARE, add_s_share
 from picopose.evaluation.recall import match_nearest
 from picopose.evaluation.scoring import Scores
 
+D = TypeVar("D", bound=Details)
+
 
 @dataclass(frozen=True, eq=False)
 class ScoredPose:
@@ -80,6 +82,29 @@ def find_cases(dataset: str, scores: Scores, details: Sequence[Details] | None) 
                 estimate = _scored(scores, index[taken[gt_id], gt_id], truth, details)
             cases.append(Case(dataset, group.image, group.obj_id, gt_id, estimate))
     return cases
+
+
+def false_estimates(scores: Scores, details: Sequence[D] | None) -> list[D]:
+    """In detection, what speaks for the estimates that stand for no instance; they are of no case.
+
+    Those of objects that are not in the image are among them, although the challenge does not count them.
+    """
+    if scores.task != "detection" or details is None:
+        return []
+    matches = zip(scores.groups, match_nearest(scores.groups, scores.results), strict=True)
+    taken = {row for group, found in matches for row in group.rows[found >= 0].tolist()}
+    return [one for row, one in enumerate(details) if row not in taken]
+
+
+def judgements(cases: Sequence[Case], false: Sequence[Details] = ()) -> tuple[np.ndarray, np.ndarray]:
+    """The confidence (N,) of estimates that were judged, and whether each is right (N,) bool.
+
+    false: what speaks for those that are wrong, see `false_estimates`.
+    """
+    found = [(case.confidence, case.estimate.right) for case in cases if case.confidence is not None]
+    found += [(one.confidence, False) for one in false if one.confidence is not None]
+    confidence, right = zip(*found, strict=True) if found else ((), ())
+    return np.array(confidence, float), np.array(right, bool)
 
 
 def _scored(scores: Scores, pair: int, truth: np.ndarray, details: Sequence[Details] | None) -> ScoredPose:

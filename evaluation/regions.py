@@ -83,7 +83,7 @@ def score_detections(
         tell_cameras(scenes.values())
     kinds = KINDS
     if bare := [s.mask_dir(visible=True) for s in scenes.values() if not s.mask_dir(visible=True).is_dir()]:
-        _LOG.info("%s is not there: boxes alone are scored", bare[0])
+        _LOG.warning("%s is not there: boxes alone are scored", bare[0])
         kinds = KINDS[1:]
     detections = Detections(path, images=set(listed.images))
     truths: dict[str, list[dict]] = {kind: [] for kind in kinds}

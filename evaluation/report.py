@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from picopose.datasets.bop.image_result import Details
 from picopose.datasets.bop.results import Results
 from picopose.datasets.bop.side_file import LineDetails
 from picopose.evaluation.case_pictures import CasePainter, CasePictures
-from picopose.evaluation.cases import Case, find_cases, select
+from picopose.evaluation.cases import Case, false_estimates, find_cases, judgements, select
 from picopose.evaluation.eval_models import EvalModel
 from picopose.evaluation.linemod_table import COLUMNS, Row, linemod_rows
 from picopose.evaluation.recall import THRESHOLDS
@@ -77,7 +78,8 @@ def write_report(
         details = tested.details(len(scores.results))
         found = find_cases(tested.name, scores, details)
         timing, rows = _timing(scores.results, details), linemod_rows(scores)
-        sets.append(SetPage(tested.name, scores, timing, reliability(found), rows))
+        bins = reliability(found, false_estimates(scores, details))
+        sets.append(SetPage(tested.name, scores, timing, bins, rows))
         cases += _draw_cases(tested, found, scores.models, template_size, share=len(scored))
         total += len(found)
     write_page(
@@ -113,11 +115,12 @@ def _draw_cases(
         ]
 
 
-def reliability(cases: Sequence[Case]) -> list[Bin]:
-    """How many of the poses are right that have a confidence in each of equal ranges; empty ones left out."""
-    judged = [case for case in cases if case.confidence is not None]
-    confidence = np.array([case.confidence for case in judged])
-    right = np.array([case.estimate.right for case in judged])
+def reliability(cases: Sequence[Case], false: Sequence[Details] = ()) -> list[Bin]:
+    """How many of the poses are right that have a confidence in each of equal ranges; empty ones left out.
+
+    false: of the poses of no case, see `evaluation.cases.false_estimates`.
+    """
+    confidence, right = judgements(cases, false)
     index = np.minimum((BINS * confidence).astype(int), BINS - 1)
     return [
         Bin(

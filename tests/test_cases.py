@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,15 @@ from scipy.spatial.transform import Rotation
 from picopose.datasets.bop.image_result import Details
 from picopose.datasets.bop.results import csv_name
 from picopose.evaluation.after_run import score_run, table
-from picopose.evaluation.cases import Case, ScoredPose, is_right, select
+from picopose.evaluation.cases import (
+    Case,
+    ScoredPose,
+    false_estimates,
+    find_cases,
+    is_right,
+    judgements,
+    select,
+)
 from picopose.evaluation.eval_models import EvalModel, load_models
 from picopose.evaluation.ground_truth import ImageTruth
 from picopose.evaluation.report import Bin, reliability
@@ -23,8 +32,9 @@ from picopose.utils.errors import InputError
 from picopose.utils.geometry import cell_centres
 from picopose.utils.records import Correspondences
 from tests import slow_scores
-from tests.scored_set import K, cases_of, toy_set, write_side_file, write_templates
+from tests.scored_set import IMAGES, K, cases_of, toy_set, write_side_file, write_templates
 from tests.test_report import Page
+from tools.pictures import run_confidence
 
 
 def test_every_target_is_one_case_with_its_own_errors(tmp_path):
@@ -98,6 +108,33 @@ def test_confidences_are_held_against_what_is_right():
     assert second == Bin(0.2, 0.4, 1, 0.2, 1.0)
     assert last == Bin(0.8, 1.0, 3, pytest.approx(2.75 / 3), pytest.approx(2 / 3))
     assert reliability(cases[7:]) == []
+
+
+def test_in_detection_poses_of_nothing_count_as_wrong(tmp_path):
+    """Those beyond the number of an object's instances in an image, and those of absent objects."""
+    tested = toy_set(tmp_path, depth=False)
+    absent = "1,2,99,0.9,1 0 0 0 1 0 0 0 1,0 0 400,1.0"  # an image without that object
+    tested.csv.write_text(tested.csv.read_text() + absent + "\n")
+    write_side_file(tested, confidence=0.7)
+    found, there = (Counter() for _ in range(2))
+    for line in tested.csv.read_text().splitlines()[1:]:
+        found[tuple(map(int, line.split(",")[:3]))] += 1
+    for (scene_id, im_id), obj_ids in IMAGES.items():
+        there.update((scene_id, im_id, obj_id) for obj_id in obj_ids)
+    scores = score_csv(tested.csv, tested.dataset_dir, task="detection")
+    details = tested.details(len(scores.results))
+    false = false_estimates(scores, details)
+    assert len(false) == (found - there).total() > 1
+    cases = find_cases("toy", scores, details)
+    confidence, right = judgements(cases, false)
+    assert (confidence == 0.7).all() and len(confidence) == found.total()
+    assert right.sum() == sum(case.estimate.right for case in cases if case.estimate) > 0
+    (bin_,) = reliability(cases, false)
+    assert bin_.poses == found.total() and bin_.right == pytest.approx(right.mean())
+    run_confidence.draw(tested.csv, tested.dataset_dir, "detection", tmp_path / "run.png")
+    assert (tmp_path / "run.png").read_bytes().startswith(b"\x89PNG")
+    in_localization = score_csv(tested.csv, tested.dataset_dir)
+    assert false_estimates(in_localization, details) == [] and false_estimates(scores, None) == []
 
 
 @pytest.mark.parametrize("confidence", [0.8, None])

@@ -67,7 +67,7 @@ def find_targets(dataset_dir: Path, task: str | None = None) -> Path:
             f"{wanted} does not exist, but {other.name}: choose the task detection, or name a list of targets"
         )
     what = "whatever is in the images is looked for"
-    _LOG.info("%s has no %s, but %s: %s", dataset_dir, wanted.name, other.name, what)
+    _LOG.warning("%s has no %s, but %s: %s", dataset_dir, wanted.name, other.name, what)
     return other
 
 

@@ -3,6 +3,7 @@
 python -m tools.pictures page --out docs/page.jpg
 python -m tools.pictures report RUN/report.html --out docs/report.jpg
 python -m tools.pictures confidence CASES.npz [CASES.npz ...] --out docs/confidence.png
+python -m tools.pictures run_confidence RUN/METHOD_DATASET-test.csv --dataset_dir data/DATASET --out run.png
 python -m tools.pictures learning_curve SCALARS.jsonl [SCALARS.jsonl ...] --out docs/learning_curve.png
 """
 
@@ -26,6 +27,10 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("report", type=Path, help="report.html, as run_test.py writes it")
     confidence = pictures.add_parser("confidence", help="how often poses of a confidence are right")
     confidence.add_argument("cases", type=Path, nargs="+", help="as benchmarks.confidence collects them")
+    run = pictures.add_parser("run_confidence", help="the same of a run of run_test.py on annotated images")
+    run.add_argument("csv", type=Path, help="its poses, beside which lies what speaks for them")
+    run.add_argument("--dataset_dir", type=Path, required=True, help="BOP data set with models_eval")
+    run.add_argument("--task", choices=("localization", "detection"), default="localization")
     curve = pictures.add_parser("learning_curve", help="losses and validation errors over the pairs seen")
     curve.add_argument("scalars", type=Path, nargs="+", help="scalars.jsonl of the legs, in their order")
     curve.add_argument("--batch", type=int, default=16, help="pairs in a step: train.batch_size")
