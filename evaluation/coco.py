@@ -47,7 +47,7 @@ def precision(truths: Sequence[dict], found: Sequence[dict], n_images: int, *, m
 
 
 class _Evaluation(COCOeval):
-    """Heeds the `ignore` of an instance, as the BOP challenge's version of the program does.
+    """Heeds the `ignore` of an instance, as the rules of the BOP challenge ask.
 
     The original replaces it by `iscrowd`, which lets one instance take any number of detections.
     """
