@@ -3,12 +3,15 @@
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from picopose.datasets.bop.detections import Detections
+from picopose.pipeline.tested_set import TestedSet, task_of
+from picopose.utils.errors import InputError
 from picopose.utils.masks import cut_out
 from picopose.utils.records import Estimates, Frame, Mask
 from tests.small_bop import HEIGHT, WIDTH, box_mask, detection, dump, load, run_program, write_set
@@ -57,9 +60,11 @@ def test_detection_takes_the_images_of_the_other_list_and_all_that_is_detected(m
         detection(7, 5, 0.6, (0, 0, 9, 9)),
     ]
     dump(folder / "detections.json", [*entries, detection(7, 5, 0.5, BOX)])
+    annotate(folder)
     told = run(monkeypatch, tmp_path, "--task", "detection")
     assert [(row["im_id"], row["obj_id"]) for row in rows(told)] == [("7", "5"), ("7", "2"), ("7", "5")]
     assert "has no test_targets_bop24.json, but test_targets_bop19.json" in caplog.text
+    assert load(told / "scores.json")["toy"]["task"] == "detection"
     shutil.rmtree(told)
     assert [row["obj_id"] for row in rows(run(monkeypatch, tmp_path))] == ["5"]
 
@@ -89,6 +94,19 @@ def test_a_task_that_the_given_list_is_not_of_is_refused(monkeypatch, capsys, tm
     targets = folder / f"test_targets_bop{'19' if task == 'detection' else '24'}.json"
     line = failure(monkeypatch, capsys, tmp_path, "--task", task, f"test_dataset.targets={targets}")
     assert line.startswith("error: test_dataset.targets=") and line.endswith(problem)
+
+
+def test_a_run_has_one_task(tmp_path):
+    folder = write_set(tmp_path)
+    of_images = dump(folder / "test_targets_bop24.json", [{"scene_id": 1, "im_id": 7}])
+    first = TestedSet("a", tmp_path / "a.csv", folder, folder, folder / "test_targets_bop19.json", None)
+    second = replace(first, name="b", targets=of_images)
+    with pytest.raises(
+        InputError, match=r"different tasks \(b of detection, a of localization\): choose one"
+    ):
+        task_of([first, second])
+    assert task_of([first]) == "localization"
+    assert task_of([replace(first, task="detection"), second]) == "detection"
 
 
 def test_localization_needs_a_list_with_objects(monkeypatch, capsys, tmp_path):
