@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from picopose.datasets.bop.image_result import FoundPose, ImageResult
+from picopose.datasets.bop.detections import write_detections
+from picopose.datasets.bop.image_result import FoundPose, FoundRegion, ImageResult
 from picopose.datasets.bop.results import write_csv
 from picopose.datasets.bop.side_file import read_details, write_details
 from picopose.pipeline.journal import Journal, read_journals
@@ -18,7 +19,11 @@ def estimate(obj_id: int) -> FoundPose:
 
 
 FINGERPRINT = {"method": "rendermatch", "hypotheses": 10}
-FINISHED = [ImageResult(1, im_id, 0.5, (estimate(2), estimate(5)), {"poses": 0.5}) for im_id in (3, 7)]
+PHASES = {"detection": 0.25, "poses": 0.25}
+REGION = FoundRegion(5, 0.75, (1.0, 2.0, 3.0, 4.5), (5, 2, 5), (3, 4))
+FINISHED = [
+    ImageResult(1, im_id, 0.5, (estimate(2), estimate(5)), PHASES, detections=(REGION,)) for im_id in (3, 7)
+]
 
 
 def write_journal(folder: Path) -> None:
@@ -33,6 +38,7 @@ def read_journal(folder: Path) -> dict:
         pass
     write_csv(folder / "out.csv", found.values())
     write_details(folder / "out.json", found.values())
+    write_detections(folder / "detections.json", found.values())
     return found
 
 
@@ -43,6 +49,8 @@ def check_journal(found: dict) -> None:
             sound(isinstance(pose.obj_id, int) and finite(pose.score, pose.translation), "no pose")
             sound(is_rotation(np.reshape(pose.rotation, (3, 3))), "no rotation")
             sound(pose.confidence is None or 0 <= pose.confidence <= 1, "a confidence beyond 0 to 1")
+        for region in result.detections:
+            sound(isinstance(region.obj_id, int) and finite(region.score, region.box), "no detection")
 
 
 def check_details(found: list) -> None:
