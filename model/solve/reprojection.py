@@ -192,14 +192,15 @@ def _step(pose: Tensor, system: Tensor, damping: Tensor | float) -> Tensor:
     largest = diagonal.amax(-1, keepdim=True)
     diagonal.mul_(1 + damping).add_(largest, alpha=1e-12).add_(1e-30)  # never singular
     step = torch.linalg.solve_ex(system[..., :6], system[..., 6:])[0]
-    rotation = turned(pose[..., :3], step[..., 3:, :])
+    rotation = turned(pose[..., :3], step[..., 3:, 0])
     return torch.cat([rotation, pose[..., 3:] + step[..., :3, :]], dim=-1)
 
 
-def turned(rotation: Tensor, axis: Tensor) -> Tensor:
-    """Rotations (..., 3, 3) turned about axes (..., 3, 1) by twice the arctangent of half their length.
+def turned(rotation: Tensor, vector: Tensor) -> Tensor:
+    """Rotations (..., 3, 3) turned about axes (..., 3) by twice the arctangent of half their length.
 
     Cayley's transform: as good a step as the exponential map, which it equals to the second order.
     """
+    axis = vector[..., None]
     turn = torch.linalg.cross(axis, torch.linalg.cross(axis, rotation, dim=-2).add(rotation, alpha=2), dim=-2)
     return torch.addcdiv(rotation, turn, axis.mT @ axis + 4, value=2)
