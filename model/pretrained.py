@@ -13,7 +13,9 @@ from picopose.utils.home import ROOT
 FOLDER = ROOT / "data" / "weights"
 IMAGENET, XFEAT = FOLDER / "efficientnet_lite0.safetensors", FOLDER / "xfeat.safetensors"
 REFINER = FOLDER / "refine.pt"
-WEIGHT_FILES = IMAGENET, XFEAT, REFINER
+LIKENESS = FOLDER / "likeness.safetensors"
+DETECTION = FOLDER / "detect.json"  # how its evidence is weighed
+WEIGHT_FILES = IMAGENET, XFEAT, REFINER, LIKENESS, DETECTION
 
 Network = TypeVar("Network", bound=nn.Module)
 

@@ -20,6 +20,7 @@ from trimesh.visual.material import PBRMaterial
 from examples import estimate
 from picopose.datasets.bop.objects import read_symmetry
 from picopose.model.stage import Stage
+from picopose.pipeline import estimator as estimating
 from picopose.pipeline.estimator import ObjectPose, PoseEstimator
 from picopose.rendering.mesh import from_trimesh, load_mesh, read_mesh
 from picopose.rendering.render_templates import render_view
@@ -31,6 +32,7 @@ from picopose.utils.symmetry import parse_symmetry
 from tests import mesh_variants, shipped
 from tests.rendered import renderer
 from tests.shared import ROOT
+from tests.toys import detector
 
 TINY = ["model.size=64", "test.views=42", "test.hypotheses=1"]
 K = [[300, 0, 80], [0, 300, 60], [0, 0, 1]]
@@ -317,12 +319,32 @@ def test_photos_that_cannot_be_used(estimator, photo, message):
         estimator.estimate(photo, K, boxes=[BOX], objects=["box"])
 
 
-def test_nothing_known_is_said_and_no_box_is_no_pose(estimator, caplog):
+def test_where_nothing_is_known_objects_are_detected(meshes, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(estimating, "DETECTOR", "tests.toys.detector")  # everything is in the left half
+    config = ROOT / "config" / "small.yaml"
+    estimator = PoseEstimator(None, config=config, device="cpu", log_dir=tmp_path, overrides=TINY)
+    estimator.add_object(meshes / "box.ply").add_object(meshes / "cone.stl")
     poses = estimator.estimate(PHOTO, K)
     assert [pose.name for pose in poses] == ["box", "cone"]
-    assert all(pose.box.tolist() == [0, 0, 160, 120] for pose in poses)
-    assert "whole photo" in caplog.text
-    assert estimator.estimate(PHOTO, K, boxes=[]) == []
+    assert all(pose.box.tolist() == [0, 0, 80, 120] for pose in poses)
+    assert [pose.name for pose in estimator.estimate(PHOTO, K, objects=["cone"])] == ["cone"]
+    assert estimator.estimate(PHOTO, K, boxes=[]) == [] and not caplog.text
+    monkeypatch.setattr(estimating, "PRESENT", 2.0)
+    assert estimator.estimate(PHOTO, K) == []
+    assert "cone is not found; if it is in the photo, give its box" in caplog.text
+
+
+def test_a_detection_that_is_doubted_makes_its_pose_doubted(meshes, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimating, "DETECTOR", "tests.toys.detector")
+    config = ROOT / "config" / "small.yaml"
+    estimator = PoseEstimator(None, config=config, device="cpu", log_dir=tmp_path, overrides=TINY)
+    estimator.add_object(meshes / "box.ply")
+    (sure,) = estimator.estimate(PHOTO, K)
+    certain = detector.Detector.__call__
+    halved = lambda *args: replace(found := certain(*args), score=found.score * 0.6)  # noqa: E731
+    monkeypatch.setattr(detector.Detector, "__call__", halved)
+    (doubted,) = estimator.estimate(PHOTO, K)
+    assert doubted.confidence == pytest.approx(0.6 * sure.confidence)
 
 
 @pytest.mark.parametrize(("config", "options"), [("small", TINY), ("default", TINY[1:])])

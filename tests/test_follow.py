@@ -105,6 +105,20 @@ def test_without_evidence_the_expectation_stays():
     assert np.allclose(fit(nothing, expected), expected) and agreement(nothing, expected) == 0
 
 
+def test_a_contour_of_few_points_says_little():
+    pose = np.eye(4)
+    pose[2, 3] = 1.0
+    turn = np.linspace(0, 2 * np.pi, 120, endpoint=False)
+    normal = np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    rim = np.column_stack([normal * 60 / K[0, 0], np.zeros(120)])  # of a disc about the principal point
+    bare = evidence_of(pose, outliers=0)
+    inside = disc(K[0, 2], K[1, 2], 60).astype(np.float32)
+    whole = replace(bare, rim=rim, normal=normal, probability=inside)
+    assert agreement(whole, pose) > 0.95
+    few = replace(whole, rim=rim[::30], normal=normal[::30])
+    assert 0 < agreement(few, pose) <= 4 / 30
+
+
 def test_what_is_in_front_hides_what_is_behind():
     """In crops of different places and scales of one photo."""
     far, near = np.zeros((S, S), np.float32), np.zeros((S, S), np.float32)

@@ -69,7 +69,7 @@ class ViewBank:
         self._files, self._network, self._source, self._n_views = files, network, source, n_views
         self._device = next(network.parameters()).device
         self._kept = Lru(memory, lambda views: views.descriptors.nbytes)
-        self._made_with = f"{VERSION} {n_views} {_weights_digest(network)}"
+        self._made_with = f"{VERSION} {n_views} {weights_digest(network)}"
 
     def get(self, obj_id: int) -> PreparedViews:
         make, what = partial(self._prepare, obj_id), f"the views of object {obj_id}"
@@ -90,7 +90,7 @@ class ViewBank:
     def _prepare(self, obj_id: int) -> dict[str, Tensor]:
         poses = self._source.template_poses(obj_id, self._n_views)
         circle = circles(transform(poses, self._source.hull(obj_id)))
-        K = _cameras(circle, 2 * SIZE)
+        K = cameras_about(circle, 2 * SIZE)
         descriptors, cells = [], []
         for part in torch.arange(len(poses)).split(BATCH):
             drawing = self._source.draw([obj_id] * len(part), poses[part], K[part], 2 * SIZE).to(self._device)
@@ -135,7 +135,7 @@ def circles(xyz_cam: Tensor) -> Tensor:
     return torch.tensor(np.array(found), dtype=torch.float64).reshape(-1, 3)
 
 
-def _cameras(circle: Tensor, size: int) -> Tensor:
+def cameras_about(circle: Tensor, size: int) -> Tensor:
     """Cameras (V, 3, 3) float64 of crops about the circles, as `crops.crop_regions` cuts them."""
     focal = size / (PADDING * circle[:, 2])
     K = torch.eye(3, dtype=torch.float64).repeat(len(circle), 1, 1)
@@ -214,7 +214,7 @@ def poses_of_views(
     return rigid(rotation, depth[:, None] * F.pad(centre + shift, (0, 1), value=1.0))
 
 
-def _weights_digest(network: ImageNetFeatures) -> str:
+def weights_digest(network: ImageNetFeatures) -> str:
     digest = hashlib.sha256()
     for name, tensor in network.state_dict().items():
         digest.update(name.encode())

@@ -1,0 +1,155 @@
+"""Fits the detector's scores, and checks them.
+
+python -m benchmarks.detection collect DATA_SET --out CASES.npz
+python -m benchmarks.detection fit CASES.npz [CASES.npz ...]          writes data/weights/detect.json
+python -m benchmarks.detection check CASES.npz
+python -m benchmarks.detection absent DATA_SET --meshes FOLDER        objects that are not in the photos
+
+A case is a candidate, a place where an object may be. It is right if the box about its silhouette overlaps
+that of an instance (the whole one, hidden parts too) by half of their union.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import box_iou
+from tqdm import tqdm
+
+from benchmarks.levels import markdown
+from benchmarks.logistic import auroc, fit_logistic
+from picopose.datasets.bop.test_set import BopTestSet
+from picopose.datasets.tables import read_table
+from picopose.model.detect.stage import Detector, Evidence, make_stage, read_calibration
+from picopose.model.pretrained import DETECTION
+from picopose.model.stage import Setup
+from picopose.pipeline.bop_run import things_of
+from picopose.pipeline.estimator import PoseEstimator
+from picopose.utils.config import load_config
+from picopose.utils.distributed import join
+from picopose.utils.errors import exits_cleanly
+from picopose.utils.files import write_atomically
+from picopose.utils.stopwatch import Stopwatch
+
+RIGHT = 0.5  # overlap of boxes
+LEAST_VISIBLE = 0.1  # instances that show less are not asked for
+
+
+def make_detector(data_set: Path, detectors_set: BopTestSet) -> Detector:
+    overrides = [f"test_dataset.data_dir={data_set.parent}", "stages=[detect]"]
+    config = load_config("config/default.yaml", overrides)
+    detector = make_stage(Setup(config, torch.device("cpu"), Stopwatch(running=True)))
+    detector.prepare(things_of(config, detectors_set, join()))
+    return detector
+
+
+def true_boxes(dataset: BopTestSet) -> dict[tuple[int, int], dict[int, Tensor]]:
+    """The boxes (G, 4) px of instances that show enough, by image and object."""
+    found = {}
+    for scene_id, im_id in dataset.places:
+        folder = dataset.split_dir / f"{scene_id:06d}"
+        poses, infos = (
+            read_table(folder / name, of="image", remedy="download the annotations again")[im_id]
+            for name in ("scene_gt.json", "scene_gt_info.json")
+        )
+        by_object: dict[int, list[list[float]]] = {}
+        for pose, info in zip(poses, infos, strict=True):
+            left, top, width, height = info["bbox_obj"]
+            if info["visib_fract"] >= LEAST_VISIBLE:
+                by_object.setdefault(pose["obj_id"], []).append([left, top, left + width, top + height])
+        found[scene_id, im_id] = {obj_id: torch.tensor(boxes).float() for obj_id, boxes in by_object.items()}
+    return found
+
+
+def collect(data_set: Path, *, absent: int, seed: int) -> dict[str, np.ndarray]:
+    """Evidence (N, F) of candidates, and which are right (N,): of a photo's objects and some others."""
+    dataset = BopTestSet(data_set.parent, data_set.name, detected=False)
+    detector, truth = make_detector(data_set, dataset), true_boxes(dataset)
+    tables, right = [], []
+    for index in tqdm(range(len(dataset)), unit="image"):
+        rng, frame = np.random.default_rng([seed, index]), dataset[index]
+        boxes = truth[frame.scene_id, frame.im_id]
+        others = sorted(dataset.objects.keys() - boxes.keys())
+        wanted = [*boxes, *map(int, rng.permutation(others)[:absent])]
+        places, evidence = detector.candidates(frame, wanted)
+        tables.append(evidence.table())
+        right += [
+            obj_id in boxes and bool((box_iou(box[None].float(), boxes[obj_id]) >= RIGHT).any())
+            for obj_id, box in zip(places.obj_id.tolist(), places.box, strict=True)
+        ]
+    print(detector.stopwatch.table())
+    return {"evidence": torch.cat(tables).numpy(), "right": np.array(right)}
+
+
+def fit(evidence: np.ndarray, right: np.ndarray) -> dict[str, float]:
+    """A logistic regression as `model.detect.stage.read_calibration` reads it."""
+    weights, bias = fit_logistic(evidence, right)
+    return dict(zip(Evidence.__dataclass_fields__, weights.round(4).tolist(), strict=True)) | {
+        "bias": round(bias, 4)
+    }
+
+
+def report(evidence: np.ndarray, right: np.ndarray) -> str:
+    """How well each kind of evidence, and the score, tell right candidates from wrong ones."""
+    score = read_calibration()(Evidence(*torch.from_numpy(evidence).unbind(1))).numpy()
+    columns = dict(zip(Evidence.__dataclass_fields__, evidence.T, strict=True)) | {"score": score}
+    rows = [[name, f"{auroc(values, right):.3f}"] for name, values in columns.items()]
+    bins = np.digitize(score, (0.05, 0.2, 0.5, 0.8))
+    for chosen in (bins == b for b in np.unique(bins)):
+        rows.append(
+            [f"{chosen.sum()} scored {score[chosen].mean():.2f}", f"{right[chosen].mean():.2f} right"]
+        )
+    return markdown((f"{len(right)} candidates, {right.sum()} right", "AUROC"), rows)
+
+
+def absent(data_set: Path, meshes: Path, *, trials: int, seed: int) -> str:
+    """How often an object that no photo shows is found in one."""
+    dataset = BopTestSet(data_set.parent, data_set.name, detected=False)
+    files = sorted(path for path in meshes.iterdir() if path.suffix in (".glb", ".ply", ".obj"))
+    rng = np.random.default_rng(seed)
+    found = []
+    for mesh in tqdm(rng.permutation(files)[:trials], unit="object"):
+        estimator = PoseEstimator(device="cpu").add_object(mesh)
+        frame = dataset[int(rng.integers(len(dataset)))]
+        found += [len(estimator.estimate(frame.rgb, frame.K)) > 0]
+    return f"{len(found)} objects in photos without them: {sum(found)} found"
+
+
+@exits_cleanly
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    collecting = commands.add_parser("collect", help="candidates in a data set")
+    collecting.add_argument("data_set", type=Path, help="folder in BOP's layout")
+    collecting.add_argument("--absent", type=int, default=1, help="objects to a photo that it does not show")
+    collecting.add_argument("--out", type=Path, required=True)
+    fitting = commands.add_parser("fit", help="writes the calibration")
+    fitting.add_argument("cases", type=Path, nargs="+")
+    checking = commands.add_parser("check", help="tells how good it is")
+    checking.add_argument("cases", type=Path, nargs="+")
+    missing = commands.add_parser("absent", help="looks for objects that are not there")
+    missing.add_argument("data_set", type=Path, help="folder in BOP's layout")
+    missing.add_argument("--meshes", type=Path, required=True, help="of objects that it does not show")
+    missing.add_argument("--trials", type=int, default=100)
+    options = parser.parse_args()
+    if options.command == "collect":
+        cases = collect(options.data_set, absent=options.absent, seed=0)
+        with write_atomically(options.out) as temporary, temporary.open("wb") as file:
+            np.savez(file, **cases)
+        return
+    if options.command == "absent":
+        print(absent(options.data_set, options.meshes, trials=options.trials, seed=0))
+        return
+    tables = [np.load(path, allow_pickle=False) for path in options.cases]
+    cases = {name: np.concatenate([table[name] for table in tables]) for name in ("evidence", "right")}
+    if options.command == "fit":
+        with write_atomically(DETECTION) as temporary:
+            temporary.write_text(json.dumps(fit(**cases), indent=1) + "\n", encoding="utf-8")
+    print(report(**cases))
+
+
+if __name__ == "__main__":
+    main()

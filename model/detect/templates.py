@@ -1,0 +1,123 @@
+"""Templates of an object as filters: slid over a photo's descriptors, they answer where it looks alike."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load
+from torch import Tensor
+
+from picopose.model.detect.likeness import Likeness, features
+from picopose.model.drawn.crops import GREY, turned
+from picopose.model.prepared_files import PreparedFiles
+from picopose.model.rendermatch.imagenet import ImageNetFeatures
+from picopose.model.rendermatch.views import SIZE, cameras_about, circles, covered_cells, weights_digest
+from picopose.model.stage import Drawings
+from picopose.utils.geometry import transform
+from picopose.utils.lru import Lru
+from picopose.utils.records import Record
+
+N_VIEWS, TURNS = 42, 8
+CELLS = 8  # of a template, along each side
+BATCH = 4  # views, with all their turns
+VERSION = 1  # raised whenever prepared templates come to be something else
+
+
+@dataclass(frozen=True)
+class Templates(Record):
+    """All views of an object at all turns: V of them, view by view."""
+
+    filters: Tensor  # (V, D, n, n) half precision, each of length 1; 0 where a cell does not show the object
+    box: Tensor  # (V, 4) about the object, in sides of the crop
+    cam_from_obj: Tensor  # (V / turns, 4, 4) float64 m, of the views
+    circle: Tensor  # (V / turns, 3) float64: see `rendermatch.views.circles`
+
+
+class TemplateBank:
+    """Templates by object, made when first asked for and kept on disk.
+
+    Args:
+        memory: bytes that the templates at hand may take.
+    """
+
+    def __init__(
+        self,
+        files: PreparedFiles,
+        network: ImageNetFeatures,
+        likeness: Likeness,
+        source: Drawings,
+        *,
+        memory: float,
+    ):
+        self._files, self._network, self._likeness, self._source = files, network, likeness, source
+        self._device = likeness.projection.device
+        self._kept = Lru(memory, lambda templates: templates.filters.nbytes)
+        digest = hashlib.sha256(likeness.projection.cpu().numpy()).hexdigest()
+        self._made_with = f"detect {VERSION} {N_VIEWS} {TURNS} {weights_digest(network)} {digest}"
+
+    def get(self, obj_id: int) -> Templates:
+        make, what = partial(self._prepare, obj_id), f"the templates of object {obj_id}"
+        return self._kept.get(
+            self._key(obj_id), lambda key: self._files.open(key, _read, make, what=what).to(self._device)
+        )
+
+    def forget(self, obj_id: int) -> None:
+        """Drops the templates of an object from memory, while its source still knows it."""
+        gone = self._key(obj_id)
+        self._kept.forget(lambda key: key == gone)
+        self._files.release(gone)
+
+    def _key(self, obj_id: int) -> str:
+        return hashlib.sha256(f"{self._source.digest(obj_id)} {self._made_with}".encode()).hexdigest()[:20]
+
+    @torch.inference_mode()
+    def _prepare(self, obj_id: int) -> dict[str, Tensor]:
+        poses = self._source.template_poses(obj_id, N_VIEWS)
+        circle = circles(transform(poses, self._source.hull(obj_id)))
+        K = cameras_about(circle, 2 * SIZE)
+        parts = []
+        for part in torch.arange(len(poses)).split(BATCH):
+            drawing = self._source.draw([obj_id] * len(part), poses[part], K[part], 2 * SIZE).to(self._device)
+            image = torch.cat([drawing.rgb, drawing.cover[:, None]], dim=1)
+            parts.append(self._filters(turned(F.avg_pool2d(image, 2), TURNS).flatten(0, 1)))
+            if self._source.progress:
+                self._source.progress(int(part[-1]) + 1, len(poses))
+        filters, box = (torch.cat(values) for values in zip(*parts, strict=True))
+        return vars(Templates(filters.half(), box, poses, circle).to("cpu"))
+
+    def _filters(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Of drawings on black and their covers (B, 4, S, S): filters, and boxes."""
+        cover = image[:, 3:]
+        shown = covered_cells(cover, CELLS)[:, None]
+        maps = features(self._network, image[:, :3] + GREY * (1 - cover))
+        # A sum of cosines over n cells of which none belongs together varies as the square root of n.
+        filters = F.normalize((self._likeness.of_templates(maps) * shown).flatten(1), dim=1)
+        return filters.view(-1, self._likeness.projection.shape[0], CELLS, CELLS), _boxes(cover[:, 0] > 0.5)
+
+
+def _boxes(masks: Tensor) -> Tensor:
+    """(B, 4) about masks (B, S, S) bool, in their sides; the whole for an empty one."""
+    size = masks.shape[-1]
+    spans = []
+    for axis in (1, 2):
+        line = masks.any(axis)  # along x, then y
+        line = line | ~line.any(1, keepdim=True)
+        spans.append((line.float().argmax(1), size - line.flip(1).float().argmax(1)))
+    (left, right), (top, bottom) = spans
+    return torch.stack([left, top, right, bottom], dim=1) / size
+
+
+def _read(path: Path) -> Templates:
+    templates = Templates(**load(path.read_bytes()))  # a mapped file must not change while it is used
+    count, views = len(templates.filters), len(templates.circle)
+    shapes = [tuple(part.shape[1:]) for part in vars(templates).values()]
+    if shapes[0][1:] != (CELLS, CELLS) or shapes[1:] != [(4,), (4, 4), (3,)]:
+        raise ValueError("its parts are of other sizes")
+    if not count == len(templates.box) == TURNS * views == TURNS * len(templates.cam_from_obj):
+        raise ValueError("its parts do not belong together")
+    if not all(part.isfinite().all() for part in vars(templates).values()):
+        raise ValueError("it has numbers that are not finite")
+    return templates

@@ -1,0 +1,108 @@
+"""Whether an object is where a template resembles the photo: it is placed and drawn there, and compared."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from picopose.model.batches import Batches
+from picopose.model.detect.search import Candidates
+from picopose.model.detect.templates import TURNS, Templates
+from picopose.model.drawn.cells import half_covered
+from picopose.model.drawn.matcher import SIZE, Matcher, Query
+from picopose.model.drawn.solving import draw, inliers_of, solve
+from picopose.model.drawn.xfeat import STRIDE
+from picopose.model.rendermatch.agreement import agreement, look_of, look_of_drawing
+from picopose.model.rendermatch.imagenet import ImageNetFeatures
+from picopose.model.rendermatch.views import poses_of_views
+from picopose.model.stage import Drawings
+from picopose.utils.geometry import transform
+from picopose.utils.records import Drawing, Estimates, Frame, Mask, Record
+
+REACH = 8  # cells between matches
+THRESHOLD, NEAR = 8.0, 10.0  # px of the crop: of inliers of PnP, and of matches that speak for a pose
+
+
+@dataclass(frozen=True)
+class Evidence(Record):
+    """What speaks for an object to be there, one number each: (B,)."""
+
+    resemblance: Tensor  # of photo and template, see `search.Candidates`
+    matched: Tensor  # share of the drawn object's cells with a match that is near
+    agreement: Tensor  # of photo and drawing within the silhouette
+
+    def table(self) -> Tensor:
+        """(B, F), a column for each field."""
+        return torch.stack(list(vars(self).values()), dim=1).nan_to_num()
+
+
+class Verifier:
+    """Places an object at candidates by PnP, and tells what speaks for it."""
+
+    def __init__(self, imagenet: ImageNetFeatures, matcher: Matcher, *, batch: int, seed: int):
+        self.imagenet, self.matcher = imagenet, matcher
+        self.batches, self.seed = Batches(batch), seed
+
+    def __call__(
+        self, frame: Frame, obj_id: int, candidates: Candidates, templates: Templates, drawings: Drawings
+    ) -> tuple[Estimates, Evidence]:
+        """Poses of an object at candidates (M), with the boxes of their silhouettes, and evidence (M)."""
+        device = self.matcher.device
+        found = Estimates.of([obj_id] * len(candidates.score), _windows(candidates)).to(device)
+        query = self.matcher.look_at(frame, found.mask)
+        K, owner = query.crop.K, torch.arange(len(found), device=device)
+        found = replace(found, cam_from_obj=_poses(query, candidates, templates, frame.K))
+        drawn = draw(drawings, found, K).to(device)
+        matches = self.matcher.match(query, owner, drawn, reach=REACH)
+        found = solve(found, matches, K, frame.K, THRESHOLD, self.seed)
+        near, _ = inliers_of(matches, found.cam_from_obj, K, NEAR)
+        cells = half_covered(drawn.mask, SIZE // STRIDE).sum((1, 2)).clamp(min=1)
+        drawn = draw(drawings, found, K).to(device)
+        evidence = Evidence(
+            resemblance=candidates.score,
+            matched=(near & (matches.weight > 0)).sum(1) / cells,
+            agreement=self._agreement(query, drawn),
+        )
+        return replace(found, box=_boxes(drawn.mask, K, frame.K, candidates.box)), evidence
+
+    def _agreement(self, query: Query, drawn: Drawing) -> Tensor:
+        """(B,) of drawings with what the photo shows within their silhouettes."""
+        inside = replace(query.crop, mask=drawn.mask)
+        parts = self.batches.run(
+            lambda part: agreement(
+                look_of(self.imagenet, inside[part]), look_of_drawing(self.imagenet, drawn[part])
+            ),
+            len(drawn.mask),
+        )
+        return torch.cat(parts)
+
+
+def _windows(candidates: Candidates) -> list[Mask]:
+    """Square boxes about the circles of candidates; parts of them may lie outside the photo."""
+    first = candidates.centre + 0.5 - candidates.diameter[:, None] / 2
+    boxes = torch.cat([first, first + candidates.diameter[:, None]], dim=1)
+    return [Mask(box, None) for box in boxes.round().long()]
+
+
+def _poses(query: Query, candidates: Candidates, templates: Templates, K: Tensor) -> Tensor:
+    """cam_from_obj (M, 4, 4) float64 of what looks as the templates do."""
+    K, view = K.double(), candidates.template // TURNS
+    # The template was turned to look like the photo, so the photo has to be turned the other way.
+    angle = -(candidates.template % TURNS).double() * (2 * torch.pi / TURNS)
+    centre = (query.regions.centre - K[:2, 2]) / torch.stack([K[0, 0], K[1, 1]])
+    diameter = query.regions.diameter / (K[0, 0] * K[1, 1]).sqrt()
+    return poses_of_views(templates.cam_from_obj[view], templates.circle[view], angle, centre, diameter)
+
+
+def _boxes(masks: Tensor, crop_K: Tensor, photo_K: Tensor, otherwise: Tensor) -> Tensor:
+    """(B, 4) px of the photo about silhouettes (B, S, S) in crops; `otherwise` for empty ones."""
+    photo_from_crop = photo_K.double() @ torch.linalg.inv(crop_K.double())
+    corners = torch.stack([_corners(mask) for mask in masks]).double()  # (B, 2, 2)
+    boxes = transform(photo_from_crop, corners - 0.5).flatten(1) + 0.5
+    return torch.where(masks.any(1).any(1)[:, None], boxes.to(otherwise.dtype), otherwise)
+
+
+def _corners(mask: Tensor) -> Tensor:
+    """Left top and right bottom (2, 2) px of a mask (S, S) bool, exclusive at the end; 0 for an empty one."""
+    at = mask.nonzero().flip(1)
+    return torch.stack([at.amin(0), at.amax(0) + 1]) if len(at) else mask.new_zeros(2, 2, dtype=torch.long)
