@@ -12,6 +12,7 @@ SCALES = (6.0, 4.0, 3.0, 3.0, 3.0)
 REACHES = ((8, 3.0), (8, 2.0), (8, 1.5), (8, 1.0), (8, 1.0))  # of the contour's lines, see `locate`
 TEXTURE_PX, CONTOUR_PX = 3.0, 1.5  # standard deviations of matches, and of contours beside the colours'
 NEAR = 3.0  # px: contours that are less off, and as surely so, agree
+FEWEST = 30  # points of a contour, of `contour.POINTS`, from which on all of them agreeing is full agreement
 TURN, SHIFT = np.radians(4.0), 0.02  # standard deviations of the expectation: rad, and share of the distance
 
 
@@ -84,9 +85,13 @@ def _projected(K: np.ndarray, pose: np.ndarray, xyz: np.ndarray) -> tuple[np.nda
 
 
 def agreement(evidence: Evidence, pose: np.ndarray) -> float:
-    """The share of the contour that the colours put where a pose (4, 4) has it; 0 without a contour."""
+    """The share of the contour that the colours put where a pose (4, 4) has it.
+
+    A few points agree by chance, so what is left of a contour that is nearly hidden says little.
+    """
     if len(evidence.rim) == 0:
         return 0.0
     xy, _ = _projected(evidence.K, pose, evidence.rim)
     offset, variance = locate(evidence.probability, xy, evidence.normal, *REACHES[-1])
-    return float(np.mean((np.abs(offset) < NEAR) & (variance < NEAR**2)))
+    agree = (np.abs(offset) < NEAR) & (variance < NEAR**2)
+    return float(agree.sum() / max(len(agree), FEWEST))
