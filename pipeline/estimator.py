@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -15,7 +15,6 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from picopose.datasets.masks.regions import box_mask
 from picopose.model.checkpoint import read_checkpoint
 from picopose.model.methods import (
     check_poses_are_found,
@@ -52,7 +51,7 @@ from picopose.utils.errors import InputError
 from picopose.utils.geometry import transform
 from picopose.utils.home import cache_dir
 from picopose.utils.masks import boxes_of
-from picopose.utils.records import Estimates
+from picopose.utils.records import Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 from picopose.utils.symmetry import Symmetry
 
@@ -60,6 +59,8 @@ LOG = logging.getLogger(__name__)
 DEFAULT_CONFIG = "config/default.yaml"
 DRAWN_ABOUT, DRAWN_PX = 1.2, 256  # side of the picture of a drawing, in longer sides of the box, and in px
 FOLLOWING = ("follow",)  # stages
+DETECTOR = "detect"  # stage that looks for objects where nobody says where they are
+PRESENT = 0.5  # probability of a detection from which on an object is said to be in a photo
 
 
 class PoseEstimator:
@@ -97,12 +98,11 @@ class PoseEstimator:
         self.stopwatch = Stopwatch(running=False)
         if of_categories(self.config):
             raise InputError(f"{self.config.method}: finds objects of categories; use CategoryEstimator")
-        if detects(self.config):
-            raise InputError("stages: PoseEstimator is told where to look; leave the detector out")
         names = stage_names(self.config)
         check_poses_are_found(names)
         self._setup = Setup(self.config, as_device(device), self.stopwatch)
         self._stages = make_stages(names, self._setup)
+        self._detector = self._stages.pop(0) if detects(self.config) else None  # else once it is needed
         self._followers: WeakSet[Stage] = WeakSet()  # of trackers that are in use
         self._added = 0
         self._centred: dict[int, Mesh] = {}
@@ -162,7 +162,7 @@ class PoseEstimator:
             self._drawings.progress = self._templates.progress = None
 
     def _forget(self, removed: PreparedObject) -> None:
-        for stage in [*self._stages, *self._followers]:
+        for stage in filter(None, [*self._stages, self._detector, *self._followers]):
             stage.forget(removed.id)
         self._drawings.forget(removed.id)
         del self._by_id[removed.id], self._centred[removed.id]
@@ -180,14 +180,15 @@ class PoseEstimator:
     ) -> list[ObjectPose]:
         """Poses of the objects in a photo, one for each box or mask, in their order.
 
+        Without boxes and masks it looks for the objects itself, and leaves out those that it does not find.
+
         Args:
             image: a file, a PIL image, an array (H, W) or (H, W, C), or a tensor, also (C, H, W); uint8, or
                 floats in [0, 1]; RGB, grey or RGBA, whose alpha is dropped.
             K: (3, 3) camera, or fx, fy, cx, cy, in px; the centre of the top-left pixel is (0, 0).
             boxes: one or several (left, top, right, bottom) px.
             masks: one or several, other than 0 on the object: files, PIL images, arrays or tensors (H, W).
-                With neither boxes nor masks every object is looked for in the whole photo, which works only
-                where it fills the photo.
+                With neither, the objects are detected first, and there is a pose for each instance found.
             objects: one name for all boxes or masks, or a name for each, None where it may be any object. By
                 default they pair in order if there are as many objects, and otherwise may be any. Where any
                 may be, the object with the most confident pose is taken.
@@ -197,19 +198,22 @@ class PoseEstimator:
                 middle; otherwise such a K is refused as another photo's.
         """
         frame = as_frame(image, K, cropped=cropped)
-        height, width = frame.rgb.shape[1:]
-        places = as_masks(boxes, masks, height, width)
+        places, scores = as_masks(boxes, masks, *frame.rgb.shape[1:]), None
         tried = pair(self.objects, objects, None if places is None else len(places))
         if places is None:
-            LOG.warning("no box and no mask: looking at the whole photo, which the object should fill")
-            places = [box_mask((0, 0, width, height), height, width)] * (tried[-1][0] + 1)
+            detected = self._detect(frame, {obj.id for _, obj in tried})
+            places, scores = list(detected.mask), detected.score
+            tried = [(place, self._by_id[obj_id]) for place, obj_id in enumerate(detected.obj_id.tolist())]
         if not tried:
             return []
         boxes_px = boxes_of(places).tolist()
         for place, obj in tried:
             check_plausible(obj.name, obj.diameter, obj.unit, boxes_px[place], frame.K.tolist())
-        start = Estimates.of([obj.id for _, obj in tried], [places[place] for place, _ in tried])
+        start = Estimates.of(
+            [obj.id for _, obj in tried], [places[place] for place, _ in tried], score=scores
+        )
         found = run_judged(frame, self._things, self._stages, start)
+        found = replace(found, confidence=found.total_score)  # it has to be there, and as the pose says
         best: dict[int, ObjectPose] = {}
         for row, group in enumerate(found.group.tolist()):
             place, obj = tried[group]
@@ -220,6 +224,19 @@ class PoseEstimator:
             raise InputError(f"stages: they leave no pose at place {missing[0]}; keep one for each")
         last = [last] if isinstance(last, ObjectPose) else last
         return [self.objects[best[i].name].equivalent(best[i], last) for i in range(len(places))]
+
+    def _detect(self, frame: Frame, obj_ids: Collection[int]) -> Estimates:
+        """Where some of the objects are; what is not found is told."""
+        if self._detector is None:
+            self._detector = find(DETECTOR).make_stage(self._setup)
+        with self.stopwatch("prepare the detector"):
+            self._detector.prepare(self._things)
+        found = self._detector(frame, Estimates.of([], [])).to("cpu")
+        wanted = torch.tensor([obj_id in obj_ids for obj_id in found.obj_id.tolist()], dtype=torch.bool)
+        found = found[wanted & (found.score >= PRESENT)]
+        for obj_id in sorted(set(obj_ids) - set(found.obj_id.tolist())):
+            LOG.warning("%s is not found; if it is in the photo, give its box", self._by_id[obj_id].name)
+        return found
 
     def track(self, K: ArrayLike, *, following: Sequence[str] = FOLLOWING, cropped: bool = False) -> Tracker:
         """Follows the objects through a video of one camera: start it, then give it frame after frame.
