@@ -32,7 +32,7 @@ def parse_arguments() -> argparse.Namespace:
     camera.add_argument("--fov", type=float, metavar="DEG", help="width of the photo as an angle")
     box = ("LEFT", "TOP", "RIGHT", "BOTTOM")
     places = parser.add_argument_group(
-        "where the objects are; everywhere in the photo if nothing is given, but for categories"
+        "where the objects are; they are looked for if nothing is given, but for categories"
     )
     in_order = {"action": "append", "dest": "places"}
     places.add_argument(

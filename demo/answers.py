@@ -52,9 +52,11 @@ def _find_object(estimator: PoseEstimator, upload: MeshUpload, tell: Tell) -> di
 
     estimator.add_object(upload.mesh, name=name, unit=unit, symmetry=upload.symmetry, progress=progress)
     try:
-        tell({"doing": "Finding the pose"})
-        masks = [place.mask for place in shot.places]
+        tell({"doing": "Looking for the object" if shot.places is None else "Finding the pose"})
+        masks = None if shot.places is None else [place.mask for place in shot.places]
         poses = estimator.estimate(shot.image, shot.K, masks=masks, objects=name, cropped=shot.cropped)
+        if not poses:
+            raise InputError(f"{name} is not found in the photo: draw a box around it")
         results = results_of(estimator, shot, poses)
         size = describe(estimator.objects[name].diameter, unit)
     finally:

@@ -77,7 +77,7 @@ def receive(
         photo=_save_picture(photo, folder / "photo"),
         mesh=models[0],
         camera=_camera(form),
-        place=PlaceHint([_box(form)]),
+        place=PlaceHint([_box(form)] if any(_text(form, side) for side in SIDES) else ()),
         unit=_text(form, "unit") or "auto",
         symmetry=_text(form, "symmetry") or None,
     )

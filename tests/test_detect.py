@@ -16,7 +16,7 @@ from picopose.model.detect.likeness import Likeness, load_likeness
 from picopose.model.detect.search import Candidates, Level, pyramid, search
 from picopose.model.detect.stage import Options, _likeliest, make_stage
 from picopose.model.detect.templates import CELLS, TURNS, Templates, _boxes
-from picopose.model.detect.verify import _corners, _poses, _windows
+from picopose.model.detect.verify import Evidence, _corners, _poses, _windows
 from picopose.model.drawn.matcher import Matcher
 from picopose.model.drawn.xfeat import load_xfeat
 from picopose.model.rendermatch.views import SIZE, circles
@@ -194,9 +194,24 @@ def test_options_that_mean_nothing(options):
         Options(**options)
 
 
-def test_a_bowl_is_found_in_a_photo_of_a_table(tmp_path):
+@pytest.fixture
+def detector(tmp_path):
     config = load_config("config/default.yaml", ["stages=[detect]", f"log_dir={tmp_path}"], {})
-    detector = make_stage(Setup(config, torch.device("cpu"), Stopwatch(running=False)))
+    return make_stage(Setup(config, torch.device("cpu"), Stopwatch(running=False)))
+
+
+@pytest.mark.parametrize("count", [0, 2])
+def test_where_nothing_is_likely_nothing_is_found(detector, count):
+    frame, _ = annotated(*PHOTO)
+    detector.things = things()
+    nothing = Evidence(*[torch.zeros(count)] * 3)
+    places = replace(Estimates.of([BOWL] * count, []), box=torch.tensor([[0, 0, 9, 9]]).repeat(count, 1))
+    detector.candidates = lambda *_: (places, nothing)
+    found = detector(frame, Estimates.of([], []))
+    assert len(found) == 0 and found.cam_from_obj is None
+
+
+def test_a_bowl_is_found_in_a_photo_of_a_table(detector):
     frame, known = annotated(*PHOTO)
     detector.prepare(Things({BOWL: things().by_id[BOWL]}, views()))
     found = detector(frame, Estimates.of([], []))

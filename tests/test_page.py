@@ -84,6 +84,7 @@ def test_wrong_files_get_readable_messages(browser, address, tmp_path):
     mesh = tmp_path / "mug.ply"
     mesh.write_text("not a mesh")
     page.choose_mesh(mesh)
+    page.field("left").send_keys("10")
     page.find()
     assert page.error == "Draw a box around the object on the photo"
     page.draw(BOX)

@@ -154,7 +154,9 @@ function whatIsMissing() {
   const mega = (count) => `${(count / 2 ** 20).toFixed(count < 2 ** 20 ? 2 : 0)} MB`;
   if (bytes > maxBytes) return `The files have ${mega(bytes)} together: choose smaller ones, at most ${mega(maxBytes)}`;
   if (form.mask?.files.length) return "";
-  return sides.some((side) => !form[side].value.trim()) ? "Draw a box around the object on the photo" : "";
+  const given = sides.filter((side) => form[side].value.trim()).length;
+  if (given === 0 && !form.mask) return ""; // an object with a mesh is looked for
+  return given < sides.length ? "Draw a box around the object on the photo" : "";
 }
 
 // The answer is a line of JSON for each step, the last of them the result or an error.

@@ -98,10 +98,10 @@ class Detector(Stage):
     @torch.inference_mode()
     def __call__(self, frame: Frame, found: Estimates) -> Estimates:
         places, evidence = self.candidates(frame, list(self.things.by_id))
-        if len(places) == 0:
-            return places
         places = replace(places, score=self.probability(evidence))
         places = places[_likeliest(places, self.options)]
+        if len(places) == 0:
+            return Estimates.of([], [])
         with self.stopwatch("outline what is found"):
             masks = self._silhouettes(places, frame)
         shown = [i for i, mask in enumerate(masks) if mask.any()]
