@@ -36,10 +36,8 @@ def test_an_unfit_python_is_one_line_with_the_remedy(tmp_path, kind):
 def test_requirements_name_whatever_is_imported():
     folders = ("utils", "model", "datasets", "rendering", "pipeline", "evaluation", "demo", "picopose")
     files = [*ROOT.glob("*.py"), *(path for folder in folders for path in (ROOT / folder).rglob("*.py"))]
-    distributions, required = (
-        packages_distributions(),
-        pinned() | {"pyyaml": None, "werkzeug": None},
-    )  # of omegaconf, of flask
+    brought_along = {"pyyaml": None, "werkzeug": None, "triton": None}  # by omegaconf, flask and torch
+    distributions, required = packages_distributions(), pinned() | brought_along
     ours = {"picopose", *sys.stdlib_module_names}
     for name in sorted({name for path in files for name in imported(path)} - ours):
         if name in distributions:
