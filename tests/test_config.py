@@ -58,7 +58,7 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path, text, named):
         ("test.threshold_px=3.0", "test.threshold_px: no stage of the run heeds it"),
         (
             "method=foundation",
-            "foundation: no such method or stage; choose among best, confidence, detect, distinct, dualposenet",
+            "foundation: no such method or stage; choose among best, confidence, detect, distinct",
         ),
         ("options.rendermatch.turns=0", "options.rendermatch: turns is 0; it must be positive"),
         ("options.redraw.times=2", "options.redraw: no stage of the run"),
