@@ -27,6 +27,7 @@ from picopose.model.methods import (
 from picopose.model.picopose.released import is_released
 from picopose.model.stage import Setup, Stage, Things
 from picopose.pipeline.conversions import AnyMask, Photo, as_camera, as_device, as_frame, as_masks, as_photo
+from picopose.pipeline.identity import identify, identifying_stages, rivals_of
 from picopose.pipeline.object_pose import ObjectPose
 from picopose.pipeline.prepared_object import (
     AnyMesh,
@@ -51,7 +52,7 @@ from picopose.utils.errors import InputError
 from picopose.utils.geometry import transform
 from picopose.utils.home import cache_dir
 from picopose.utils.masks import boxes_of
-from picopose.utils.records import Estimates, Frame
+from picopose.utils.records import Estimates, Frame, Mask
 from picopose.utils.stopwatch import Stopwatch
 from picopose.utils.symmetry import Symmetry
 
@@ -103,6 +104,7 @@ class PoseEstimator:
         self._setup = Setup(self.config, as_device(device), self.stopwatch)
         self._stages = make_stages(names, self._setup)
         self._detector = self._stages.pop(0) if detects(self.config) else None  # else once it is needed
+        self._identifying: list[Stage] = []  # made once several objects compete for a place
         self._followers: WeakSet[Stage] = WeakSet()  # of trackers that are in use
         self._added = 0
         self._centred: dict[int, Mesh] = {}
@@ -162,7 +164,7 @@ class PoseEstimator:
             self._drawings.progress = self._templates.progress = None
 
     def _forget(self, removed: PreparedObject) -> None:
-        for stage in filter(None, [*self._stages, self._detector, *self._followers]):
+        for stage in filter(None, [*self._stages, self._detector, *self._identifying, *self._followers]):
             stage.forget(removed.id)
         self._drawings.forget(removed.id)
         del self._by_id[removed.id], self._centred[removed.id]
@@ -191,7 +193,7 @@ class PoseEstimator:
                 With neither, the objects are detected first, and there is a pose for each instance found.
             objects: one name for all boxes or masks, or a name for each, None where it may be any object. By
                 default they pair in order if there are as many objects, and otherwise may be any. Where any
-                may be, the object with the most confident pose is taken.
+                may be, the object whose rendering agrees best with the place is taken.
             last: poses of the frame before; an object with symmetries gets the pose nearest to its last one,
                 otherwise a canonical one.
             cropped: the photo is cut out of a larger one, so that the principal point may lie far from its
@@ -209,6 +211,7 @@ class PoseEstimator:
         boxes_px = boxes_of(places).tolist()
         for place, obj in tried:
             check_plausible(obj.name, obj.diameter, obj.unit, boxes_px[place], frame.K.tolist())
+        tried = self._identified(frame, places, tried)
         start = Estimates.of(
             [obj.id for _, obj in tried], [places[place] for place, _ in tried], score=scores
         )
@@ -224,6 +227,19 @@ class PoseEstimator:
             raise InputError(f"stages: they leave no pose at place {missing[0]}; keep one for each")
         last = [last] if isinstance(last, ObjectPose) else last
         return [self.objects[best[i].name].equivalent(best[i], last) for i in range(len(places))]
+
+    def _identified(
+        self, frame: Frame, places: Sequence[Mask], tried: list[tuple[int, PreparedObject]]
+    ) -> list[tuple[int, PreparedObject]]:
+        """Pairs of a place and its object, of those that are tried; see `pair`."""
+        rivals = rivals_of(tried)
+        if rivals and not self._identifying:
+            self._identifying = identifying_stages(self._setup)
+        known = {
+            place: identify(frame, self._things, self._identifying, places[place], objects)
+            for place, objects in rivals.items()
+        }
+        return [(place, obj) for place, obj in tried if known.get(place, obj.id) == obj.id]
 
     def _detect(self, frame: Frame, obj_ids: Collection[int]) -> Estimates:
         """Where some of the objects are; what is not found is told."""

@@ -84,15 +84,29 @@ class Told(Stage):
         return replace(found, cam_from_obj=ahead, inlier_ratio=other, view=view, confidence=confidence)
 
 
-@pytest.mark.parametrize(("confidence", "name"), [([0.3, 0.4], "cone"), ([0.4, 0.3], "box")])
-def test_of_several_objects_it_is_the_one_that_is_most_sure(estimator, monkeypatch, confidence, name):
-    told = Told(confidence)
+class Agreeing(Stage):
+    """A stage that keeps one object, of all that may be at a place."""
+
+    def __init__(self, obj_id: int):
+        self.obj_id = obj_id
+
+    def __call__(self, frame: Frame, found: Estimates) -> Estimates:
+        return replace(found[found.obj_id == self.obj_id], cam_from_obj=torch.eye(4)[None])
+
+
+@pytest.mark.parametrize(("obj_id", "name"), [(1, "cone"), (0, "box")])
+def test_of_several_objects_only_the_one_that_agrees_best_gets_a_pose(estimator, monkeypatch, obj_id, name):
+    """However sure the poses of the other one would be."""
+    told = Told([0.4, 0.4])
+    told.confidence[1 - obj_id] = 0.9
     monkeypatch.setattr(estimator, "_stages", [told])
+    monkeypatch.setattr(estimator, "_identifying", [Agreeing(obj_id)])
     (best,) = estimator.estimate(PHOTO, K, boxes=[BOX])
     assert (best.name, best.confidence) == (name, pytest.approx(0.4))
     three = estimator.estimate(PHOTO, K, boxes=[BOX, (0, 0, 50, 50), (80, 40, 150, 110)])
     assert [pose.name for pose in three] == [name] * 3
-    assert told.asked == [[0, 1], [0, 1] * 3]
+    assert [pose.box[0] for pose in three] == [30, 0, 80]
+    assert told.asked == [[obj_id], [obj_id] * 3]
 
 
 def test_as_many_boxes_as_objects_pair_in_order(estimator, monkeypatch):
@@ -254,6 +268,7 @@ def test_places_of_every_kind(estimator, tmp_path):
 
 def test_one_name_is_that_of_every_place_and_none_is_of_any(estimator, monkeypatch):
     monkeypatch.setattr(estimator, "_stages", [told := Told([0.2, 0.9])])
+    monkeypatch.setattr(estimator, "_identifying", [Agreeing(1)])
     boxes = [BOX, (80, 40, 150, 110)]
 
     def names(objects) -> list[str]:
@@ -262,7 +277,7 @@ def test_one_name_is_that_of_every_place_and_none_is_of_any(estimator, monkeypat
     assert names("box") == ["box", "box"]
     assert names(["box", None]) == ["box", "cone"]
     assert names([None, None]) == ["cone", "cone"]
-    assert told.asked == [[0, 0], [0, 0, 1], [0, 1, 0, 1]]
+    assert told.asked == [[0, 0], [0, 1], [1, 1]]
     assert [pose.name for pose in estimator.estimate(PHOTO, K, objects="cone")] == ["cone"]
     assert [pose.name for pose in estimator.estimate(PHOTO, K, objects=[None])] == ["cone"]
 
@@ -354,6 +369,7 @@ def test_a_removed_object_leaves_nothing_in_memory(meshes, tmp_path, config, opt
     estimator.add_object(meshes / "cone.stl").add_object(meshes / "box.ply")
     estimator.estimate(PHOTO, K, boxes=[BOX], objects=["box"])
     (cone,) = estimator.estimate(PHOTO, K, boxes=[BOX], objects=["cone"])
+    estimator.estimate(PHOTO, K, boxes=[BOX])  # the two compete
     kept = estimator.objects["box"]
     left = [weakref.ref(mesh) for mesh in (kept.mesh, estimator._centred[kept.id])]
     left.append(weakref.ref(estimator._drawings.hull(kept.id)))

@@ -78,6 +78,15 @@ def test_most_poses_are_right(make, found):
     assert off.median() < 0.08
 
 
+def test_objects_in_one_group_compete_for_it(make):
+    """All ten of the set; of each place the one that is there is kept."""
+    frame, given = detected(*PHOTO)
+    given = given[:3]
+    everything = [i for i in range(len(given)) for _ in range(10)]
+    rivals = replace(given[everything], obj_id=torch.arange(1, 11).repeat(len(given)))
+    assert make(hypotheses=2, times=0)(frame, rivals).obj_id.tolist() == given.obj_id.tolist()
+
+
 def test_poses_are_rigid_and_their_records_make_sense(found):
     rotation = found.cam_from_obj[:, :3, :3]
     torch.testing.assert_close(rotation @ rotation.mT, torch.eye(3).expand_as(rotation), atol=1e-5, rtol=0)

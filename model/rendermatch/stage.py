@@ -80,14 +80,19 @@ class RenderMatchStage(Stage):
 
     @torch.inference_mode()
     def __call__(self, frame: Frame, found: Estimates) -> Estimates:
-        """Hypotheses about every row, which is taken for a detection: a pose that it may have is not used."""
+        """Hypotheses about every row; a pose that it may have is not used.
+
+        Rows of one group are objects that may be what a detection shows.
+        """
         frame, found = frame.to(self.matcher.device), found.to(self.matcher.device)
         if len(found) == 0:
             return found
+        detections, shown_in = found.by_group()
         with self.stopwatch("crop"):
-            query = self.matcher.look_at(frame, found.mask)
+            query = self.matcher.look_at(frame, detections.mask)
         with self.stopwatch("rank views"):
-            found, owner = self._start(frame, found, query)
+            found, row = self._start(frame, found, query, shown_in)
+        owner = shown_in[row]
         K = query.crop.K[owner]
         drawn = self._draw(found, K)
         with self.stopwatch("match"):
@@ -98,17 +103,22 @@ class RenderMatchStage(Stage):
         with self.stopwatch("compare"):
             return replace(found, support=self._agreement(drawn, query, owner))
 
-    def _start(self, frame: Frame, found: Estimates, query: Query) -> tuple[Estimates, Tensor]:
-        """The best views of each detection, placed as the 2D transform says; and whose they are."""
+    def _start(
+        self, frame: Frame, found: Estimates, query: Query, shown_in: Tensor
+    ) -> tuple[Estimates, Tensor]:
+        """The best views of each row, placed as the 2D transform says; and which row's they are.
+
+        shown_in: (N,) the region of each row.
+        """
         K = frame.K.double()
         parts = self.batches.run(
-            lambda part: turned_maps(self.imagenet, query.crop[part], self.turns), len(found)
+            lambda part: turned_maps(self.imagenet, query.crop[part], self.turns), len(query.cells)
         )
         maps, cells = (torch.cat(values) for values in zip(*parts, strict=True))
         centre = (query.regions.centre - K[:2, 2]) / torch.stack([K[0, 0], K[1, 1]])
         diameter = query.regions.diameter / (K[0, 0] * K[1, 1]).sqrt()
-        owners, chosen, poses = [], [], []
-        for i, obj_id in enumerate(found.obj_id.tolist()):
+        rows, chosen, poses = [], [], []
+        for row, (i, obj_id) in enumerate(zip(shown_in.tolist(), found.obj_id.tolist(), strict=True)):
             views = self.views.get(obj_id)
             ranked = rank(maps[i : i + 1], cells[i : i + 1], views, self.hypotheses)[0]
             k = len(ranked.view)
@@ -119,11 +129,11 @@ class RenderMatchStage(Stage):
                 centre[i].expand(k, 2),
                 diameter[i].expand(k),
             )
-            owners.append(torch.full_like(ranked.view, i))
+            rows.append(torch.full_like(ranked.view, row))
             chosen.append(ranked.view)
             poses.append(pose)
-        owner = torch.cat(owners)
-        return replace(found[owner], view=torch.cat(chosen), cam_from_obj=torch.cat(poses)), owner
+        row = torch.cat(rows)
+        return replace(found[row], view=torch.cat(chosen), cam_from_obj=torch.cat(poses)), row
 
     def _draw(self, found: Estimates, K: Tensor) -> Drawing:
         with self.stopwatch("render"):
