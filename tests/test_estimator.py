@@ -278,8 +278,10 @@ def test_one_name_is_that_of_every_place_and_none_is_of_any(estimator, monkeypat
     assert names(["box", None]) == ["box", "cone"]
     assert names([None, None]) == ["cone", "cone"]
     assert told.asked == [[0, 0], [0, 1], [1, 1]]
+    monkeypatch.setattr(estimator, "_detector", None)
+    monkeypatch.setattr(estimating, "DETECTOR", "tests.toys.detector")
     assert [pose.name for pose in estimator.estimate(PHOTO, K, objects="cone")] == ["cone"]
-    assert [pose.name for pose in estimator.estimate(PHOTO, K, objects=[None])] == ["cone"]
+    assert [pose.name for pose in estimator.estimate(PHOTO, K, objects=[None])] == ["box", "cone"]
 
 
 @pytest.mark.parametrize(
@@ -343,7 +345,7 @@ def test_where_nothing_is_known_objects_are_detected(meshes, tmp_path, caplog, m
     assert [pose.name for pose in poses] == ["box", "cone"]
     assert all(pose.box.tolist() == [0, 0, 80, 120] for pose in poses)
     assert [pose.name for pose in estimator.estimate(PHOTO, K, objects=["cone"])] == ["cone"]
-    assert estimator.estimate(PHOTO, K, boxes=[]) == [] and not caplog.text
+    assert estimator.estimate(PHOTO, K, boxes=[]) == [] and "not found" not in caplog.text
     monkeypatch.setattr(estimating, "PRESENT", 2.0)
     assert estimator.estimate(PHOTO, K) == []
     assert "cone is not found; if it is in the photo, give its box" in caplog.text
@@ -673,7 +675,6 @@ def test_meshes_at_hand_that_cannot_be_used(estimator, mesh, options, message):
 @pytest.mark.parametrize(
     ("stages", "problem"),
     [
-        ("tests.toys.detector,rendermatch,best,confidence", "PoseEstimator is told where to look"),
         ("rendermatch,best", "none of them judges the poses; add confidence"),
         ("best,confidence", "confidence goes on from poses; name a method before it"),
     ],
@@ -684,6 +685,15 @@ def test_stages_that_cannot_answer_are_refused(meshes, tmp_path, stages, problem
             device="cpu", log_dir=tmp_path, overrides=[f"stages=[{stages}]", "test.views=42"]
         )
         estimator.add_object(meshes / "box.ply").estimate(PHOTO, K, boxes=[BOX])
+
+
+def test_a_detector_among_the_stages_is_the_one_that_looks(meshes, tmp_path):
+    stages = "stages=[tests.toys.detector,rendermatch,best,confidence]"
+    options = [stages, "test.views=42", "test.hypotheses=1"]
+    estimator = PoseEstimator(device="cpu", log_dir=tmp_path, overrides=options)
+    estimator.add_object(meshes / "box.ply")
+    assert estimator.estimate(PHOTO, K)[0].box.tolist() == [0, 0, 80, 120]
+    assert estimator.estimate(PHOTO, K, boxes=[BOX])[0].box.tolist() == [*BOX]
 
 
 def test_what_cannot_be_meant_is_one_line(meshes, tmp_path):
