@@ -180,7 +180,7 @@ def silhouette(source, pose: torch.Tensor, circle: torch.Tensor, turn: int) -> t
 def test_of_rivals_the_likeliest_stays():
     boxes = torch.tensor([[0, 0, 10, 10], [0, 0, 10, 9], [0, 0, 10, 6], [50, 50, 60, 60], [80, 0, 90, 9]])
     places = replace(
-        Estimates.of([1, 2, 1, 1, 2], []), score=torch.tensor([0.9, 0.8, 0.7, 0.3, 0.01]), box=boxes
+        Estimates.of([1, 2, 1, 1, 2], []), score=torch.tensor([0.9, 0.8, 0.7, 0.3, 0.001]), box=boxes
     )
     # 1 is another object's in the place of 0; 2 the same object's; nothing speaks for 4.
     assert _likeliest(places, Options()) == [0, 3]

@@ -40,7 +40,7 @@ class Options:
     """Entries of `options.detect`."""
 
     most: int = 5  # instances of an object that are looked for
-    least_score: float = 0.05  # probability from which on something is told
+    least_score: float = 0.002  # probability from which on something is told; real photos score low
     rivals: float = 0.7  # overlap of boxes from which on objects compete; 1 lets several be in one place
 
     def __post_init__(self):
