@@ -228,9 +228,13 @@ def test_a_gpu_that_is_not_there(monkeypatch, capsys):
 def test_unusable_checkpoints(monkeypatch, capsys, tmp_path):
     for name, content in (("text.ckpt", b"no checkpoint"), ("empty.ckpt", b"")):
         (tmp_path / name).write_bytes(content)
-        line = failure(monkeypatch, capsys, "--checkpoint_path", str(tmp_path / name), *SMALL)
+        line = failure(
+            monkeypatch, capsys, "--checkpoint_path", str(tmp_path / name), *SMALL, "--dataset", "mini"
+        )
         assert str(tmp_path / name) in line
-    line = failure(monkeypatch, capsys, "--checkpoint_path", str(tmp_path / "absent.ckpt"), *SMALL)
+    line = failure(
+        monkeypatch, capsys, "--checkpoint_path", str(tmp_path / "absent.ckpt"), *SMALL, "--dataset", "mini"
+    )
     assert "absent.ckpt" in line
 
 
@@ -238,13 +242,15 @@ def test_truncated_checkpoint(monkeypatch, capsys, tmp_path):
     path = tmp_path / "truncated.ckpt"
     torch.save({"model": {"weight": torch.zeros(100000)}}, path)
     path.write_bytes(path.read_bytes()[:100000])
-    assert str(path) in failure(monkeypatch, capsys, "--checkpoint_path", str(path), *SMALL)
+    assert str(path) in failure(
+        monkeypatch, capsys, "--checkpoint_path", str(path), *SMALL, "--dataset", "mini"
+    )
 
 
 def test_checkpoint_of_another_architecture(monkeypatch, capsys, tmp_path):
     path = tmp_path / "other.ckpt"
     torch.save({"model": {"weight": torch.zeros(3)}}, path)
-    line = failure(monkeypatch, capsys, "--checkpoint_path", str(path), *SMALL)
+    line = failure(monkeypatch, capsys, "--checkpoint_path", str(path), *SMALL, "--dataset", "mini")
     assert str(path) in line
     assert "affine.features.0.bias" in line
 
@@ -262,5 +268,7 @@ class Harmful:
 def test_nothing_in_a_checkpoint_is_executed(monkeypatch, capsys, tmp_path):
     path, trace = tmp_path / "harmful.ckpt", tmp_path / "trace"
     torch.save({"state_dict": {"network.x": Harmful(trace)}}, path)
-    assert str(path) in failure(monkeypatch, capsys, "--checkpoint_path", str(path), *SMALL)
+    assert str(path) in failure(
+        monkeypatch, capsys, "--checkpoint_path", str(path), *SMALL, "--dataset", "mini"
+    )
     assert not trace.exists()
