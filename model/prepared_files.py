@@ -4,6 +4,7 @@
 files. They are made again when needed.
 """
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable
@@ -107,6 +108,11 @@ class PreparedFiles:
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}{SUFFIX}"
+
+
+def key_of(source: str, made_with: str) -> str:
+    """The key of what is made of a source, such as a mesh, and with what; both are digests or as good."""
+    return hashlib.sha256(f"{source} {made_with}".encode()).hexdigest()[:20]
 
 
 def features_dir(config: Config) -> Path:

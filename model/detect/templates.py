@@ -1,8 +1,6 @@
 """Templates of an object as filters: slid over a photo's descriptors, they answer where it looks alike."""
 
-import hashlib
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,12 +10,13 @@ from torch import Tensor
 
 from picopose.model.detect.likeness import Likeness, features
 from picopose.model.drawn.crops import GREY, turned
+from picopose.model.object_bank import ObjectBank, tensors_digest
 from picopose.model.prepared_files import PreparedFiles
 from picopose.model.rendermatch.imagenet import ImageNetFeatures
-from picopose.model.rendermatch.views import SIZE, cameras_about, circles, covered_cells, weights_digest
+from picopose.model.rendermatch.views import SIZE, cameras_about, circles, covered_cells
 from picopose.model.stage import Drawings
 from picopose.utils.geometry import transform
-from picopose.utils.lru import Lru
+from picopose.utils.masks import boxes_about
 from picopose.utils.records import Record
 
 N_VIEWS, TURNS = 42, 8
@@ -36,8 +35,8 @@ class Templates(Record):
     circle: Tensor  # (V / turns, 3) float64: see `rendermatch.views.circles`
 
 
-class TemplateBank:
-    """Templates by object, made when first asked for and kept on disk.
+class TemplateBank(ObjectBank[Templates]):
+    """Templates by object.
 
     Args:
         memory: bytes that the templates at hand may take.
@@ -52,29 +51,20 @@ class TemplateBank:
         *,
         memory: float,
     ):
-        self._files, self._network, self._likeness, self._source = files, network, likeness, source
-        self._device = likeness.projection.device
-        self._kept = Lru(memory, lambda templates: templates.filters.nbytes)
-        digest = hashlib.sha256(likeness.projection.cpu().numpy()).hexdigest()
-        self._made_with = f"detect {VERSION} {N_VIEWS} {TURNS} {weights_digest(network)} {digest}"
-
-    def get(self, obj_id: int) -> Templates:
-        make, what = partial(self._prepare, obj_id), f"the templates of object {obj_id}"
-        return self._kept.get(
-            self._key(obj_id), lambda key: self._files.open(key, _read, make, what=what).to(self._device)
+        weights = f"{tensors_digest(network.state_dict())} {tensors_digest(vars(likeness))}"
+        super().__init__(
+            *(files, source),
+            what="templates",
+            read=_read,
+            size=lambda templates: templates.filters.nbytes,
+            made_with=f"detect {VERSION} {N_VIEWS} {TURNS} {weights}",
+            memory=memory,
+            device=likeness.projection.device,
         )
-
-    def forget(self, obj_id: int) -> None:
-        """Drops the templates of an object from memory, while its source still knows it."""
-        gone = self._key(obj_id)
-        self._kept.forget(lambda key: key == gone)
-        self._files.release(gone)
-
-    def _key(self, obj_id: int) -> str:
-        return hashlib.sha256(f"{self._source.digest(obj_id)} {self._made_with}".encode()).hexdigest()[:20]
+        self._network, self._likeness = network, likeness
 
     @torch.inference_mode()
-    def _prepare(self, obj_id: int) -> dict[str, Tensor]:
+    def prepare(self, obj_id: int) -> Templates:
         poses = self._source.template_poses(obj_id, N_VIEWS)
         circle = circles(transform(poses, self._source.hull(obj_id)))
         K = cameras_about(circle, 2 * SIZE)
@@ -86,7 +76,7 @@ class TemplateBank:
             if self._source.progress:
                 self._source.progress(int(part[-1]) + 1, len(poses))
         filters, box = (torch.cat(values) for values in zip(*parts, strict=True))
-        return vars(Templates(filters.half(), box, poses, circle).to("cpu"))
+        return Templates(filters.half(), box, poses, circle)
 
     def _filters(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Of drawings on black and their covers (B, 4, S, S): filters, and boxes."""
@@ -100,14 +90,9 @@ class TemplateBank:
 
 def _boxes(masks: Tensor) -> Tensor:
     """(B, 4) about masks (B, S, S) bool, in their sides; the whole for an empty one."""
-    size = masks.shape[-1]
-    spans = []
-    for axis in (1, 2):
-        line = masks.any(axis)  # along x, then y
-        line = line | ~line.any(1, keepdim=True)
-        spans.append((line.float().argmax(1), size - line.flip(1).float().argmax(1)))
-    (left, right), (top, bottom) = spans
-    return torch.stack([left, top, right, bottom], dim=1) / size
+    size, there = masks.shape[-1], masks.flatten(1).any(1, keepdim=True)
+    whole = torch.tensor([0, 0, size, size], device=masks.device)
+    return torch.where(there, boxes_about(masks), whole) / size
 
 
 def _read(path: Path) -> Templates:

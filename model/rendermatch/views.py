@@ -4,9 +4,7 @@ Views and crops are compared by ImageNet features of their cells, which hardly m
 is kept of an object are the descriptors of the cells that show it, in half precision.
 """
 
-import hashlib
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -17,11 +15,11 @@ from safetensors.torch import load
 from torch import Tensor
 
 from picopose.model.drawn.crops import GREY, PADDING, turned
+from picopose.model.object_bank import ObjectBank, tensors_digest
 from picopose.model.prepared_files import PreparedFiles
 from picopose.model.rendermatch.imagenet import ImageNetFeatures
 from picopose.model.stage import Drawings
 from picopose.utils.geometry import rigid, rotation_between, transform
-from picopose.utils.lru import Lru
 from picopose.utils.records import Crop, Record
 
 SIZE = 128  # px, side of the images that are compared
@@ -49,8 +47,8 @@ class ViewMatches(Record):
     turn: Tensor  # (B, k) long: steps by which the crop has to be turned to look like the view
 
 
-class ViewBank:
-    """Prepared views by object, made when first asked for and kept on disk.
+class ViewBank(ObjectBank[PreparedViews]):
+    """Prepared views by object.
 
     Args:
         n_views: 42, 162 or 642.
@@ -66,28 +64,21 @@ class ViewBank:
         n_views: int,
         memory: float,
     ):
-        self._files, self._network, self._source, self._n_views = files, network, source, n_views
-        self._device = next(network.parameters()).device
-        self._kept = Lru(memory, lambda views: views.descriptors.nbytes)
-        self._made_with = f"{VERSION} {n_views} {weights_digest(network)}"
-
-    def get(self, obj_id: int) -> PreparedViews:
-        make, what = partial(self._prepare, obj_id), f"the views of object {obj_id}"
-        return self._kept.get(
-            self._key(obj_id), lambda key: self._files.open(key, _read, make, what=what).to(self._device)
+        made_with = f"{VERSION} {n_views} {tensors_digest(network.state_dict())}"
+        device = next(network.parameters()).device
+        super().__init__(
+            *(files, source),
+            what="views",
+            read=_read,
+            size=lambda views: views.descriptors.nbytes,
+            made_with=made_with,
+            memory=memory,
+            device=device,
         )
-
-    def forget(self, obj_id: int) -> None:
-        """Drops the views of an object from memory, while its source still knows it."""
-        gone = self._key(obj_id)
-        self._kept.forget(lambda key: key == gone)
-        self._files.release(gone)
-
-    def _key(self, obj_id: int) -> str:
-        return hashlib.sha256(f"{self._source.digest(obj_id)} {self._made_with}".encode()).hexdigest()[:20]
+        self._network, self._n_views = network, n_views
 
     @torch.inference_mode()
-    def _prepare(self, obj_id: int) -> dict[str, Tensor]:
+    def prepare(self, obj_id: int) -> PreparedViews:
         poses = self._source.template_poses(obj_id, self._n_views)
         circle = circles(transform(poses, self._source.hull(obj_id)))
         K = cameras_about(circle, 2 * SIZE)
@@ -101,7 +92,7 @@ class ViewBank:
             cells.append(shown.sum((1, 2)))
             if self._source.progress:
                 self._source.progress(int(part[-1]) + 1, len(poses))
-        return vars(PreparedViews(torch.cat(descriptors), torch.cat(cells), poses, circle).to("cpu"))
+        return PreparedViews(torch.cat(descriptors), torch.cat(cells), poses, circle)
 
 
 def _read(path: Path) -> PreparedViews:
@@ -212,11 +203,3 @@ def poses_of_views(
     rotation = rotation_between(axis, F.normalize(ray, dim=1)) @ turn_back @ view_pose[:, :3, :3]
     depth = view_pose[:, 2, 3] / zoom
     return rigid(rotation, depth[:, None] * F.pad(centre + shift, (0, 1), value=1.0))
-
-
-def weights_digest(network: ImageNetFeatures) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in network.state_dict().items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()

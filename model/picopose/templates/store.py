@@ -14,7 +14,7 @@ from torch import Tensor
 
 from picopose.model.batches import Batches
 from picopose.model.picopose.network import PicoPose
-from picopose.model.prepared_files import PreparedFiles
+from picopose.model.prepared_files import PreparedFiles, key_of
 from picopose.model.stage import Templates
 from picopose.utils.records import Record, View
 
@@ -88,7 +88,7 @@ class FeatureStore:
         self._files.release(self._key(obj_id))
 
     def _key(self, obj_id: int) -> str:
-        return hashlib.sha256(f"{self._source.digest(obj_id)} {self._made_with}".encode()).hexdigest()[:20]
+        return key_of(self._source.digest(obj_id), self._made_with)
 
     def _make(self, obj_id: int) -> dict[str, Tensor]:
         parts = [part for views in self._source.views(obj_id) for part in self._compute_all(views)]

@@ -1,0 +1,75 @@
+"""What a method prepares of objects, by object: made when first asked for and kept on disk."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from picopose.model.prepared_files import PreparedFiles, key_of
+from picopose.model.stage import Drawings
+from picopose.utils.lru import Lru
+from picopose.utils.records import Record
+
+Prepared = TypeVar("Prepared", bound=Record)
+
+
+class ObjectBank(Generic[Prepared]):
+    """The most recently used ones stay in memory.
+
+    Args:
+        what: it is, in messages, such as views.
+        read: makes it of a file, on the CPU; see `PreparedFiles.open` for the errors of a damaged one.
+        size: of it, in bytes.
+        made_with: tells apart what is prepared in other ways, or by other weights.
+        memory: bytes that those at hand may take.
+        device: on which they are used.
+    """
+
+    def __init__(
+        self,
+        files: PreparedFiles,
+        source: Drawings,
+        *,
+        what: str,
+        read: Callable[[Path], Prepared],
+        size: Callable[[Prepared], float],
+        made_with: str,
+        memory: float,
+        device: torch.device,
+    ):
+        self._files, self._source, self._made_with, self._device = files, source, made_with, device
+        self._what, self._read, self._kept = what, read, Lru(memory, size)
+
+    def get(self, obj_id: int) -> Prepared:
+        return self._kept.get(self._key(obj_id), lambda key: self._open(key, obj_id).to(self._device))
+
+    def _open(self, key: str, obj_id: int) -> Prepared:
+        def make() -> dict[str, Tensor]:
+            return vars(self.prepare(obj_id).to("cpu"))
+
+        return self._files.open(key, self._read, make, what=f"the {self._what} of object {obj_id}")
+
+    def forget(self, obj_id: int) -> None:
+        """Drops what memory holds of an object, while its source still knows it."""
+        gone = self._key(obj_id)
+        self._kept.forget(lambda key: key == gone)
+        self._files.release(gone)
+
+    def _key(self, obj_id: int) -> str:
+        return key_of(self._source.digest(obj_id), self._made_with)
+
+    def prepare(self, obj_id: int) -> Prepared:
+        """All of an object, on any device."""
+        raise NotImplementedError
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Tells weights apart, by their names and values."""
+    digest = hashlib.sha256()
+    for name, tensor in tensors.items():
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
