@@ -165,7 +165,8 @@ class PoseEstimator:
 
     def _forget(self, removed: PreparedObject) -> None:
         for stage in filter(None, [*self._stages, self._detector, *self._identifying, *self._followers]):
-            stage.forget(removed.id)
+            if stage.things is not None:  # else it has not been made ready for anything yet
+                stage.forget(removed.id)
         self._drawings.forget(removed.id)
         del self._by_id[removed.id], self._centred[removed.id]
 

@@ -696,6 +696,13 @@ def test_a_detector_among_the_stages_is_the_one_that_looks(meshes, tmp_path):
     assert estimator.estimate(PHOTO, K, boxes=[BOX])[0].box.tolist() == [*BOX]
 
 
+def test_an_object_that_was_never_looked_for_can_be_removed(meshes, tmp_path):
+    options = ["stages=[detect,rendermatch,best,confidence]", "test.views=42"]
+    estimator = PoseEstimator(device="cpu", log_dir=tmp_path, overrides=options)
+    estimator.add_object(meshes / "box.ply").remove_object("box")
+    assert estimator.objects == {}
+
+
 def test_what_cannot_be_meant_is_one_line(meshes, tmp_path):
     estimator = PoseEstimator(device="cpu", log_dir=tmp_path, overrides=["test.views=42"])
     for options, problem in (
