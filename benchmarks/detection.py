@@ -15,14 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from benchmarks.levels import markdown
 from benchmarks.logistic import auroc, fit_logistic
+from benchmarks.true_boxes import true_boxes
 from picopose.datasets.bop.test_set import BopTestSet
-from picopose.datasets.tables import read_table
+from picopose.evaluation.detection import MIN_VISIBILITY
 from picopose.model.detect.stage import Detector, Evidence, make_stage, read_calibration
 from picopose.model.pretrained import DETECTION
 from picopose.model.stage import Setup
@@ -35,43 +35,24 @@ from picopose.utils.files import write_atomically
 from picopose.utils.stopwatch import Stopwatch
 
 RIGHT = 0.5  # overlap of boxes
-LEAST_VISIBLE = 0.1  # instances that show less are not asked for
 
 
-def make_detector(data_set: Path, detectors_set: BopTestSet) -> Detector:
+def make_detector(data_set: Path, dataset: BopTestSet) -> Detector:
     overrides = [f"test_dataset.data_dir={data_set.parent}", "stages=[detect]"]
     config = load_config("config/default.yaml", overrides)
     detector = make_stage(Setup(config, torch.device("cpu"), Stopwatch(running=True)))
-    detector.prepare(things_of(config, detectors_set, join()))
+    detector.prepare(things_of(config, dataset, join()))
     return detector
-
-
-def true_boxes(dataset: BopTestSet) -> dict[tuple[int, int], dict[int, Tensor]]:
-    """The boxes (G, 4) px of instances that show enough, by image and object."""
-    found = {}
-    for scene_id, im_id in dataset.places:
-        folder = dataset.split_dir / f"{scene_id:06d}"
-        poses, infos = (
-            read_table(folder / name, of="image", remedy="download the annotations again")[im_id]
-            for name in ("scene_gt.json", "scene_gt_info.json")
-        )
-        by_object: dict[int, list[list[float]]] = {}
-        for pose, info in zip(poses, infos, strict=True):
-            left, top, width, height = info["bbox_obj"]
-            if info["visib_fract"] >= LEAST_VISIBLE:
-                by_object.setdefault(pose["obj_id"], []).append([left, top, left + width, top + height])
-        found[scene_id, im_id] = {obj_id: torch.tensor(boxes).float() for obj_id, boxes in by_object.items()}
-    return found
 
 
 def collect(data_set: Path, *, absent: int, seed: int) -> dict[str, np.ndarray]:
     """Evidence (N, F) of candidates, and which are right (N,): of a photo's objects and some others."""
     dataset = BopTestSet(data_set.parent, data_set.name, detected=False)
-    detector, truth = make_detector(data_set, dataset), true_boxes(dataset)
+    detector = make_detector(data_set, dataset)
     tables, right = [], []
     for index in tqdm(range(len(dataset)), unit="image"):
         rng, frame = np.random.default_rng([seed, index]), dataset[index]
-        boxes = truth[frame.scene_id, frame.im_id]
+        boxes = true_boxes(dataset, frame, "bbox_obj", visible=MIN_VISIBILITY)
         others = sorted(dataset.objects.keys() - boxes.keys())
         wanted = [*boxes, *map(int, rng.permutation(others)[:absent])]
         places, evidence = detector.candidates(frame, wanted)

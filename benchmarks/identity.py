@@ -17,12 +17,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
 from benchmarks.levels import markdown
-from picopose.datasets.bop.scenes import open_scenes
+from benchmarks.true_boxes import true_boxes
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.datasets.masks.regions import box_mask
 from picopose.model.best import Best
@@ -87,21 +86,11 @@ def collect(data_set: Path, *, boxes: bool, every: int) -> Competitions:
 
 def places(dataset: BopTestSet, frame: Frame, *, boxes: bool) -> Iterator[tuple[int, Mask]]:
     """The detections of an image that lie on an instance of their object: its id, and the mask or its box."""
-    truth, found = true_boxes(dataset, frame), dataset.start(frame)
+    truth, found = true_boxes(dataset, frame, "bbox_visib"), dataset.start(frame)
     for obj_id, box, mask in zip(found.obj_id.tolist(), found.box, found.mask, strict=True):
         lies_on = box_iou(box[None].float(), truth.get(obj_id, torch.zeros(0, 4))) >= OVERLAP
         if mask.box.any() and lies_on.any():
             yield obj_id, box_mask(mask.box.tolist(), *frame.rgb.shape[1:]) if boxes else mask
-
-
-def true_boxes(dataset: BopTestSet, frame: Frame) -> dict[int, Tensor]:
-    """The boxes (G, 4) px about what is seen of the instances in an image, by object."""
-    scene = open_scenes(dataset.split_dir, [frame.scene_id])[frame.scene_id]
-    found: dict[int, list[list[float]]] = {}
-    for truth, info in scene.annotations(frame.im_id):
-        left, top, width, height = info["bbox_visib"]
-        found.setdefault(truth["obj_id"], []).append([left, top, left + width, top + height])
-    return {obj_id: torch.tensor(boxes).float() for obj_id, boxes in found.items()}
 
 
 def rules(places: Competitions) -> dict[str, np.ndarray]:
