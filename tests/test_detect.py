@@ -16,13 +16,15 @@ from picopose.model.detect.likeness import Likeness, load_likeness
 from picopose.model.detect.search import Candidates, Level, pyramid, search
 from picopose.model.detect.stage import Options, _likeliest, make_stage
 from picopose.model.detect.templates import CELLS, TURNS, Templates, _boxes
-from picopose.model.detect.verify import Evidence, _corners, _poses, _windows
+from picopose.model.detect.verify import Evidence, _poses, _windows
+from picopose.model.detect.verify import _boxes as boxes_in_photo
 from picopose.model.drawn.matcher import Matcher
 from picopose.model.drawn.xfeat import load_xfeat
 from picopose.model.rendermatch.views import SIZE, circles
 from picopose.model.stage import Setup, Things
 from picopose.utils.config import load_config
 from picopose.utils.geometry import transform
+from picopose.utils.masks import boxes_about
 from picopose.utils.records import Estimates
 from picopose.utils.stopwatch import Stopwatch
 from tests.mini_photos import annotated, things, truths, views
@@ -131,7 +133,10 @@ def test_boxes_of_masks():
     masks[0, 2:5, 1:7] = True
     masks[1, 7, 0] = True
     assert _boxes(masks).mul(8).tolist() == [[1, 2, 7, 5], [0, 7, 1, 8], [0, 0, 8, 8]]
-    assert _corners(masks[0]).tolist() == [[1, 2], [7, 5]] and _corners(masks[2]).tolist() == [[0, 0], [0, 0]]
+    assert boxes_about(masks)[[0, 2]].tolist() == [[1, 2, 7, 5], [0, 0, 0, 0]]
+    camera, otherwise = torch.eye(3).expand(2, 3, 3), torch.tensor([[0, 0, 2, 2], [3, 3, 4, 4]]).float()
+    found = boxes_in_photo(masks[[0, 2]], camera, torch.eye(3), otherwise)
+    assert found.tolist() == [[1, 2, 7, 5], [3, 3, 4, 4]]
 
 
 # --- verification

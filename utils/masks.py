@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torchvision.ops import masks_to_boxes
 
 from picopose.utils.records import Mask
 
@@ -17,6 +18,12 @@ def cut_out(mask: Tensor) -> Mask:
     left, top, right, bottom = box.tolist()
     inside = mask[top:bottom, left:right]
     return Mask(box, None if inside.all() else inside.clone())
+
+
+def boxes_about(masks: Tensor) -> Tensor:
+    """The boxes (B, 4) long about masks (B, H, W) bool, as those of records; all 0 about an empty one."""
+    there = masks.flatten(1).any(1, keepdim=True)
+    return (masks_to_boxes(masks).long() + torch.tensor([0, 0, 1, 1], device=masks.device)) * there
 
 
 def boxes_of(masks: Sequence[Mask]) -> Tensor:

@@ -9,6 +9,7 @@ from picopose.model.batches import Batches
 from picopose.model.detect.search import Candidates
 from picopose.model.detect.templates import TURNS, Templates
 from picopose.model.drawn.cells import half_covered
+from picopose.model.drawn.crops import at_depth_one
 from picopose.model.drawn.matcher import SIZE, Matcher, Query
 from picopose.model.drawn.solving import draw, inliers_of, solve
 from picopose.model.drawn.xfeat import STRIDE
@@ -17,6 +18,7 @@ from picopose.model.rendermatch.imagenet import ImageNetFeatures
 from picopose.model.rendermatch.views import poses_of_views
 from picopose.model.stage import Drawings
 from picopose.utils.geometry import transform
+from picopose.utils.masks import boxes_about
 from picopose.utils.records import Drawing, Estimates, Frame, Mask, Record
 
 REACH = 8  # cells between matches
@@ -86,23 +88,16 @@ def _windows(candidates: Candidates) -> list[Mask]:
 
 def _poses(query: Query, candidates: Candidates, templates: Templates, K: Tensor) -> Tensor:
     """cam_from_obj (M, 4, 4) float64 of what looks as the templates do."""
-    K, view = K.double(), candidates.template // TURNS
+    view = candidates.template // TURNS
     # The template was turned to look like the photo, so the photo has to be turned the other way.
     angle = -(candidates.template % TURNS).double() * (2 * torch.pi / TURNS)
-    centre = (query.regions.centre - K[:2, 2]) / torch.stack([K[0, 0], K[1, 1]])
-    diameter = query.regions.diameter / (K[0, 0] * K[1, 1]).sqrt()
+    centre, diameter = at_depth_one(query.regions, K)
     return poses_of_views(templates.cam_from_obj[view], templates.circle[view], angle, centre, diameter)
 
 
 def _boxes(masks: Tensor, crop_K: Tensor, photo_K: Tensor, otherwise: Tensor) -> Tensor:
     """(B, 4) px of the photo about silhouettes (B, S, S) in crops; `otherwise` for empty ones."""
     photo_from_crop = photo_K.double() @ torch.linalg.inv(crop_K.double())
-    corners = torch.stack([_corners(mask) for mask in masks]).double()  # (B, 2, 2)
+    corners = boxes_about(masks).double().view(-1, 2, 2)
     boxes = transform(photo_from_crop, corners - 0.5).flatten(1) + 0.5
     return torch.where(masks.any(1).any(1)[:, None], boxes.to(otherwise.dtype), otherwise)
-
-
-def _corners(mask: Tensor) -> Tensor:
-    """Left top and right bottom (2, 2) px of a mask (S, S) bool, exclusive at the end; 0 for an empty one."""
-    at = mask.nonzero().flip(1)
-    return torch.stack([at.amin(0), at.amax(0) + 1]) if len(at) else mask.new_zeros(2, 2, dtype=torch.long)

@@ -46,6 +46,13 @@ def regions_of(masks: Sequence[Mask]) -> Regions:
     return Regions(circles[:, :2], circles[:, 2], is_box)
 
 
+def at_depth_one(regions: Regions, K: Tensor) -> tuple[Tensor, Tensor]:
+    """Middles (B, 2) and diameters (B,) float64 of regions in a photo of camera K (3, 3), seen at depth 1."""
+    K = K.double()
+    centre = (regions.centre - K[:2, 2]) / torch.stack([K[0, 0], K[1, 1]])
+    return centre, regions.diameter / (K[0, 0] * K[1, 1]).sqrt()
+
+
 def _row_ends(mask: np.ndarray) -> np.ndarray:
     """The first and the last pixel that is set in each row of a mask (H, W): (N, 2) float32, x and y."""
     rows = np.flatnonzero(mask.any(axis=1))

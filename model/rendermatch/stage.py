@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from picopose.model.batches import Batches
+from picopose.model.drawn.crops import at_depth_one
 from picopose.model.drawn.matcher import BATCH, Matcher, Query, load_matcher
 from picopose.model.drawn.solving import draw, solve
 from picopose.model.methods import find, is_method, stage_names
@@ -110,13 +111,11 @@ class RenderMatchStage(Stage):
 
         shown_in: (N,) the region of each row.
         """
-        K = frame.K.double()
         parts = self.batches.run(
             lambda part: turned_maps(self.imagenet, query.crop[part], self.turns), len(query.cells)
         )
         maps, cells = (torch.cat(values) for values in zip(*parts, strict=True))
-        centre = (query.regions.centre - K[:2, 2]) / torch.stack([K[0, 0], K[1, 1]])
-        diameter = query.regions.diameter / (K[0, 0] * K[1, 1]).sqrt()
+        centre, diameter = at_depth_one(query.regions, frame.K)
         rows, chosen, poses = [], [], []
         for row, (i, obj_id) in enumerate(zip(shown_in.tolist(), found.obj_id.tolist(), strict=True)):
             views = self.views.get(obj_id)
