@@ -1,6 +1,6 @@
 """Fits the detector's scores, and checks them.
 
-python -m benchmarks.detection collect DATA_SET --out CASES.npz
+python -m benchmarks.detection collect DATA_SET [--degraded] --out CASES.npz
 python -m benchmarks.detection fit CASES.npz [CASES.npz ...]          writes data/weights/detect.json
 python -m benchmarks.detection check CASES.npz
 python -m benchmarks.detection absent DATA_SET --meshes FOLDER        objects that are not in the photos
@@ -11,6 +11,7 @@ that of an instance (the whole one, hidden parts too) by half of their union.
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from benchmarks.levels import markdown
 from benchmarks.logistic import auroc, fit_logistic
 from benchmarks.true_boxes import true_boxes
 from picopose.datasets.bop.test_set import BopTestSet
+from picopose.datasets.training.degradation import photographed
 from picopose.evaluation.detection import MIN_VISIBILITY
 from picopose.model.detect.stage import Detector, Evidence, make_stage, read_calibration
 from picopose.model.pretrained import DETECTION
@@ -45,13 +47,16 @@ def make_detector(data_set: Path, dataset: BopTestSet) -> Detector:
     return detector
 
 
-def collect(data_set: Path, *, absent: int, seed: int) -> dict[str, np.ndarray]:
+def collect(data_set: Path, *, absent: int, degraded: bool, seed: int) -> dict[str, np.ndarray]:
     """Evidence (N, F) of candidates, and which are right (N,): of a photo's objects and some others."""
     dataset = BopTestSet(data_set.parent, data_set.name, detected=False)
     detector = make_detector(data_set, dataset)
     tables, right = [], []
     for index in tqdm(range(len(dataset)), unit="image"):
         rng, frame = np.random.default_rng([seed, index]), dataset[index]
+        if degraded:
+            seen = photographed(frame.rgb.permute(1, 2, 0).numpy(), rng)
+            frame = replace(frame, rgb=torch.from_numpy(seen).permute(2, 0, 1))
         boxes = true_boxes(dataset, frame, "bbox_obj", visible=MIN_VISIBILITY)
         others = sorted(dataset.objects.keys() - boxes.keys())
         wanted = [*boxes, *map(int, rng.permutation(others)[:absent])]
@@ -110,6 +115,7 @@ def main() -> None:
     collecting = commands.add_parser("collect", help="candidates in a data set")
     collecting.add_argument("data_set", type=Path, help="folder in BOP's layout")
     collecting.add_argument("--absent", type=int, default=1, help="objects to a photo that it does not show")
+    collecting.add_argument("--degraded", action="store_true", help="as cheap cameras take the photos")
     collecting.add_argument("--out", type=Path, required=True)
     fitting = commands.add_parser("fit", help="writes the calibration")
     fitting.add_argument("cases", type=Path, nargs="+")
@@ -121,7 +127,7 @@ def main() -> None:
     missing.add_argument("--trials", type=int, default=100)
     options = parser.parse_args()
     if options.command == "collect":
-        cases = collect(options.data_set, absent=options.absent, seed=0)
+        cases = collect(options.data_set, absent=options.absent, degraded=options.degraded, seed=0)
         with write_atomically(options.out) as temporary, temporary.open("wb") as file:
             np.savez(file, **cases)
         return

@@ -34,9 +34,29 @@ PHOTO, BOWL = (1, 1), 4
 
 
 def made_templates(count: int, size: int, generator: torch.Generator) -> Templates:
-    filters = F.normalize(torch.randn(count, size * CELLS**2, generator=generator), dim=1)
+    cells = F.normalize(torch.randn(count, size, CELLS, CELLS, generator=generator), dim=1)
+    cells[:, :, :2] = 0  # not of the object
     box = torch.tensor([[0.25, 0.125, 0.75, 1.0]]).repeat(count, 1)
-    return Templates(filters.view(count, size, CELLS, CELLS), box, torch.eye(4)[None], torch.zeros(1, 3))
+    return Templates(cells, box, torch.eye(4)[None], torch.zeros(1, 3))
+
+
+def clutter(height: int, width: int, generator: torch.Generator) -> torch.Tensor:
+    """(1, 16, height, width) unit descriptors that are not all equally frequent."""
+    maps = torch.randn(1, 16, height, width, generator=generator)
+    return F.normalize(maps * torch.linspace(0.5, 2, 16).view(1, -1, 1, 1) + 0.3, dim=1)
+
+
+def standardized(maps: torch.Tensor, cells: torch.Tensor, y: int, x: int) -> float:
+    """What a template answers at a place, by the distribution of its cells' cosines over the whole map."""
+    everywhere = maps[0].flatten(1).double().numpy()
+    total, count = 0.0, 0
+    for row, column in np.ndindex(CELLS, CELLS):
+        cell = cells[:, row, column].double().numpy()
+        if cell.any():
+            cosines, here = cell @ everywhere, cell @ maps[0, :, y + row, x + column].double().numpy()
+            total += (here - cosines.mean()) / cosines.std(ddof=1)
+            count += 1
+    return total / math.sqrt(count)
 
 
 # --- likeness
@@ -78,12 +98,16 @@ def test_what_ships_has_the_sizes_of_the_features():
 
 def test_a_template_is_found_where_it_is():
     generator = torch.Generator().manual_seed(0)
-    templates, maps = made_templates(5, 16, generator), torch.zeros(1, 16, 20, 30)
-    maps[0, :, 4:12, 10:18] = templates.filters[3]
-    maps[0, :, 10:18, 19:27] = 0.5 * templates.filters[1]
+    templates, maps = made_templates(5, 16, generator), clutter(30, 40, generator)
+    maps[0, :, 6:12, 10:18] = templates.cells[3, :, 2:]
+    maps[0, :, 12:18, 19:27] = 0.7 * templates.cells[1, :, 2:] + 0.3 * maps[0, :, 12:18, 19:27]
     found = search([Level(maps, px=2.0)], templates, 2)
     assert found.template.tolist() == [3, 1]
-    assert found.score.tolist() == pytest.approx([1.0, 0.5], abs=1e-5)
+    expected = [
+        standardized(maps, templates.cells[template], *place)
+        for template, place in ((3, (4, 10)), (1, (10, 19)))
+    ]
+    assert found.score.tolist() == pytest.approx(expected, rel=1e-4)
     side = 2.0 * SIZE
     left, top = 10 * 16 * 2, 4 * 16 * 2
     assert found.box[0].tolist() == pytest.approx(
@@ -97,14 +121,22 @@ def test_one_place_is_told_once_across_scales():
     generator = torch.Generator().manual_seed(1)
     templates = made_templates(1, 16, generator)
     levels = []
-    for px, strength, corner in ((1.0, 1.0, 8), (1.2, 0.8, 6)):
-        maps = torch.zeros(1, 16, 24, 24)
-        maps[0, :, corner : corner + 8, corner : corner + 8] = strength * templates.filters[0]
+    for px, kept, corner in ((1.0, 1.0, 8), (1.2, 0.8, 6)):
+        maps = clutter(24, 24, generator)
+        here = maps[0, :, corner + 2 : corner + 8, corner : corner + 8]
+        here += kept * (templates.cells[0, :, 2:] - here)
         levels.append(Level(maps, px))
     found = search(levels, templates, 50)
-    assert found.score[0].item() == pytest.approx(1, abs=1e-5)
+    side = SIZE * 1.0
+    assert found.centre[0].tolist() == pytest.approx([8 * 16 + side / 2 - 0.5] * 2)
     overlaps = box_iou(found.box[:1], found.box[1:])
     assert overlaps.max() <= searching.SAME
+
+
+def test_a_photo_of_one_colour_has_places_of_finite_scores():
+    generator = torch.Generator().manual_seed(2)
+    maps = F.normalize(torch.ones(1, 16, 12, 12), dim=1)
+    assert search([Level(maps, 1.0)], made_templates(2, 16, generator), 5).score.isfinite().all()
 
 
 @pytest.mark.parametrize(("height", "width", "levels"), [(96, 128, 8), (128, 96, 8), (8, 160, 0)])

@@ -1,4 +1,8 @@
-"""Where in a photo, how large and how turned an object may be: its templates slid over descriptors."""
+"""Where in a photo, how large and how turned an object may be: its templates slid over descriptors.
+
+What a template answers is told in standard deviations of its answers to the photo's own cells, so that plain
+cells, which resemble half of the photo, say little, and rare ones much.
+"""
 
 import math
 from dataclasses import dataclass
@@ -19,13 +23,15 @@ STRIDE = SIZE // CELLS
 SMALLEST, STEP = 1 / 16, math.sqrt(2)  # of objects, in longer sides of the photo; from one size to the next
 SAME = 0.4  # overlap of boxes from which on they are about one thing
 LARGEST_PX = 2200  # of the longer side of a photo that is looked at
+COARSE, PEAKS = 2, 400  # cells that are taken together to slide; places that are looked at more closely then
+LEAST_SPREAD = 0.01  # of cosines, where all cells of a photo look the same
 
 
 @dataclass(frozen=True)
 class Candidates(Record):
     """Places where an object may be, the best first."""
 
-    score: Tensor  # (M,) sum of cosines, in standard deviations of unlike ones
+    score: Tensor  # (M,) in standard deviations of unlike places
     template: Tensor  # (M,) long
     box: Tensor  # (M, 4) px of the photo
     centre: Tensor  # (M, 2) px, of the circle about the object
@@ -38,6 +44,23 @@ class Level(Record):
 
     maps: Tensor  # (1, D, h, w) descriptors
     px: float  # of the photo, to a pixel of this scale
+
+
+@dataclass(frozen=True)
+class Filters(Record):
+    """Templates as a photo's own cells let them speak: a response is filter * descriptors - offset."""
+
+    weight: Tensor  # (V, D, n, n)
+    offset: Tensor  # (V,)
+
+
+@dataclass(frozen=True)
+class Places(Record):
+    """Cells of levels, the upper left ones of what is compared with a template less n/2."""
+
+    level: Tensor  # (P,) long
+    x: Tensor  # (P,) long
+    y: Tensor  # (P,) long
 
 
 def pyramid(network: ImageNetFeatures, likeness: Likeness, rgb: Tensor) -> list[Level]:
@@ -62,22 +85,61 @@ def _resized(image: Tensor, px: float) -> Tensor:
 
 def search(levels: list[Level], templates: Templates, most: int) -> Candidates:
     """At most so many places where an object is most likely, no two about the same thing."""
-    filters = templates.filters.to(levels[0].maps.dtype)
-    found = Candidates.cat([_peaks(level, filters, templates.box) for level in levels])
+    filters = _standardized(templates, levels)
+    places = _peaks(levels, filters)
+    responses = _windows(levels, places).flatten(1) @ filters.weight.flatten(1).T - filters.offset
+    score, template = responses.max(1)
+    found = _candidates(levels, places, score, template, templates)
     return found[nms(found.box, found.score, SAME)[:most]]
 
 
-def _peaks(level: Level, filters: Tensor, boxes: Tensor) -> Candidates:
-    """The places at one scale where some template fits better than any does beside."""
-    score, template = F.conv2d(level.maps, filters, padding=CELLS // 2)[0].max(0)
-    y, x = (score == F.max_pool2d(score[None, None], 3, 1, 1)[0, 0]).nonzero().unbind(1)
-    score, template = score[y, x], template[y, x]
-    side = SIZE * level.px
-    corner = (torch.stack([x, y], dim=1) - CELLS // 2) * STRIDE * level.px  # px, of a pixel's edge
+def _standardized(templates: Templates, levels: list[Level]) -> Filters:
+    """Sums of standardized cosines over the cells of each template, divided by the square root of their number."""
+    cells = templates.cells.to(levels[0].maps.dtype)
+    seen = torch.cat([level.maps[0].flatten(1) for level in levels], dim=1)  # (D, N)
+    mean = torch.einsum("vdyx,d->vyx", cells, seen.mean(1))
+    projected = torch.einsum("vdyx,de->veyx", cells, torch.cov(seen))
+    spread = (projected * cells).sum(1).clamp(min=LEAST_SPREAD**2).sqrt()
+    shown = cells.abs().amax(1) > 0
+    share = shown / spread / shown.sum((1, 2), keepdim=True).clamp(min=1).sqrt()
+    return Filters(cells * share[:, None], (mean * share).sum((1, 2)))
+
+
+def _peaks(levels: list[Level], filters: Filters) -> Places:
+    """Where some template of coarser cells answers more strongly than any does beside."""
+    coarse = F.avg_pool2d(filters.weight, COARSE) * COARSE**2
+    strength, places = [], []
+    for index, level in enumerate(levels):
+        maps = F.avg_pool2d(level.maps, COARSE, stride=1)
+        responses = F.conv2d(maps, coarse, -filters.offset, padding=CELLS // 2, dilation=COARSE)
+        best = responses.amax(1)[0]
+        y, x = (best == F.max_pool2d(best[None, None], 3, 1, 1)[0, 0]).nonzero().unbind(1)
+        strength.append(best[y, x])
+        places.append(Places(torch.full_like(y, index), x, y))
+    all_strength = torch.cat(strength)
+    return Places.cat(places)[all_strength.topk(min(PEAKS, len(all_strength))).indices]
+
+
+def _windows(levels: list[Level], places: Places) -> Tensor:
+    """(P, D, n, n) descriptors; 0 beyond the rim of a level."""
+    found = levels[0].maps.new_empty(len(places.x), levels[0].maps.shape[1], CELLS, CELLS)
+    for index, level in enumerate(levels):
+        here = (places.level == index).nonzero()[:, 0]
+        windows = F.pad(level.maps[0], [CELLS // 2] * 4).unfold(1, CELLS, 1).unfold(2, CELLS, 1)
+        found[here] = windows[:, places.y[here], places.x[here]].transpose(0, 1)
+    return found
+
+
+def _candidates(
+    levels: list[Level], places: Places, score: Tensor, template: Tensor, templates: Templates
+) -> Candidates:
+    px = score.new_tensor([level.px for level in levels])[places.level]
+    corner = (torch.stack([places.x, places.y], dim=1) - CELLS // 2) * STRIDE * px[:, None]  # of a pixel's edge
+    side = SIZE * px
     return Candidates(
         score=score,
         template=template,
-        box=corner.repeat(1, 2) + side * boxes[template],
-        centre=corner + side / 2 - 0.5,
-        diameter=torch.full_like(score, side / PADDING),
+        box=corner.repeat(1, 2) + side[:, None] * templates.box[template],
+        centre=corner + side[:, None] / 2 - 0.5,
+        diameter=side / PADDING,
     )

@@ -31,7 +31,7 @@ from picopose.utils.reading import read_json
 from picopose.utils.records import Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 
-CANDIDATES = 20  # of an object, that are drawn
+CANDIDATES = 30  # of an object, that are drawn
 SAME_PLACE = 0.5  # overlap of boxes from which on an object was found once
 
 

@@ -1,4 +1,4 @@
-"""Templates of an object as filters: slid over a photo's descriptors, they answer where it looks alike."""
+"""Templates of an object: the descriptors of its views, at every turn, to be slid over those of a photo."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +22,14 @@ from picopose.utils.records import Record
 N_VIEWS, TURNS = 42, 8
 CELLS = 8  # of a template, along each side
 BATCH = 4  # views, with all their turns
-VERSION = 1  # raised whenever prepared templates come to be something else
+VERSION = 2  # raised whenever prepared templates come to be something else
 
 
 @dataclass(frozen=True)
 class Templates(Record):
     """All views of an object at all turns: V of them, view by view."""
 
-    filters: Tensor  # (V, D, n, n) half precision, each of length 1; 0 where a cell does not show the object
+    cells: Tensor  # (V, D, n, n) half precision, unit descriptors; 0 where a cell does not show the object
     box: Tensor  # (V, 4) about the object, in sides of the crop
     cam_from_obj: Tensor  # (V / turns, 4, 4) float64 m, of the views
     circle: Tensor  # (V / turns, 3) float64: see `rendermatch.views.circles`
@@ -56,7 +56,7 @@ class TemplateBank(ObjectBank[Templates]):
             *(files, source),
             what="templates",
             read=_read,
-            size=lambda templates: templates.filters.nbytes,
+            size=lambda templates: templates.cells.nbytes,
             made_with=f"detect {VERSION} {N_VIEWS} {TURNS} {weights}",
             memory=memory,
             device=likeness.projection.device,
@@ -72,20 +72,18 @@ class TemplateBank(ObjectBank[Templates]):
         for part in torch.arange(len(poses)).split(BATCH):
             drawing = self._source.draw([obj_id] * len(part), poses[part], K[part], 2 * SIZE).to(self._device)
             image = torch.cat([drawing.rgb, drawing.cover[:, None]], dim=1)
-            parts.append(self._filters(turned(F.avg_pool2d(image, 2), TURNS).flatten(0, 1)))
+            parts.append(self._cells(turned(F.avg_pool2d(image, 2), TURNS).flatten(0, 1)))
             if self._source.progress:
                 self._source.progress(int(part[-1]) + 1, len(poses))
-        filters, box = (torch.cat(values) for values in zip(*parts, strict=True))
-        return Templates(filters.half(), box, poses, circle)
+        cells, box = (torch.cat(values) for values in zip(*parts, strict=True))
+        return Templates(cells.half(), box, poses, circle)
 
-    def _filters(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Of drawings on black and their covers (B, 4, S, S): filters, and boxes."""
+    def _cells(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Of drawings on black and their covers (B, 4, S, S): descriptors, and boxes."""
         cover = image[:, 3:]
         shown = covered_cells(cover, CELLS)[:, None]
         maps = features(self._network, image[:, :3] + GREY * (1 - cover))
-        # A sum of cosines over n cells of which none belongs together varies as the square root of n.
-        filters = F.normalize((self._likeness.of_templates(maps) * shown).flatten(1), dim=1)
-        return filters.view(-1, self._likeness.projection.shape[0], CELLS, CELLS), _boxes(cover[:, 0] > 0.5)
+        return self._likeness.of_templates(maps) * shown, _boxes(cover[:, 0] > 0.5)
 
 
 def _boxes(masks: Tensor) -> Tensor:
@@ -97,7 +95,7 @@ def _boxes(masks: Tensor) -> Tensor:
 
 def _read(path: Path) -> Templates:
     templates = Templates(**load(path.read_bytes()))  # a mapped file must not change while it is used
-    count, views = len(templates.filters), len(templates.circle)
+    count, views = len(templates.cells), len(templates.circle)
     shapes = [tuple(part.shape[1:]) for part in vars(templates).values()]
     if shapes[0][1:] != (CELLS, CELLS) or shapes[1:] != [(4,), (4, 4), (3,)]:
         raise ValueError("its parts are of other sizes")
