@@ -23,7 +23,7 @@ announce:
 	@echo "about a minute on two cores and 70 MB, the second time 15 seconds, for finished photos are not done again."
 
 test: check
-	$(VENV)/bin/python -m pytest -q
+	$(VENV)/bin/python -m pytest -q -n 2 --dist loadfile
 
 check: setup
 	$(VENV)/bin/ruff check .

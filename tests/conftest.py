@@ -1,13 +1,28 @@
 """What several test files start from."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import torchvision  # noqa: F401 (its compiler and Mesa's crash if the latter is loaded first)
 
+from picopose.utils.device import keep_freed_memory
 from tests.small_bop import write_set
 from tools.pictures.browser import open_browser
+
+# Tests run side by side, and some start programs: with a thread for each, none waits for another's.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+keep_freed_memory()  # as the programs do; a fifth of what networks take
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Also after a test of training, which has a number of its own."""
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="module")

@@ -26,14 +26,6 @@ SIZES = Sizes(side=16, channels=(2, 2, 2, 2), feature=8, explicit=(8,), implicit
 RESULTS = "dualposenet_base_id0/toy_camera_val_results"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def toy(tmp_path) -> Path:
     """A folder with the data set toy and the checkpoint net.pt."""

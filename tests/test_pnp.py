@@ -21,15 +21,6 @@ def random(request) -> np.random.Generator:
     return np.random.default_rng(zlib.crc32(request.node.name.encode()))
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Many small steps: on a busy machine threads would mostly wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def rotations(random: np.random.Generator, count: int) -> torch.Tensor:
     q = torch.linalg.qr(torch.from_numpy(random.standard_normal((count, 3, 3))))[0]
     return q * torch.linalg.det(q)[:, None, None]

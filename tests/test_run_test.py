@@ -91,11 +91,10 @@ def test_a_killed_run_continues_and_writes_the_same(monkeypatch, toy, log_dir):
 
 def test_two_processes_write_the_same_csv(toy, log_dir):
     whole = arguments(toy, log_dir)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     alone = [sys.executable, "run_test.py", *whole, "--version_id", "3"]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29533"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     for command in (alone, [*launcher, "run_test.py", *whole, "--version_id", "4"]):
-        subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     one, two = (log_dir / f"picopose_base_id{i}" / "picopose_toy-test.csv" for i in (3, 4))
     assert rows_without_time(one) == rows_without_time(two)
 
