@@ -4,21 +4,34 @@ import pytest
 import torch
 
 from picopose.model.picopose.affine import pose_from_similarity
+from picopose.model.picopose.network import PicoPose
 from picopose.utils.geometry import rotation_angle
 from tests.golden import arrays
 from tests.golden_run import Run, as_used, compute, errors, released_network, to_centres
 
 TOLERANCE = 1e-4  # norm of the difference over norm
+# Whether the backbone computes in bfloat16, beside templates in half precision, and how far that may move
+# poses (degrees, share of the distance) and flow (px).
+ROUNDED = {"vits14-inference": (False, 0.01, 0.0005, 0.05), "vitl14-inference": (True, 0.1, 0.005, 0.5)}
 
 
-@pytest.fixture(scope="module", params=["vits14", "vits14-inference", "vitl14-inference"])
-def run(request, tmp_path_factory) -> Run:
-    """The network's answers, as it is trained or as it is used, with batch norms folded."""
-    name, _, use = request.param.partition("-")
+@pytest.fixture(scope="module", params=["vits14-inference", "vitl14-inference", "vits14"])
+def kind(request) -> str:
+    """As it is used, with batch norms folded, or as it is trained."""
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def network(kind, tmp_path_factory) -> PicoPose:
+    name, _, use = kind.partition("-")
     network = released_network(name, tmp_path_factory.mktemp("golden") / "released.ckpt")
-    if use:
-        network = as_used(network)
-    return compute(network, arrays("golden_inputs"), arrays(f"golden_{name}"))
+    return as_used(network) if use else network
+
+
+@pytest.fixture(scope="module")
+def run(kind, network) -> Run:
+    """The network's answers."""
+    return compute(network, arrays("golden_inputs"), arrays(f"golden_{kind.partition('-')[0]}"))
 
 
 def test_outputs(run: Run):
@@ -51,26 +64,20 @@ def test_stage_2_pose(run: Run, hypothesis: int):
     assert distance.max() < 0.005
 
 
-@pytest.mark.parametrize(
-    ("name", "bf16", "degrees", "share", "flow_px"),
-    [("vits14", False, 0.01, 0.0005, 0.05), ("vitl14", True, 0.1, 0.005, 0.5)],
-    ids=["templates in half precision", "bfloat16 too"],
-)
-def test_lower_precision_moves_little(tmp_path, name, bf16, degrees, share, flow_px):
+@pytest.mark.parametrize("kind", ROUNDED, indirect=True)
+def test_lower_precision_moves_little(kind, network, run):
     """What a test run does beside the above: poses after affine, and the finest flow on average."""
-    network = as_used(released_network(name, tmp_path / "released.ckpt"))
-    inputs, golden = arrays("golden_inputs"), arrays(f"golden_{name}")
-    exact = compute(network, inputs, golden)
-    rounded = compute(network, inputs, golden, bf16=bf16, stored=torch.float16)
-    K = to_centres(inputs["query_M"]) @ inputs["query_K"]
+    bf16, degrees, share, flow_px = ROUNDED[kind]
+    rounded = compute(network, run.inputs, run.golden, bf16=bf16, stored=torch.float16)
+    K = to_centres(run.inputs["query_M"]) @ run.inputs["query_K"]
     for hypothesis in range(2):
         pose, moved = (
-            pose_from_similarity(run.similarity[hypothesis], run.views[hypothesis], K, viewing_ray=False)
-            for run in (exact, rounded)
+            pose_from_similarity(each.similarity[hypothesis], each.views[hypothesis], K, viewing_ray=False)
+            for each in (run, rounded)
         )
         angle = torch.rad2deg(rotation_angle(pose[:, :3, :3] @ moved[:, :3, :3].mT)).max()
         way = ((pose - moved)[:, :3, 3].norm(dim=-1) / pose[:, :3, 3].norm(dim=-1)).max()
-        flow = exact.flows[hypothesis][-1].offset - rounded.flows[hypothesis][-1].offset
+        flow = run.flows[hypothesis][-1].offset - rounded.flows[hypothesis][-1].offset
         flow = flow.norm(dim=1).mean()
         print(f"{angle:.4f} degrees, {100 * way:.3f} % of the distance, flow {flow:.4f} px")
         assert angle < degrees and way < share and flow < flow_px
