@@ -94,7 +94,7 @@ def search(levels: list[Level], templates: Templates, most: int) -> Candidates:
 
 
 def _standardized(templates: Templates, levels: list[Level]) -> Filters:
-    """Sums of standardized cosines over the cells of each template, divided by the square root of their number."""
+    """Filters that sum standardized cosines over a template's n cells, divided by the square root of n."""
     cells = templates.cells.to(levels[0].maps.dtype)
     seen = torch.cat([level.maps[0].flatten(1) for level in levels], dim=1)  # (D, N)
     mean = torch.einsum("vdyx,d->vyx", cells, seen.mean(1))
@@ -134,8 +134,8 @@ def _candidates(
     levels: list[Level], places: Places, score: Tensor, template: Tensor, templates: Templates
 ) -> Candidates:
     px = score.new_tensor([level.px for level in levels])[places.level]
-    corner = (torch.stack([places.x, places.y], dim=1) - CELLS // 2) * STRIDE * px[:, None]  # of a pixel's edge
-    side = SIZE * px
+    first_cell = torch.stack([places.x, places.y], dim=1) - CELLS // 2
+    corner, side = first_cell * STRIDE * px[:, None], SIZE * px
     return Candidates(
         score=score,
         template=template,
