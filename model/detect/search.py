@@ -1,11 +1,11 @@
 """Where in a photo, how large and how turned an object may be: its templates slid over descriptors.
 
-What a template answers is told in standard deviations of its answers to the photo's own cells, so that plain
-cells, which resemble half of the photo, say little, and rare ones much.
+What a template answers is measured in standard deviations of its answers to the photo's own cells, so that
+plain cells, which resemble half of the photo, say little, and rare ones much.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +31,7 @@ LEAST_SPREAD = 0.01  # of cosines, where all cells of a photo look the same
 class Candidates(Record):
     """Places where an object may be, the best first."""
 
-    score: Tensor  # (M,) in standard deviations of unlike places
+    score: Tensor  # (M,) in multiples of the median one: some objects resemble a bit of everything
     template: Tensor  # (M,) long
     box: Tensor  # (M, 4) px of the photo
     centre: Tensor  # (M, 2) px, of the circle about the object
@@ -90,7 +90,8 @@ def search(levels: list[Level], templates: Templates, most: int) -> Candidates:
     responses = _windows(levels, places).flatten(1) @ filters.weight.flatten(1).T - filters.offset
     score, template = responses.max(1)
     found = _candidates(levels, places, score, template, templates)
-    return found[nms(found.box, found.score, SAME)[:most]]
+    found = found[nms(found.box, found.score, SAME)[:most]]
+    return replace(found, score=found.score / found.score.median().clamp(min=1))
 
 
 def _standardized(templates: Templates, levels: list[Level]) -> Filters:
