@@ -1,4 +1,4 @@
-"""Trains a method: python run_train.py --config config/small.yaml train_dataset.meshes=[/data/meshes]
+"""Trains a method: python run_train.py --config config/base.yaml model.pretrained=timm
 
 On several GPUs or machines: torchrun --nproc_per_node=8 run_train.py ...; `train.batch_size` is that of all
 processes together. A run that has ended goes on with --ckpt_path last exactly as if it had not.

@@ -59,21 +59,21 @@ if [[ ${1:-} == --rehearse ]]; then
     export TORCHDYNAMO_DISABLE=1 # compiling takes minutes there
     export OMP_NUM_THREADS=1     # several wait for each other where other work runs
     golden=(--networks vits14)
-    networks=(small)
+    networks=(lite)
     eager=(--hypotheses 1 --detections 1 --views 42 --repeats 1)
-    paper_photo=(--backbone small "${eager[@]}")
-    compiled=(--backbone small "${eager[@]}")
+    paper_photo=(--backbone lite "${eager[@]}")
+    compiled=(--backbone lite "${eager[@]}")
     pnp=(--device cpu --batches 1 --ratios 0.5 0.7)
     narrow=(train.batch_size=4 train.steps=2 train.validation_pairs=4)
-    wide=(--config config/small.yaml train.batch_size=4)
+    wide=(--config config/lite.yaml train_dataset.kept=null train.batch_size=4)
     steps=2 pairs=20 leg=60
 else
     gpu=0
     golden=()
-    networks=(small vits14 vitb14 vitl14)
+    networks=(lite vits14 vitb14 vitl14)
     eager=(--hypotheses 1 5 --detections 1 8 32 --repeats 5)
     paper_photo=(--backbone vitl14 --hypotheses 5 --detections 7 --repeats 20)
-    compiled=(--backbone small vitl14 --hypotheses 1 5 --detections 1 8 --repeats 5)
+    compiled=(--backbone lite vitl14 --hypotheses 1 5 --detections 1 8 --repeats 5)
     pnp=(--device cuda --batches 2 --ratios 0.3 0.5 0.7)
     narrow=() wide=(--config config/base.yaml)
     steps=150 pairs=200 leg=$LIMIT

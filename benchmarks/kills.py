@@ -29,7 +29,8 @@ from picopose.model.checkpoint import read_checkpoint
 SHARED_MEMORY = Path("/dev/shm")
 PATIENCE = 10.0  # s that processes may take to notice that they are alone
 LONGEST = 600.0  # s that an undisturbed run may take
-TINY = ["model.size=64", "model.dpt_channels=[32,32,32]", "model.features=32", "model.width=32"]
+TINY = ["model.backbone=resnet10t", "model.pretrained=scratch", "model.size=64", "model.features=32"]
+TINY += ["model.dpt_channels=[32,32,32]", "model.width=32"]
 TRAINING = ["batch_size=2", "steps=40", "save_every=4", "log_every=1", "validate_every=0", "workers=1"]
 TRAINING += ["threads=1", "warmup=2", "bf16=false"]
 
@@ -77,12 +78,12 @@ class Program:
 
 class Test(Program):
     def command(self) -> list[str]:
-        given = ["--dataset", "mini", "--config", "config/small.yaml", "--gpus", "cpu", "--no-score"]
-        given += ["--checkpoint_path", "data/weights/picopose_small.pt", "--view", "42", "--hypotheses", "1"]
+        given = ["--dataset", "mini", "--config", "config/lite.yaml", "--gpus", "cpu", "--no-score"]
+        given += ["--checkpoint_path", "data/weights/refine.pt", "--view", "42", "--hypotheses", "1"]
         return ["run_test.py", *given, f"log_dir={self.folder / 'log'}"]
 
     def result(self) -> object:
-        with (self.folder / "log/picopose_small_id0/picopose_mini-test.csv").open() as file:
+        with (self.folder / "log/picopose_lite_id0/picopose_mini-test.csv").open() as file:
             return [row | {"time": None} for row in csv.DictReader(file)]
 
 
@@ -103,12 +104,13 @@ class Render(Program):
 
 class Train(Program):
     def prepare(self) -> None:
-        self.run = self.folder / "log" / "picopose_small_id0"
+        self.run = self.folder / "log" / "picopose_default_id0"
 
     def command(self) -> list[str]:
         going_on = ["--ckpt_path", "last"] if any(self.run.glob("step_*.pt")) else []
         options = [*TINY, *(f"train.{option}" for option in TRAINING), f"log_dir={self.folder / 'log'}"]
-        return ["run_train.py", "--config", "config/small.yaml", "--gpus", "cpu", *going_on, *options]
+        given = ["--config", "config/default.yaml", "--model", "picopose", "--gpus", "cpu"]
+        return ["run_train.py", *given, *going_on, *options]
 
     def result(self) -> object:
         weights = read_checkpoint(max(self.run.glob("step_*.pt")))

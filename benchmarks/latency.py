@@ -35,7 +35,7 @@ from picopose.utils.records import Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 
 BACKBONES = {
-    "small": ("config/small.yaml", None),
+    "lite": ("config/lite.yaml", None),
     "vits14": ("config/base.yaml", "vit_small_patch14_dinov2"),
     "vitb14": ("config/base.yaml", "vit_base_patch14_dinov2"),
     "vitl14": ("config/base.yaml", "vit_large_patch14_dinov2"),

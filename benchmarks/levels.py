@@ -1,6 +1,6 @@
 """What each level of the paper adds: AR and pose errors after match, affine and flow, as one Markdown table.
 
-python -m benchmarks.levels --config config/small.yaml --checkpoint_path FILE --datasets mini [key=value ...]
+python -m benchmarks.levels --config config/lite.yaml --checkpoint_path FILE --datasets mini [key=value ...]
 
 Each level is a run of run_test.py whose poses, scores.json and report.html are left below LOG_DIR/DATASET.
 """
@@ -98,7 +98,7 @@ def markdown(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 @exits_cleanly
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", default="config/small.yaml", help="YAML file")
+    parser.add_argument("--config", default="config/lite.yaml", help="YAML file")
     parser.add_argument("--checkpoint_path", help="weights")
     parser.add_argument(
         "--datasets", default="mini", help="folders below test_dataset.data_dir, as in mini,lmo"

@@ -1,6 +1,6 @@
 """Whether the page's memory stays level: sends requests of all kinds and tells what the process holds then.
 
-`python -m benchmarks.page_load --requests 500` with the default method; `-- --config config/small.yaml` and
+`python -m benchmarks.page_load --requests 500` with the default method; `-- --config config/lite.yaml` and
 other options of `run_demo.py` after two dashes.
 """
 

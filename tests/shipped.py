@@ -8,7 +8,7 @@ from picopose.pipeline.estimator import PoseEstimator
 from tests.shared import ROOT
 
 VIEWS = 42  # coarser than usual, so that preparing an object takes seconds
-SMALL_WEIGHTS = ROOT / "data" / "weights" / "picopose_small.pt"
+PICOPOSE_WEIGHTS = ROOT / "data" / "weights" / "refine.pt"
 
 
 @functools.cache

@@ -135,10 +135,10 @@ def test_several_are_fetched_at_once_and_only_once(server, tmp_path, capsys):
 def test_names_stand_for_paths_once_they_are_fetched(server, tmp_path):
     command = r"net: a network, is not on this computer yet: run `python -m picopose download net`$"
     with pytest.raises(InputError, match=f"^{command}"):
-        load_config(ROOT / "config/small.yaml", flags={"checkpoint": "net"})
+        load_config(ROOT / "config/lite.yaml", flags={"checkpoint": "net"})
     main(["net", "nets-real", "--yes"])
     weights = tmp_path / "cache/weights"
-    config = load_config(ROOT / "config/small.yaml", flags={"checkpoint": "net"})
+    config = load_config(ROOT / "config/lite.yaml", flags={"checkpoint": "net"})
     assert config.checkpoint == f"{weights}/net.pt"
     assert Options(weights="nets-real").weights == f"{weights}/nets/log/REAL275/model-30.index"
     for other in ("toy", "by-hand", "elsewhere.pt"):

@@ -51,7 +51,7 @@ def meshes(tmp_path_factory):
 @pytest.fixture(scope="module")
 def estimator(meshes) -> PoseEstimator:
     """Of random weights: what matters here is not where the objects are."""
-    config = ROOT / "config" / "small.yaml"
+    config = ROOT / "config" / "lite.yaml"
     made = PoseEstimator(None, config=config, device="cpu", log_dir=meshes / "log", overrides=TINY)
     return made.add_object(meshes / "box.ply").add_object(meshes / "cone.stl", symmetry="z")
 
@@ -167,7 +167,7 @@ def test_render_and_match_compares_with_the_object_drawn_at_its_pose(cereal):
 
 def test_a_network_compares_with_the_template(cereal):
     """Which is the view of that number, cropped to the square about it."""
-    estimator = shipped.estimator(shipped.SMALL_WEIGHTS)
+    estimator = shipped.estimator(shipped.PICOPOSE_WEIGHTS)
     pose = cereal(estimator)
     picture, points = estimator.compared(pose, mesh_variants.K)
     size = estimator.config.model.size
@@ -338,7 +338,7 @@ def test_photos_that_cannot_be_used(estimator, photo, message):
 
 def test_where_nothing_is_known_objects_are_detected(meshes, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(estimating, "DETECTOR", "tests.toys.detector")  # everything is in the left half
-    config = ROOT / "config" / "small.yaml"
+    config = ROOT / "config" / "lite.yaml"
     estimator = PoseEstimator(None, config=config, device="cpu", log_dir=tmp_path, overrides=TINY)
     estimator.add_object(meshes / "box.ply").add_object(meshes / "cone.stl")
     poses = estimator.estimate(PHOTO, K)
@@ -353,7 +353,7 @@ def test_where_nothing_is_known_objects_are_detected(meshes, tmp_path, caplog, m
 
 def test_a_detection_that_is_doubted_makes_its_pose_doubted(meshes, tmp_path, monkeypatch):
     monkeypatch.setattr(estimating, "DETECTOR", "tests.toys.detector")
-    config = ROOT / "config" / "small.yaml"
+    config = ROOT / "config" / "lite.yaml"
     estimator = PoseEstimator(None, config=config, device="cpu", log_dir=tmp_path, overrides=TINY)
     estimator.add_object(meshes / "box.ply")
     (sure,) = estimator.estimate(PHOTO, K)
@@ -364,7 +364,7 @@ def test_a_detection_that_is_doubted_makes_its_pose_doubted(meshes, tmp_path, mo
     assert doubted.confidence == pytest.approx(0.6 * sure.confidence)
 
 
-@pytest.mark.parametrize(("config", "options"), [("small", TINY), ("default", TINY[1:])])
+@pytest.mark.parametrize(("config", "options"), [("lite", TINY), ("default", TINY[1:])])
 def test_a_removed_object_leaves_nothing_in_memory(meshes, tmp_path, config, options):
     config = ROOT / "config" / f"{config}.yaml"
     estimator = PoseEstimator(None, config=config, device="cpu", log_dir=tmp_path, overrides=options)
@@ -383,7 +383,7 @@ def test_a_removed_object_leaves_nothing_in_memory(meshes, tmp_path, config, opt
     assert again.name == "cone" and np.array_equal(again.cam_from_obj, cone.cam_from_obj)
     estimator.remove_object("cone")
     stage = estimator._stages[0]
-    bank = stage.templates if config.stem == "small" else stage.views
+    bank = stage.templates if config.stem == "lite" else stage.views
     assert len(bank._kept) == 0
     with pytest.raises(InputError, match="no object named box: there are none"):
         estimator.remove_object("box")
@@ -512,7 +512,7 @@ def test_wrong_photo_camera_and_order(estimator, meshes):
         estimator.estimate(PHOTO, np.eye(3), boxes=[BOX])
     with pytest.raises(InputError, match="symmetry w"):
         estimator.add_object(meshes / "box.ply", symmetry="w")
-    config = ROOT / "config" / "small.yaml"
+    config = ROOT / "config" / "lite.yaml"
     empty = PoseEstimator(None, config=config, device="cpu", overrides=TINY)
     with pytest.raises(InputError, match="add_object"):
         empty.estimate(PHOTO, K)

@@ -15,7 +15,7 @@ from picopose.utils.config import Config, load_config
 from picopose.utils.distributed import World
 from picopose.utils.errors import InputError
 from tests.shared import ROOT
-from tests.shipped import SMALL_WEIGHTS
+from tests.shipped import PICOPOSE_WEIGHTS
 from tests.small_bop import dump, load, write_set
 from tests.toys.learner import LineLearner
 
@@ -28,11 +28,11 @@ def few_images(folder: Path) -> Path:
 
 def config_of(log_dir: Path, *options: str) -> Config:
     options = (f"log_dir={log_dir}", "test.views=42", "test.hypotheses=1", *options)
-    return load_config(ROOT / "config/small.yaml", options)
+    return load_config(ROOT / "config/lite.yaml", options)
 
 
-def small_learner(config: Config) -> PicoPoseLearner:
-    learner = learner_of("picopose", replace(config, checkpoint=str(SMALL_WEIGHTS)))
+def learner_with_weights(config: Config) -> PicoPoseLearner:
+    learner = learner_of("picopose", replace(config, checkpoint=str(PICOPOSE_WEIGHTS)))
     learner.network.train()
     return learner
 
@@ -40,7 +40,7 @@ def small_learner(config: Config) -> PicoPoseLearner:
 def test_recall_is_that_of_a_test_run(monkeypatch, tmp_path):
     options = [f"test_dataset.data_dir={ROOT / 'data'}", f"test_dataset.targets={few_images(tmp_path)}"]
     config = config_of(tmp_path, "train.validate_on=[mini]", *options)
-    learner, folder = small_learner(config), tmp_path / "validation"
+    learner, folder = learner_with_weights(config), tmp_path / "validation"
     network = learner.network
     before = {name: value.clone() for name, value in network.state_dict().items()}
     validation = BopValidation(learner, config, folder, World())
@@ -50,12 +50,12 @@ def test_recall_is_that_of_a_test_run(monkeypatch, tmp_path):
     assert network.training and not folder.exists()
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
-    flags = ["--config", "config/small.yaml", "--dataset", "mini", "--checkpoint_path", str(SMALL_WEIGHTS)]
+    flags = ["--config", "config/lite.yaml", "--dataset", "mini", "--checkpoint_path", str(PICOPOSE_WEIGHTS)]
     flags += ["--gpus", "cpu", "--view", "42", "--hypotheses", "1", f"log_dir={tmp_path}", *options]
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["run_test.py", *flags])
     run_test.main()
-    scores = load(tmp_path / "picopose_small_id0" / "scores.json")["mini"]
+    scores = load(tmp_path / "picopose_lite_id0" / "scores.json")["mini"]
     assert scores["bop19_average_recall"] > 0.2
     # A test run folds the batch norms, so the poses differ by rounding.
     assert recalls == {"AR_mini": pytest.approx(scores["bop19_average_recall"], abs=0.02)}
@@ -65,7 +65,7 @@ def test_what_a_data_set_lacks_is_told_before_training(tmp_path):
     write_set(tmp_path)
     config = config_of(tmp_path, "train.validate_on=[toy]", f"test_dataset.data_dir={tmp_path}")
     with pytest.raises(InputError, match=r"scene_gt_info\.json"):
-        BopValidation(small_learner(config), config, tmp_path / "validation", World())
+        BopValidation(learner_with_weights(config), config, tmp_path / "validation", World())
 
 
 def test_a_method_that_estimates_no_poses_is_refused(tmp_path):

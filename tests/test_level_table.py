@@ -33,7 +33,7 @@ def annotated_set(data_dir: Path) -> None:
 def test_three_levels_are_run_and_tabulated(monkeypatch, capsys, tmp_path):
     annotated_set(tmp_path)
     log_dir = tmp_path / "log"
-    left = log_dir / "toy" / "picopose_small_id1" / "toy_journal" / "rank0.jsonl"  # by other weights
+    left = log_dir / "toy" / "picopose_lite_id1" / "toy_journal" / "rank0.jsonl"  # by other weights
     left.parent.mkdir(parents=True)
     left.write_text('{"fingerprint": {"checkpoint": "other"}}\n{"scene_id": 1, "im_id": 3}\n')
     flags = [
@@ -55,7 +55,7 @@ def test_three_levels_are_run_and_tabulated(monkeypatch, capsys, tmp_path):
     assert all(line.startswith("| ") for line in lines)
     head, *of_levels, object_head, first, second = [cells(line) for line in lines if "---" not in line]
     for number, (level, row) in enumerate(zip(LEVELS, of_levels, strict=True), start=1):
-        folder = log_dir / "toy" / f"picopose_small_id{number}"
+        folder = log_dir / "toy" / f"picopose_lite_id{number}"
         solved = {details.inlier_ratio > 0 for details in read_details(folder / "picopose_toy-test.json")}
         assert (True in solved) == (level == "flow")
         report = (folder / "report.html").read_text()

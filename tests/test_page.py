@@ -158,7 +158,7 @@ def test_what_is_sent_is_checked(client, asked, message):
     assert "/tmp" not in last["error"] and "--" not in last["error"]
 
 
-@pytest.mark.parametrize(("config", "options"), [("small", ["model.size=64"]), ("default", [])])
+@pytest.mark.parametrize(("config", "options"), [("lite", ["model.size=64"]), ("default", [])])
 def test_progress_is_told_while_views_are_drawn(tmp_path, config, options):
     options = ["test.views=42", "test.hypotheses=1", *options]
     config = ROOT / "config" / f"{config}.yaml"

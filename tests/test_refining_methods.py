@@ -26,7 +26,7 @@ from tests.test_methods import arguments, poses
 REFINING = "tests.toys.refining"
 BEHIND = {
     "rendermatch": ["--config", "config/default.yaml", "options.rendermatch.turns=2"],
-    "picopose": ["--config", "config/small.yaml", "model.size=64"],
+    "picopose": ["--config", "config/lite.yaml", "model.size=64"],
 }
 
 

@@ -19,7 +19,7 @@ from tests.small_bop import dump, load
 
 SMALL = [
     "--config",
-    "config/small.yaml",
+    "config/lite.yaml",
     "--gpus",
     "cpu",
     "test.views=42",

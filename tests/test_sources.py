@@ -58,12 +58,13 @@ def test_a_training_uses_the_pairs_of_its_own_scenes_and_no_others(data, tmp_pat
         make_source(Studio(views=42), replace(data, resting=0.5), size=SIZE, seed=5)
 
 
-def small(*overrides: str) -> Config:
-    return load_config(ROOT / "config/small.yaml", overrides)
+def config_of(*overrides: str) -> Config:
+    """Says of training data what the overrides say."""
+    return load_config(ROOT / "config/default.yaml", overrides)
 
 
 def test_meshes_that_are_given_are_used(data):
-    config = small(f"train_dataset.meshes=[{data.meshes[0]}]", "train_dataset.augment=0")
+    config = config_of(f"train_dataset.meshes=[{data.meshes[0]}]", "train_dataset.augment=0")
     source = make_source(Studio(views=42), config.train_dataset, size=SIZE, seed=0)
     shown = [source.name(index).split(" of ")[1] for index in range(60)]
     files = [name for name in shown if name in ("can0", "can1")]
@@ -72,7 +73,7 @@ def test_meshes_that_are_given_are_used(data):
     assert description(config.train_dataset) == (
         f"100% rendered (50% procedural shapes, 50% meshes of {data.meshes[0]})"
     )
-    assert description(small().train_dataset) == "100% rendered (100% procedural shapes)"
+    assert description(config_of().train_dataset) == "100% rendered (100% procedural shapes)"
 
 
 REFUSED = [
@@ -96,7 +97,7 @@ REFUSED = [
 def test_options_that_leave_no_room_for_each_other_are_refused(data, options, line):
     overrides = [f"train_dataset.{option.replace('MESHES', data.meshes[0])}" for option in options]
     with pytest.raises(InputError, match=line) as caught:
-        config = small(*overrides)
+        config = config_of(*overrides)
         pair_source(config)
         pair_source(config, held_out=True)
     assert "\n" not in str(caught.value)
@@ -116,7 +117,7 @@ def test_options_without_effect_are_told(data, caplog):
     validated = TrainDatasetConfig(validation_meshes=data.meshes, **mega, **options)
     assert list(idle_options(validated)) == ["train_dataset.shapes", "train_dataset.kept"]
     with caplog.at_level("INFO"):
-        describe_pairs(small("train_dataset.resting=0.2", "train_dataset.data_dir=elsewhere"))
+        describe_pairs(config_of("train_dataset.resting=0.2", "train_dataset.data_dir=elsewhere"))
     assert [record.message for record in caplog.records] == [
         "training pairs: 100% rendered (100% procedural shapes)",
         "train_dataset.data_dir has no effect: train_dataset.megapose names no set",
@@ -125,7 +126,7 @@ def test_options_without_effect_are_told(data, caplog):
 
 def test_the_pairs_of_validation_may_be_rendered_where_training_has_megapose(data):
     gso = ["train_dataset.megapose=[gso]", "train_dataset.synthetic=0"]
-    config = small(*gso, f"train_dataset.validation_meshes=[{data.meshes[0]}]")
+    config = config_of(*gso, f"train_dataset.validation_meshes=[{data.meshes[0]}]")
     assert " of can" in pair_source(config, held_out=True).name(0)
 
 

@@ -310,11 +310,11 @@ BEGINNINGS = [
     ),
     (["--config", "config/default.yaml"], "rendermatch: no method that learns; choose among dualposenet"),
     (
-        ["--config", "config/small.yaml", "model.pretrained=null"],
-        "resnet10t needs weights to begin with; pass model.pretrained=timm",
+        ["--config", "config/lite.yaml", "model.pretrained=null"],
+        "tf_efficientnet_lite0 needs weights to begin with; pass model.pretrained=timm",
     ),
     (
-        ["--config", "config/small.yaml", "train.frozen=true"],
+        ["--config", "config/lite.yaml", "model.pretrained=scratch"],
         "option train.frozen: random weights would stay",
     ),
 ]
@@ -338,7 +338,7 @@ def test_weights_that_nobody_has_named_are_not_trained(monkeypatch, capsys, opti
         ["config/base.yaml", "checkpoint=weights.pt"],
         ["config/base.yaml", "--ckpt_path", "last"],
         ["config/lite.yaml"],
-        ["config/small.yaml"],
+        ["config/lite.yaml", "model.pretrained=scratch", "train.frozen=false"],
     ],
 )
 def test_weights_that_are_named_or_not_wanted_are_trained(monkeypatch, options):
@@ -353,12 +353,13 @@ def test_weights_that_are_named_or_not_wanted_are_trained(monkeypatch, options):
 
 def command(log_dir: Path, *extra: str) -> list[str]:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
-    model = ["model.backbone=test_byobnet", "model.size=64", "model.dpt_channels=[16,16,16]"]
-    model += ["model.features=16", "model.width=32"]
+    model = ["model.backbone=test_byobnet", "model.pretrained=scratch", "model.size=64"]
+    model += ["model.dpt_channels=[16,16,16]", "model.features=16", "model.width=32"]
     train = ["train.batch_size=4", "train.steps=20", "train.save_every=2", "train.log_every=1"]
     train += ["train.workers=0", "train.threads=1", "train.validate_every=0", f"log_dir={log_dir}"]
-    script = [str(ROOT / "run_train.py"), "--config", str(ROOT / "config/small.yaml"), "--overfit", "4"]
-    return torchrun + script + ["--gpus", "cpu", *extra, *model, *train]
+    script = [str(ROOT / "run_train.py"), "--config", str(ROOT / "config/default.yaml")]
+    script += ["--model", "picopose", "--overfit", "4", "--gpus", "cpu"]
+    return torchrun + script + [*extra, *model, *train]
 
 
 def children(pid: int) -> list[int]:
@@ -367,7 +368,7 @@ def children(pid: int) -> list[int]:
 
 def test_torchrun_survives_the_kill_of_one_process(tmp_path: Path):
     """The other process ends too, and --ckpt_path last goes on with the losses that the killed run had."""
-    folder = tmp_path / "picopose_small_id0"
+    folder = tmp_path / "picopose_default_id0"
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with (tmp_path / "output").open("w") as output:
         launched = subprocess.Popen(
