@@ -15,7 +15,8 @@ from tests import scored_set
 from tests.shared import ROOT
 from tests.small_bop import dump, load, write_set
 
-SMALL = ["model.size=64", "model.dpt_channels=[32,32,32]", "model.features=32", "model.width=32"]
+SMALL = ["model.backbone=resnet10t", "model.pretrained=null", "model.deep=true", "model.size=64"]
+SMALL += ["model.dpt_channels=[32,32,32]", "model.features=32", "model.width=32"]
 
 
 def cells(line: str) -> list[str]:
