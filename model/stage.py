@@ -101,6 +101,7 @@ class Stage:
 
     things: Things | None = None
     watch: Callable[[Step], None] | None = None  # is told every iteration by a stage that refines
+    guesses_outlines = False  # a detector's masks are of poses that may be wrong: boxes are gone on with
     _ready: frozenset[int] = frozenset()
 
     def prepare(self, things: Things) -> None:

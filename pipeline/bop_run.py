@@ -33,7 +33,7 @@ from picopose.pipeline.input_digests import (
 from picopose.pipeline.prefetch import prefetch
 from picopose.pipeline.resuming import Work, run_resumably
 from picopose.pipeline.run import run
-from picopose.pipeline.starts import DatasetStart, StageDetections
+from picopose.pipeline.starts import DatasetStart, StageDetections, regions_of
 from picopose.pipeline.tested_set import SCORE_FILES, TestedSet
 from picopose.rendering.mesh_digest import mesh_digest
 from picopose.rendering.mesh_files import MeshFiles
@@ -176,6 +176,7 @@ def run_images(
         found = start(frame, before)
         if isinstance(start, StageDetections):
             detected[frame.scene_id, frame.im_id] = found
+            found = regions_of(found, start.stage)
         return found
 
     with tqdm(total=len(indices), desc=dataset.name, unit="image") as progress:

@@ -38,6 +38,7 @@ from picopose.pipeline.prepared_object import (
     read_object,
 )
 from picopose.pipeline.run import run_judged
+from picopose.pipeline.starts import regions_of
 from picopose.pipeline.track.tracker import Tracker
 from picopose.pipeline.verdict import OUTLINES
 from picopose.rendering.mesh import Mesh
@@ -248,7 +249,7 @@ class PoseEstimator:
             self._detector = find(DETECTOR).make_stage(self._setup)
         with self.stopwatch("prepare the detector"):
             self._detector.prepare(self._things)
-        found = self._detector(frame, Estimates.of([], [])).to("cpu")
+        found = regions_of(self._detector(frame, Estimates.of([], [])).to("cpu"), self._detector)
         wanted = torch.tensor([obj_id in obj_ids for obj_id in found.obj_id.tolist()], dtype=torch.bool)
         found = found[wanted & (found.score >= PRESENT)]
         for obj_id in sorted(set(obj_ids) - set(found.obj_id.tolist())):

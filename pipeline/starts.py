@@ -54,7 +54,7 @@ class StageDetections:
     path = Path("none")
 
     def __init__(self, stage: Stage, things: Things):
-        self._stage = stage
+        self.stage = stage
         stage.prepare(things)
 
     def of_image(self, scene_id: int, im_id: int) -> tuple[()]:
@@ -62,8 +62,15 @@ class StageDetections:
 
     def __call__(self, frame: Frame, before: Estimates | None = None) -> Estimates:
         began = time.perf_counter()
-        found = self._stage(frame, Estimates.of([], [])).to("cpu")
+        found = self.stage(frame, Estimates.of([], [])).to("cpu")
         return replace(found, seconds=time.perf_counter() - began)
+
+
+def regions_of(found: Estimates, detector: Stage) -> Estimates:
+    """What the poses of detections are looked for in: outlines of wrong poses would lead to those again."""
+    if not detector.guesses_outlines:
+        return found
+    return replace(found, mask=tuple(Mask(mask.box, None) for mask in found.mask))
 
 
 class InitialPoses:

@@ -15,7 +15,7 @@ from picopose.utils.errors import InputError
 from picopose.utils.masks import cut_out
 from picopose.utils.records import Estimates, Frame, Mask
 from tests.small_bop import HEIGHT, WIDTH, box_mask, detection, dump, load, run_program, write_set
-from tests.toys import detector
+from tests.toys import detector, method
 
 DETECTOR, METHOD = "tests.toys.detector", "tests.toys.method"
 BOX = (30, 20, 20, 8)
@@ -200,6 +200,28 @@ def test_masks_come_back_pixel_by_pixel(monkeypatch, tmp_path, caplog):
     assert "object 5: the detection is not finite and is left out" in caplog.text
     (one,) = Detections(found(told)).of_image(1, 7)
     assert one.obj_id == 2 and one.score == 0.25 and one.box == (5, 6, 25, 18)
+    assert torch.equal(one.region.mask((HEIGHT, WIDTH)), Masks.pixels)
+
+
+@pytest.mark.parametrize("guesses", [False, True])
+def test_poses_go_on_from_boxes_where_outlines_are_guesses(guesses, monkeypatch, tmp_path):
+    write_set(tmp_path)
+    monkeypatch.setattr(detector, "Detector", Masks)
+    monkeypatch.setattr(Masks, "guesses_outlines", guesses)
+    given, estimate = [], method.Method.__call__
+    monkeypatch.setattr(
+        method.Method,
+        "__call__",
+        lambda self, frame, start: given.extend(start.mask[:1]) or estimate(self, frame, start),
+    )
+    told = run(monkeypatch, tmp_path, "--stages", f"{DETECTOR},{METHOD},best")
+    left, top, right, bottom = 5, 6, 25, 18
+    outline = Masks.pixels[top:bottom, left:right]
+    assert not outline.all() and len(given) == 2
+    for mask in given:
+        assert mask.box.tolist() == [left, top, right, bottom]
+        assert mask.is_box if guesses else torch.equal(mask.inside, outline)
+    (one,) = Detections(found(told)).of_image(1, 7)  # what is told of them are outlines all the same
     assert torch.equal(one.region.mask((HEIGHT, WIDTH)), Masks.pixels)
 
 

@@ -70,6 +70,8 @@ class Detector(Stage):
         probability: of evidence.
     """
 
+    guesses_outlines = True
+
     def __init__(
         self,
         imagenet: ImageNetFeatures,
