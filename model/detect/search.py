@@ -47,6 +47,14 @@ class Level(Record):
 
 
 @dataclass(frozen=True)
+class Cells(Record):
+    """What the cells of a photo, at all its scales, are like."""
+
+    mean: Tensor  # (D,)
+    covariance: Tensor  # (D, D)
+
+
+@dataclass(frozen=True)
 class Filters(Record):
     """Templates as a photo's own cells let them speak: a response is filter * descriptors - offset."""
 
@@ -83,9 +91,17 @@ def _resized(image: Tensor, px: float) -> Tensor:
     return F.pad(image, (0, -width % 32, 0, -height % 32), value=GREY)
 
 
-def search(levels: list[Level], templates: Templates, most: int) -> Candidates:
-    """At most so many places where an object is most likely, no two about the same thing."""
-    filters = _standardized(templates, levels)
+def cells_of(levels: list[Level]) -> Cells:
+    descriptors = torch.cat([level.maps[0].flatten(1) for level in levels], dim=1)  # (D, N)
+    return Cells(descriptors.mean(1), torch.cov(descriptors))
+
+
+def search(levels: list[Level], seen: Cells, templates: Templates, most: int) -> Candidates:
+    """At most so many places where an object is most likely, no two about the same thing.
+
+    seen: the cells of these levels.
+    """
+    filters = _standardized(templates, seen)
     places = _peaks(levels, filters)
     responses = _windows(levels, places).flatten(1) @ filters.weight.flatten(1).T - filters.offset
     score, template = responses.max(1)
@@ -94,12 +110,11 @@ def search(levels: list[Level], templates: Templates, most: int) -> Candidates:
     return replace(found, score=found.score / found.score.median().clamp(min=1))
 
 
-def _standardized(templates: Templates, levels: list[Level]) -> Filters:
+def _standardized(templates: Templates, seen: Cells) -> Filters:
     """Filters that sum standardized cosines over a template's n cells, divided by the square root of n."""
-    cells = templates.cells.to(levels[0].maps.dtype)
-    seen = torch.cat([level.maps[0].flatten(1) for level in levels], dim=1)  # (D, N)
-    mean = torch.einsum("vdyx,d->vyx", cells, seen.mean(1))
-    projected = torch.einsum("vdyx,de->veyx", cells, torch.cov(seen))
+    cells = templates.cells.to(seen.mean.dtype)
+    mean = torch.einsum("vdyx,d->vyx", cells, seen.mean)
+    projected = torch.einsum("vdyx,de->veyx", cells, seen.covariance)
     spread = (projected * cells).sum(1).clamp(min=LEAST_SPREAD**2).sqrt()
     shown = cells.abs().amax(1) > 0
     share = shown / spread / shown.sum((1, 2), keepdim=True).clamp(min=1).sqrt()
