@@ -9,7 +9,7 @@ from picopose.model.stage import Things
 from picopose.utils.geometry import transform
 from picopose.utils.records import Estimates
 
-SAME = 0.1  # mean distance of the hull's corners, in diameters: what is nearer comes to the same
+SAME = 0.03  # mean distance of the hull's corners, in diameters: what is nearer comes to the same
 
 
 def best_of(found: Estimates, most: int) -> Estimates:
