@@ -13,8 +13,7 @@ from picopose.model.drawn.xfeat import load_xfeat
 from picopose.model.refine import stage as refine_stage
 from picopose.model.refine.compare import WIDTH, Comparison, compare, windows
 from picopose.model.refine.details import with_details
-from picopose.model.refine.hypotheses import SAME, best_of, distinct
-from picopose.model.refine.stage import RefineStage
+from picopose.model.refine.stage import RefineStage, best_of
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import cell_centres, invert, project, rigid, rotation_angle, transform, unproject
 from picopose.utils.records import Correspondences, Estimates
@@ -142,7 +141,7 @@ def test_a_step_that_is_worse_is_dropped(monkeypatch):
 def test_hypotheses_are_supported_by_what_is_found_again_and_by_what_was_known(monkeypatch):
     frame, found = photo()
     truth = found.cam_from_obj
-    twice = Estimates.cat([off(found, 20, 0.1), off(found, 20, 0.1, seed=1)])
+    twice = Estimates.cat([off(found, 10, 0.03), off(found, 10, 0.03, seed=1)])
     first = torch.arange(len(twice)) < len(found)
     oracle = Oracle(lambda _: truth.repeat(2, 1, 1), outliers=lambda _: torch.where(first, 0.4, 0.2))
     refined = stage(monkeypatch, oracle)(frame, twice)
@@ -163,21 +162,6 @@ def test_of_each_detection_the_hypotheses_that_are_supported_best_are_refined():
     assert kept.support.tolist() == pytest.approx([0.4] * 2 * len(found))
     assert kept.group.tolist() == 2 * found.group.tolist()
     assert len(best_of(found, 1)) == len(found) and len(best_of(many, 3)) == 3 * len(found)
-
-
-@pytest.mark.parametrize(("shift", "stay"), [(0.9 * SAME, False), (1.1 * SAME, True)])
-def test_of_nearly_the_same_poses_the_one_supported_best_is_refined(shift, stay):
-    """The shift alone makes all corners lie so far apart."""
-    _, found = photo()
-    diameter = torch.tensor([things().by_id[obj_id].diameter for obj_id in found.obj_id.tolist()])
-    aside = found.cam_from_obj.double().clone()
-    aside[:, 2, 3] += shift * diameter
-    both = replace(Estimates.cat([replace(found, cam_from_obj=aside), found]), group=found.group.repeat(2))
-    support = torch.tensor([0.3, 0.4]).repeat_interleave(len(found))
-    kept = distinct(replace(both, support=support), things())
-    assert torch.equal(kept.support, support if stay else support[len(found) :])
-    elsewhere = replace(both, support=support, group=torch.arange(len(both)))
-    assert len(distinct(elsewhere, things())) == len(both)
 
 
 def test_a_symmetric_objects_pose_follows_the_copy_that_is_nearest_to_the_start(monkeypatch):

@@ -1,5 +1,6 @@
 """The refiner as a stage of a run: poses in, better poses out, of any object that there is a mesh of."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from picopose.model.picopose.released import is_released
 from picopose.model.pretrained import REFINER
 from picopose.model.refine.compare import Comparison, compare, is_shown
 from picopose.model.refine.details import with_details
-from picopose.model.refine.hypotheses import best_of, distinct
 from picopose.model.refine.options import read_options
 from picopose.model.rendermatch.agreement import Look, agreement, look_of, look_of_drawing
 from picopose.model.rendermatch.imagenet import ImageNetFeatures, load_imagenet
@@ -74,8 +74,7 @@ class RefineStage(Stage):
         if len(found) == 0:
             return found
         check_poses(found, "refine")
-        frame, found = frame.to(self.device), best_of(found.to(self.device), self.hypotheses)
-        found = _upright(distinct(found, self.things))
+        frame, found = frame.to(self.device), _upright(best_of(found.to(self.device), self.hypotheses))
         shown = is_shown(found, self.things.drawings, frame.K)
         refined, rows = [unsupported(found[~shown])], shown.nonzero()[:, 0]
         query, look, owner = self._look(frame, found)
@@ -139,6 +138,17 @@ class RefineStage(Stage):
             inlier_ratio=share.float(),
             matches=some_matches(matches, inliers, found.cam_from_obj, K, frame.K),
         )
+
+
+def best_of(found: Estimates, most: int) -> Estimates:
+    """The rows of each group that are supported best, in their order; the first where nothing is known."""
+    support = torch.zeros(len(found)) if found.support is None else found.support.cpu()
+    best_first, kept, taken = support.sort(descending=True, stable=True).indices.tolist(), [], Counter()
+    groups = found.group.tolist()
+    for row in best_first:
+        taken[groups[row]] += 1
+        kept += [row] if taken[groups[row]] <= most else []
+    return found[sorted(kept)]
 
 
 def better_of(first: Estimates, second: Estimates) -> Estimates:
