@@ -92,6 +92,7 @@ def _resized(image: Tensor, px: float) -> Tensor:
 
 
 def cells_of(levels: list[Level]) -> Cells:
+    """What every object's templates are measured by in a photo of these levels, at least one."""
     descriptors = torch.cat([level.maps[0].flatten(1) for level in levels], dim=1)  # (D, N)
     return Cells(descriptors.mean(1), torch.cov(descriptors))
 
