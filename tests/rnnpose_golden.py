@@ -25,6 +25,18 @@ from tests.shared import shared
 FOLDER = "reference_rnnpose"
 SALIENT = "hybrid_desc_net.corr_fea_extractor_2d.conv"
 
+# How far our numbers may lie from the original's: the bars of the reference's table.
+DESCRIPTORS = 2e-5
+POINT_DESCRIPTORS, POINT_CONTEXT, POINT_CONV = 1e-5, 5e-5, 2e-5
+ENCODER = 5e-4
+HIDDEN, FLOW = 5e-5, 1e-4
+POSE, NORMAL, LM_GRADIENT = 1e-6, 1e-6, 1e-4
+ZOOM_CAMERA, THETA, ZOOMED = 2e-3, 1e-6, 1e-4
+LOOP_FLOW, LOOP_WEIGHT, LOOP_POSE, LOOP_MAPS = 2e-3, 2e-4, 1e-5, 5e-3
+OWN_RENDERINGS = 2e-4
+LOSS, CIRCLE_LOSS, FLOW_LOSS, POINT_LOSS = 1e-3, 1e-5, 1e-4, 1e-5
+MEDIAN_GRADIENT, WORST_GRADIENT = 2e-4, 5e-3
+
 
 def arrays(name: str) -> dict[str, Tensor]:
     """Those of `golden_{name}.npz`."""
@@ -88,6 +100,25 @@ def released_network() -> Networks:
     network, source = Networks().eval(), Path("ape.tckpt")
     fit(network, convert(rule_weights(), network.state_dict(), source), source)
     return network
+
+
+def difference(ours: Tensor, golden: Tensor) -> float:
+    assert ours.shape == golden.shape
+    return (ours - golden).abs().max().item()
+
+
+def column_major(correlation: Tensor) -> Tensor:
+    """Correlations with the windows in the original's order."""
+    return correlation.unflatten(1, (4, 9, 9)).transpose(2, 3).flatten(1, 3)
+
+
+def relative(ours: Tensor, golden: Tensor) -> float:
+    return difference(ours, golden) / golden.abs().max().item()
+
+
+def whole(pose: Tensor) -> Tensor:
+    """The matrix (4, 4) of a pose (3, 4)."""
+    return torch.cat([pose, torch.tensor([[0.0, 0, 0, 1]])])
 
 
 # The loop, on stored renderings
