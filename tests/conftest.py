@@ -46,3 +46,21 @@ def toy(tmp_path_factory) -> Path:
 def log_dir(tmp_path_factory) -> Path:
     """Shared by the tests, so that what is prepared for objects is made once."""
     return tmp_path_factory.mktemp("log")
+
+
+@pytest.fixture(scope="module")
+def meshes(tmp_path_factory) -> Path:
+    """A folder with a box and a cone."""
+    from tests.box_and_cone import write_meshes  # imports the whole estimator, which few test files need
+
+    folder = tmp_path_factory.mktemp("meshes")
+    write_meshes(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def estimator(meshes: Path):
+    """Knows the box and the cone; its weights are random, so where it finds them has no meaning."""
+    from tests.box_and_cone import make_estimator
+
+    return make_estimator(meshes)
