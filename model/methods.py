@@ -23,7 +23,7 @@ from picopose.utils.errors import InputError
 READ_BY_SOME = ("level", "threshold_px", "bf16")  # of the section `test`
 
 
-def find(name: str, offering: str = "make_stage") -> ModuleType:
+def find_module(name: str, offering: str = "make_stage") -> ModuleType:
     """The module of a method or stage; an `InputError` where there is none, or none that offers this."""
     name = str(name)
     path = name if "." in name else f"picopose.model.{name}"
@@ -46,10 +46,10 @@ def stage_names(config: Config, *, from_poses: bool = False) -> list[str]:
 
     from_poses: those that go on from given poses; an `InputError` for one that would begin anew.
     """
-    names = config.stages or list(getattr(find(config.method), "STAGES", ()))
+    names = config.stages or list(getattr(find_module(config.method), "STAGES", ()))
     if not names:
         raise InputError(f"{config.method} is a stage, no method: name it in stages")
-    for method in [name for name in names if _finds(name) or _detects(name)] if from_poses else ():
+    for method in [name for name in names if _finds_poses(name) or _detects(name)] if from_poses else ():
         if config.stages:
             raise InputError(f"stages: {method} would not use the given poses; leave it out")
         names.remove(method)
@@ -63,8 +63,8 @@ def with_distinct(names: Sequence[str]) -> list[str]:
 
 def check_poses_are_found(names: Sequence[str]) -> None:
     """An `InputError` for a method that refines where no poses are given and no stage before it finds any."""
-    first = next((i for i, name in enumerate(names) if getattr(find(name), "REFINES", False)), None)
-    if first is not None and not any(_finds(name) for name in names[:first]):
+    first = next((i for i, name in enumerate(names) if getattr(find_module(name), "REFINES", False)), None)
+    if first is not None and not any(_finds_poses(name) for name in names[:first]):
         remedy = ",".join([*names[:first], "rendermatch", "best", *names[first:]])
         raise InputError(
             f"stages: {names[first]} goes on from poses; give poses to start, or name a method before it, as "
@@ -74,12 +74,12 @@ def check_poses_are_found(names: Sequence[str]) -> None:
 
 def is_method(name: str) -> bool:
     """Whether it is a method and not a stage that serves others."""
-    return hasattr(find(name), "STAGES")
+    return hasattr(find_module(name), "STAGES")
 
 
-def _finds(name: str) -> bool:
+def _finds_poses(name: str) -> bool:
     """Whether it is a method that finds poses itself."""
-    return is_method(name) and not getattr(find(name), "REFINES", False)
+    return is_method(name) and not getattr(find_module(name), "REFINES", False)
 
 
 def detects(config: Config) -> bool:
@@ -93,17 +93,17 @@ def only_detects(names: Sequence[str]) -> bool:
 
 
 def _detects(name: str) -> bool:
-    return getattr(find(name), "DETECTS", False)
+    return getattr(find_module(name), "DETECTS", False)
 
 
 def of_categories(config: Config) -> bool:
     """Whether the method's things are categories, whose sizes it estimates, and not known objects."""
-    return getattr(find(config.method), "CATEGORIES", False)
+    return getattr(find_module(config.method), "CATEGORIES", False)
 
 
 def needs_of(config: Config) -> set[str]:
     """What the stages need of objects, by `NEEDS` of their modules: meshes, templates."""
-    return {need for name in stage_names(config) for need in getattr(find(name), "NEEDS", ())}
+    return {need for name in stage_names(config) for need in getattr(find_module(name), "NEEDS", ())}
 
 
 def make_stages(names: Sequence[str], setup: Setup) -> list[Stage]:
@@ -116,19 +116,19 @@ def make_stages(names: Sequence[str], setup: Setup) -> list[Stage]:
         raise InputError(f"options.{unknown.pop()}: no stage of the run, which are {given}")
     for entry in _unread(names, setup.config):
         raise InputError(f"test.{entry}: no stage of the run heeds it, which are {', '.join(names)}")
-    return [find(name).make_stage(setup) for name in names]
+    return [find_module(name).make_stage(setup) for name in names]
 
 
 def _unread(names: Sequence[str], config: Config) -> list[str]:
     """Entries of `test` for some methods alone that are set although none of the run's reads them."""
-    methods = [find(name) for name in names if is_method(name)]
+    methods = [find_module(name) for name in names if is_method(name)]
     read = {entry for method in methods for entry in getattr(method, "READS", READ_BY_SOME)}
     return [e for e in READ_BY_SOME if e not in read and getattr(config.test, e) != getattr(TestConfig, e)]
 
 
 def learner_of(name: str, config: Config, *, resumes: bool = False) -> Learner:
     """What is trained of a method; `resumes`: a checkpoint's weights will replace those it begins with."""
-    method = find(name, "make_learner")
+    method = find_module(name, "make_learner")
     if config.train.threads:
         torch.set_num_threads(config.train.threads)
     torch.manual_seed(config.train.seed)

@@ -19,7 +19,7 @@ from picopose.model.checkpoint import read_checkpoint
 from picopose.model.methods import (
     check_poses_are_found,
     detects,
-    find,
+    find_module,
     make_stages,
     of_categories,
     stage_names,
@@ -246,7 +246,7 @@ class PoseEstimator:
     def _detect(self, frame: Frame, obj_ids: Collection[int]) -> Estimates:
         """Where some of the objects are; what is not found is told."""
         if self._detector is None:
-            self._detector = find(DETECTOR).make_stage(self._setup)
+            self._detector = find_module(DETECTOR).make_stage(self._setup)
         with self.stopwatch("prepare the detector"):
             self._detector.prepare(self._things)
         found = regions_of(self._detector(frame, Estimates.of([], [])).to("cpu"), self._detector)
@@ -264,7 +264,7 @@ class PoseEstimator:
             following: names of the stages that refine the poses of the frame before in the next one, and
                 judge them; what is lost is looked for by the estimator's own stages.
         """
-        stages = [find(name).make_stage(self._setup) for name in following]
+        stages = [find_module(name).make_stage(self._setup) for name in following]
         self._followers.update(stages)
         return Tracker(self.objects, self._things, self.estimate, self._stages, stages, K, cropped=cropped)
 

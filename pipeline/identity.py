@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import torch
 
-from picopose.model.methods import find
+from picopose.model.methods import find_module
 from picopose.model.stage import Setup, Stage, Thing, Things
 from picopose.pipeline.run import run_one
 from picopose.utils.records import Estimates, Frame, Mask
@@ -23,7 +23,7 @@ def identifying_stages(setup: Setup) -> list[Stage]:
     """Stages that keep, of the objects in a group, the one that agrees best with the photo."""
     config = setup.config
     setup = replace(setup, config=replace(config, test=replace(config.test, hypotheses=HYPOTHESES)))
-    return [find(name).make_stage(setup) for name in STAGES]
+    return [find_module(name).make_stage(setup) for name in STAGES]
 
 
 def rivals_of(tried: Sequence[tuple[int, Thing]]) -> dict[int, list[Thing]]:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from picopose.datasets.bop.test_set import BopTestSet
 from picopose.model.confidence import CALIBRATION
-from picopose.model.methods import find
+from picopose.model.methods import find_module
 from picopose.model.pretrained import WEIGHT_FILES
 from picopose.pipeline.starts import DatasetStart
 from picopose.utils.config import Config
@@ -75,7 +75,7 @@ def weights_digests(config: Config) -> dict[str, str]:
 
 def module_digest(name: str) -> str:
     """Of the code of a stage from outside; the program's own is counted by its version."""
-    return file_digest(find(name).__file__) if "." in name else ""
+    return file_digest(find_module(name).__file__) if "." in name else ""
 
 
 def file_digest(path: str | None) -> str:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from picopose.datasets.bop.results import HEADER
-from picopose.model.methods import find
+from picopose.model.methods import find_module
 from picopose.model.stage import Stage, Thing, Things
 from picopose.pipeline import bop_run
 from picopose.pipeline.run import run
@@ -134,7 +134,7 @@ def test_what_is_no_stage_is_told(name):
     with pytest.raises(
         InputError, match=re.escape(f"{name}: no such method or stage; choose among best, confidence")
     ):
-        find(name)
+        find_module(name)
 
 
 @pytest.mark.parametrize(

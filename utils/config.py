@@ -24,9 +24,9 @@ _WIDEST = 2048  # px or channels: what a damaged file asks for beyond that would
 LEVELS = ("match", "affine", "flow")  # of the paper
 SCHEDULES = ("cosine", "one_cycle", "staircase")
 
-# Training entries that affect neither pairs nor losses.
-NO_MATTER = {"workers", "threads", "keep", "max_skipped", "validation_pairs", "validation_meshes"}
-NO_MATTER |= {"pretrained", "validate_on", "validate_every", "log_every", "picture_every", "save_every"}
+# Training entries that may change when a run is resumed: they affect neither pairs nor losses.
+FREE_TO_CHANGE = {"workers", "threads", "keep", "max_skipped", "validation_pairs", "validation_meshes"}
+FREE_TO_CHANGE |= {"pretrained", "validate_on", "validate_every", "log_every", "picture_every", "save_every"}
 
 
 def _check(section: Any, key: str, name: str, rule: str, holds: Callable[[Any], bool]) -> None:
@@ -358,7 +358,7 @@ def changed_options(before: str, config: Config, source: str) -> list[str]:
         f"{section}.{name}"
         for section in ("model", "train_dataset", "train")
         for name, value in new[section].items()
-        if name not in NO_MATTER
+        if name not in FREE_TO_CHANGE
         and (section not in old or old[section].get(name, default[section][name]) != value)
     ]
     own = f"options.{config.method}"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from picopose.model.dualposenet.network import Sizes
 from picopose.model.dualposenet.quirks import Quirks
 from picopose.model.dualposenet.refine import Descent
-from picopose.model.habits import check_names, habits
+from picopose.model.quirks import check_names, choose_quirks
 from picopose.utils.config import Config, check_range, options_of
 from picopose.utils.downloads import weights_file
 
@@ -86,7 +86,7 @@ class Options:
 
     def kept(self, *, released: bool) -> Quirks:
         """The quirks of a network, whose weights may be released ones."""
-        return habits(Quirks, self.quirks, released=released)
+        return choose_quirks(Quirks, self.quirks, released=released)
 
 
 def read_options(config: Config) -> Options:

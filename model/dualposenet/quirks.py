@@ -1,11 +1,11 @@
-"""Habits of the original program that its released weights were trained with, each of which can be mended."""
+"""Quirks of the original program that its released weights were trained with, each of which can be mended."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Quirks:
-    """Which of the original's habits are kept; none by default, as weights of one's own need none."""
+    """Which of the original's quirks are kept; none by default, since newly trained weights need none."""
 
     # Points within half a cell of the south pole fall into the cells of the north pole.
     wrapped_pole: bool = False

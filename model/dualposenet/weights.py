@@ -1,4 +1,4 @@
-"""The network of a run, with the habits that its weights were trained with."""
+"""The network of a run, with the quirks that its weights were trained with."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from picopose.utils.errors import InputError
 
 
 def load_network(path: Path, options: Options) -> tuple[DualPoseNet, Quirks]:
-    """The network of a checkpoint and the original's habits that it keeps.
+    """The network of a checkpoint and the original's quirks that it keeps.
 
     Args:
         path: of a checkpoint of training here; of the released one, see `tensorflow_checkpoint.index_of`;
@@ -44,7 +44,7 @@ def is_tensorflow(path: Path) -> bool:
 
 
 def _trained(own: Options, run: Options, path: Path) -> Options:
-    """The options that a network was trained with; an `InputError` where the run asks for other habits."""
+    """The options that a network was trained with; an `InputError` where the run asks for other quirks."""
     if run.quirks is None:
         return own
     quirks = [replace(each.kept(released=False), carried_moments=False) for each in (own, run)]

@@ -15,7 +15,7 @@ from picopose.model.batches import Batches
 from picopose.model.drawn.crops import at_depth_one
 from picopose.model.drawn.matcher import BATCH, Matcher, Query, load_matcher
 from picopose.model.drawn.solving import draw, solve
-from picopose.model.methods import find, is_method, stage_names
+from picopose.model.methods import find_module, is_method, stage_names
 from picopose.model.prepared_files import GIGABYTE, prepared_files
 from picopose.model.rendermatch.agreement import agreement, look_of, look_of_drawing
 from picopose.model.rendermatch.imagenet import ImageNetFeatures, load_imagenet
@@ -169,7 +169,7 @@ def make_stage(setup: Setup) -> RenderMatchStage:
 
 def _check(config: Config) -> None:
     """Refuses a checkpoint, unless there is a method in the run that this one does not bring along."""
-    own = find("rendermatch").STAGES
+    own = find_module("rendermatch").STAGES
     if config.checkpoint and all(name in own for name in stage_names(config) if is_method(name)):
         raise InputError(
             f"{config.checkpoint}: method rendermatch takes no checkpoint; pass the config of the network "

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from picopose.model.habits import check_names, habits
+from picopose.model.quirks import check_names, choose_quirks
 from picopose.model.rnnpose.network import Sizes
 from picopose.model.rnnpose.quirks import Quirks
 from picopose.utils.config import Config, check_range, options_of
@@ -62,7 +62,7 @@ class Options:
 
     def kept(self, *, released: bool) -> Quirks:
         """The quirks of a network, whose weights may be released ones."""
-        return habits(Quirks, self.quirks, released=released)
+        return choose_quirks(Quirks, self.quirks, released=released)
 
 
 def read_options(config: Config) -> Options:

@@ -1,11 +1,11 @@
-"""Habits of the original program that its released weights were trained with, each of which can be mended."""
+"""Quirks of the original program that its released weights were trained with, each of which can be mended."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Quirks:
-    """Which of the original's habits are kept; none by default, as weights of one's own need none."""
+    """Which of the original's quirks are kept; none by default, since newly trained weights need none."""
 
     # The image encoder reads 2 (x / 255) - 1 of colours x in [0, 1], not 2 x - 1.
     dark_images: bool = False

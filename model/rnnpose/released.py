@@ -1,6 +1,6 @@
 """Converts the released RNNPose checkpoints, `{class}.tckpt`, into this project's weights.
 
-Two habits of the released network fold into its weights: correlation windows stored column by column, and
+Two quirks of the released network fold into its weights: correlation windows stored column by column, and
 two channels of its point networks that nothing reads.
 """
 
