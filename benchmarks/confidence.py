@@ -216,8 +216,7 @@ def fit(cases: Cases) -> dict[str, dict[str, float]]:
 def confidence_of(cases: Cases, calibration: Calibration) -> np.ndarray:
     """(N,)"""
     evidence = Evidence(*torch.from_numpy(cases.evidence).unbind(1))
-    mask, box = (logistic(evidence).numpy() for logistic in (calibration.mask, calibration.box))
-    return np.where(cases.is_box, box, mask)
+    return calibration(evidence, torch.from_numpy(cases.is_box)).numpy()
 
 
 def report(cases: Cases, confidence: np.ndarray) -> str:

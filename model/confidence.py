@@ -53,10 +53,14 @@ class Evidence(Record):
 
 @dataclass(frozen=True)
 class Calibration:
-    """How evidence is weighed: a box shows background too, so other things speak for a pose in it."""
+    """How evidence is weighed: differently for boxes, which show background too, than for masks."""
 
     mask: Logistic
     box: Logistic
+
+    def __call__(self, evidence: Evidence, is_box: Tensor) -> Tensor:
+        """The probability (B,) that poses are right; `is_box` (B,) bool: whether their regions are boxes."""
+        return torch.where(is_box, self.box(evidence), self.mask(evidence))
 
 
 def read_calibration(path: Path = CALIBRATION) -> Calibration:
@@ -88,8 +92,7 @@ class Confidence(Stage):
         check_poses(found, "confidence")
         with self.stopwatch("judge"):
             evidence, is_box = self.evidence(frame, found)
-            by_box, by_mask = self.calibration.box(evidence), self.calibration.mask(evidence)
-        return replace(found, confidence=torch.where(is_box, by_box, by_mask))
+            return replace(found, confidence=self.calibration(evidence, is_box))
 
     @torch.inference_mode()
     def evidence(self, frame: Frame, found: Estimates) -> tuple[Evidence, Tensor]:

@@ -13,7 +13,7 @@ from torchvision.ops import box_iou
 
 from picopose.model.detect import search as searching
 from picopose.model.detect.likeness import Likeness, load_likeness
-from picopose.model.detect.search import Candidates, Level, cells_of, pyramid, search
+from picopose.model.detect.search import Candidates, Level, cell_statistics, pyramid, search
 from picopose.model.detect.stage import Options, _likeliest, make_stage
 from picopose.model.detect.templates import CELLS, TURNS, Templates, _boxes
 from picopose.model.detect.verify import Evidence, _poses, _windows
@@ -102,7 +102,7 @@ def test_a_template_is_found_where_it_is():
     maps[0, :, 6:12, 10:18] = templates.cells[3, :, 2:]
     maps[0, :, 12:18, 19:27] = 0.7 * templates.cells[1, :, 2:] + 0.3 * maps[0, :, 12:18, 19:27]
     levels = [Level(maps, px=2.0)]
-    found = search(levels, cells_of(levels), templates, 2)
+    found = search(levels, cell_statistics(levels), templates, 2)
     assert found.template.tolist() == [3, 1]
     answers = [
         standardized(maps, templates.cells[template], *place)
@@ -128,7 +128,7 @@ def test_one_place_is_told_once_across_scales():
         here = maps[0, :, corner + 2 : corner + 8, corner : corner + 8]
         here += kept * (templates.cells[0, :, 2:] - here)
         levels.append(Level(maps, px))
-    found = search(levels, cells_of(levels), templates, 50)
+    found = search(levels, cell_statistics(levels), templates, 50)
     side = SIZE * 1.0
     assert found.centre[0].tolist() == pytest.approx([8 * 16 + side / 2 - 0.5] * 2)
     overlaps = box_iou(found.box[:1], found.box[1:])
@@ -139,7 +139,7 @@ def test_a_photo_of_one_colour_has_places_of_finite_scores():
     generator = torch.Generator().manual_seed(2)
     maps = F.normalize(torch.ones(1, 16, 12, 12), dim=1)
     levels = [Level(maps, 1.0)]
-    found = search(levels, cells_of(levels), made_templates(2, 16, generator), 5)
+    found = search(levels, cell_statistics(levels), made_templates(2, 16, generator), 5)
     assert found.score.isfinite().all()
 
 

@@ -47,8 +47,8 @@ class Level(Record):
 
 
 @dataclass(frozen=True)
-class Cells(Record):
-    """What the cells of a photo, at all its scales, are like."""
+class CellStatistics(Record):
+    """Mean and covariance of the descriptors of a photo's cells, at all scales."""
 
     mean: Tensor  # (D,)
     covariance: Tensor  # (D, D)
@@ -91,18 +91,18 @@ def _resized(image: Tensor, px: float) -> Tensor:
     return F.pad(image, (0, -width % 32, 0, -height % 32), value=GREY)
 
 
-def cells_of(levels: list[Level]) -> Cells:
-    """What every object's templates are measured by in a photo of these levels, at least one."""
+def cell_statistics(levels: list[Level]) -> CellStatistics:
+    """Statistics of a photo's levels, at least one; they standardize what every object's templates answer."""
     descriptors = torch.cat([level.maps[0].flatten(1) for level in levels], dim=1)  # (D, N)
-    return Cells(descriptors.mean(1), torch.cov(descriptors))
+    return CellStatistics(descriptors.mean(1), torch.cov(descriptors))
 
 
-def search(levels: list[Level], seen: Cells, templates: Templates, most: int) -> Candidates:
+def search(levels: list[Level], photo: CellStatistics, templates: Templates, most: int) -> Candidates:
     """At most so many places where an object is most likely, no two about the same thing.
 
-    seen: the cells of these levels.
+    photo: statistics of these levels.
     """
-    filters = _standardized(templates, seen)
+    filters = _standardized(templates, photo)
     places = _peaks(levels, filters)
     responses = _windows(levels, places).flatten(1) @ filters.weight.flatten(1).T - filters.offset
     score, template = responses.max(1)
@@ -111,11 +111,11 @@ def search(levels: list[Level], seen: Cells, templates: Templates, most: int) ->
     return replace(found, score=found.score / found.score.median().clamp(min=1))
 
 
-def _standardized(templates: Templates, seen: Cells) -> Filters:
+def _standardized(templates: Templates, photo: CellStatistics) -> Filters:
     """Filters that sum standardized cosines over a template's n cells, divided by the square root of n."""
-    cells = templates.cells.to(seen.mean.dtype)
-    mean = torch.einsum("vdyx,d->vyx", cells, seen.mean)
-    projected = torch.einsum("vdyx,de->veyx", cells, seen.covariance)
+    cells = templates.cells.to(photo.mean.dtype)
+    mean = torch.einsum("vdyx,d->vyx", cells, photo.mean)
+    projected = torch.einsum("vdyx,de->veyx", cells, photo.covariance)
     spread = (projected * cells).sum(1).clamp(min=LEAST_SPREAD**2).sqrt()
     shown = cells.abs().amax(1) > 0
     share = shown / spread / shown.sum((1, 2), keepdim=True).clamp(min=1).sqrt()

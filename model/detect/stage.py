@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from picopose.model.detect.likeness import Likeness, load_likeness
-from picopose.model.detect.search import cells_of, pyramid, search
+from picopose.model.detect.search import cell_statistics, pyramid, search
 from picopose.model.detect.templates import TemplateBank
 from picopose.model.detect.verify import Evidence, Verifier
 from picopose.model.drawn.matcher import BATCH, load_matcher
@@ -118,12 +118,12 @@ class Detector(Stage):
         frame = frame.to(self.verifier.matcher.device)
         with self.stopwatch("look at the photo"):
             levels = pyramid(self.imagenet, self.likeness, frame.rgb)
-            seen = cells_of(levels) if levels else None
+            statistics = cell_statistics(levels) if levels else None
         parts = []
         for obj_id in obj_ids if levels else ():
             templates = self.templates.get(obj_id)
             with self.stopwatch("slide templates"):
-                resembling = search(levels, seen, templates, CANDIDATES)
+                resembling = search(levels, statistics, templates, CANDIDATES)
             with self.stopwatch("verify candidates"):
                 parts.append(self.verifier(frame, obj_id, resembling, templates, self.things.drawings))
         if not parts:

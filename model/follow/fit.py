@@ -17,8 +17,8 @@ TURN, SHIFT = np.radians(4.0), 0.02  # standard deviations of the expectation: r
 
 
 @dataclass(frozen=True, eq=False)
-class Evidence:
-    """What a crop shows of an object, in px of the crop with camera K."""
+class Observations:
+    """What a crop shows of an object: matches and contour, in px of the crop with camera K."""
 
     K: np.ndarray  # (3, 3)
     xy: np.ndarray  # (M, 2) px, matches
@@ -29,7 +29,7 @@ class Evidence:
     probability: np.ndarray  # (S, S) that a pixel is the object's
 
 
-def fit(evidence: Evidence, cam_from_obj: np.ndarray) -> np.ndarray:
+def fit(seen: Observations, cam_from_obj: np.ndarray) -> np.ndarray:
     """The pose (4, 4) after one Gauss-Newton step for each scale, about the object's centre."""
     expected, pose = cam_from_obj, cam_from_obj
     distance = np.linalg.norm(expected[:3, 3])
@@ -37,8 +37,8 @@ def fit(evidence: Evidence, cam_from_obj: np.ndarray) -> np.ndarray:
     for scale, (reach, gap) in zip(SCALES, REACHES, strict=True):
         normal, right = np.diag(prior), prior * step(pose, expected)
         for matrix, vector in (
-            _texture(evidence, pose, scale),
-            _contour(evidence, pose, scale, reach, gap),
+            _texture(seen, pose, scale),
+            _contour(seen, pose, scale, reach, gap),
         ):
             normal += matrix
             right += vector
@@ -46,23 +46,23 @@ def fit(evidence: Evidence, cam_from_obj: np.ndarray) -> np.ndarray:
     return pose
 
 
-def _texture(evidence: Evidence, pose: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def _texture(seen: Observations, pose: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """What matches add to the normal equations (6, 6) and to their right side (6,)."""
-    xy, jacobian = _projected(evidence.K, pose, evidence.xyz)
-    residual = evidence.xy - xy
-    squares = np.einsum("ni,nij,nj->n", residual, evidence.weight, residual)
-    weight = evidence.weight / (TEXTURE_PX * (1 + squares / scale**2))[:, None, None] ** 2
+    xy, jacobian = _projected(seen.K, pose, seen.xyz)
+    residual = seen.xy - xy
+    squares = np.einsum("ni,nij,nj->n", residual, seen.weight, residual)
+    weight = seen.weight / (TEXTURE_PX * (1 + squares / scale**2))[:, None, None] ** 2
     weighted = weight @ jacobian
     return np.einsum("nij,nik->jk", jacobian, weighted), np.einsum("nij,ni->j", weighted, residual)
 
 
 def _contour(
-    evidence: Evidence, pose: np.ndarray, scale: float, reach: int, gap: float
+    seen: Observations, pose: np.ndarray, scale: float, reach: int, gap: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """What the contour adds to them."""
-    xy, jacobian = _projected(evidence.K, pose, evidence.rim)
-    offset, variance = locate(evidence.probability, xy, evidence.normal, reach, gap)
-    along = np.einsum("ni,nij->nj", evidence.normal, jacobian)
+    xy, jacobian = _projected(seen.K, pose, seen.rim)
+    offset, variance = locate(seen.probability, xy, seen.normal, reach, gap)
+    along = np.einsum("ni,nij->nj", seen.normal, jacobian)
     weight = 1 / (variance + CONTOUR_PX**2) / (1 + (offset / scale) ** 2) ** 2
     return along.T @ (weight[:, None] * along), along.T @ (weight * offset)
 
@@ -84,14 +84,14 @@ def _projected(K: np.ndarray, pose: np.ndarray, xyz: np.ndarray) -> tuple[np.nda
     return xy, np.concatenate([np.cross(arm[:, None], by_point), by_point], axis=2)
 
 
-def agreement(evidence: Evidence, pose: np.ndarray) -> float:
+def agreement(seen: Observations, pose: np.ndarray) -> float:
     """The share of the contour that the colours put where a pose (4, 4) has it.
 
     A few points agree by chance, so what is left of a contour that is nearly hidden says little.
     """
-    if len(evidence.rim) == 0:
+    if len(seen.rim) == 0:
         return 0.0
-    xy, _ = _projected(evidence.K, pose, evidence.rim)
-    offset, variance = locate(evidence.probability, xy, evidence.normal, *REACHES[-1])
+    xy, _ = _projected(seen.K, pose, seen.rim)
+    offset, variance = locate(seen.probability, xy, seen.normal, *REACHES[-1])
     agree = (np.abs(offset) < NEAR) & (variance < NEAR**2)
     return float(agree.sum() / max(len(agree), FEWEST))

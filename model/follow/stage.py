@@ -15,7 +15,7 @@ from picopose.model.confidence import Calibration, evidence_of, read_calibration
 from picopose.model.drawn.matcher import SIZE, Matcher, Query, load_matcher
 from picopose.model.drawn.solving import draw, inliers_of, some_matches
 from picopose.model.follow.contour import RIM, contour_of, foreground
-from picopose.model.follow.fit import Evidence, agreement, fit
+from picopose.model.follow.fit import Observations, agreement, fit
 from picopose.model.redraw import REACH, THRESHOLD
 from picopose.model.stage import Setup, Stage, check_poses
 from picopose.utils.geometry import cell_centres, transform
@@ -73,7 +73,7 @@ class Follow(Stage):
     ) -> Estimates:
         hulls = [self.things.drawings.hull(obj_id).to(frame.K.device) for obj_id in found.obj_id.tolist()]
         evidence = evidence_of(found, query, owner, drawn, matches, hulls, frame.K)
-        by_box, by_mask = self.calibration.box(evidence), self.calibration.mask(evidence)
+        texture = self.calibration(evidence, query.regions.is_box[owner])
         K = query.crop.K[owner]
         inliers, share = inliers_of(matches, found.cam_from_obj, K, THRESHOLD)
         return replace(
@@ -81,7 +81,7 @@ class Follow(Stage):
             cam_from_obj=found.cam_from_obj.float(),
             inlier_ratio=share,
             matches=some_matches(matches, inliers, found.cam_from_obj, K, frame.K),
-            confidence=_either(torch.where(query.regions.is_box[owner], by_box, by_mask), found.support),
+            confidence=_either(texture, found.support),
         )
 
 
@@ -101,13 +101,15 @@ def _fitted(
         rgb = query.crop.rgb[place].permute(1, 2, 0).cpu().numpy()
         others = [i for i, one in enumerate(whose) if one != whose[row]]
         open_to_view = inside[place] & ~hidden(depths, drawn.K.double().cpu().numpy(), row, others)
-        evidence = _evidence(rgb, open_to_view, drawn[row], matches[row])
-        poses.append(fit(evidence, drawn.cam_from_obj[row].double().cpu().numpy()))
-        shares.append(agreement(evidence, poses[-1]))
+        seen = _observations(rgb, open_to_view, drawn[row], matches[row])
+        poses.append(fit(seen, drawn.cam_from_obj[row].double().cpu().numpy()))
+        shares.append(agreement(seen, poses[-1]))
     return torch.from_numpy(np.stack(poses)).to(frame.K.device), torch.tensor(shares, device=frame.K.device)
 
 
-def _evidence(rgb: np.ndarray, inside: np.ndarray, drawn: Drawing, matches: Correspondences) -> Evidence:
+def _observations(
+    rgb: np.ndarray, inside: np.ndarray, drawn: Drawing, matches: Correspondences
+) -> Observations:
     """What a crop (S, S, 3) shows of an object where nothing else is; inside (S, S) bool: there."""
     mask, depth = drawn.mask.cpu().numpy(), drawn.depth.cpu().double().numpy()
     K, pose = drawn.K.double().cpu().numpy(), drawn.cam_from_obj.double().cpu().numpy()
@@ -117,7 +119,7 @@ def _evidence(rgb: np.ndarray, inside: np.ndarray, drawn: Drawing, matches: Corr
     weight, xy = matches.weight.cpu().double().numpy(), matches.xy.cpu().double().numpy()
     x, y = np.clip(np.round(xy).astype(int), 0, SIZE - 1).T
     some = (weight > 0) & inside[y, x]
-    return Evidence(
+    return Observations(
         K,
         xy[some],
         matches.xyz.cpu().double().numpy()[some],
