@@ -2,7 +2,7 @@
 
 python run_test.py --dataset lmo --checkpoint_path picopose.ckpt test_dataset.data_dir=/data/bop
 
-A method of categories runs on a data set in NOCS's layout and writes a result file an image:
+A method of categories runs on a data set in NOCS's layout and writes one result file per image:
 python run_test.py --model dualposenet --dataset nocs/real_test --checkpoint_path model-30
 """
 
@@ -23,17 +23,19 @@ def parse_arguments() -> argparse.Namespace:
         "--dataset",
         default="all",
         help="name of a BOP data set's folder below test_dataset.data_dir, or all for the seven core ones; "
-        "of categories, that of a data set in NOCS's layout",
+        "for a method of categories, a data set in NOCS's layout",
     )
     parser.add_argument(
         "--task",
         choices=("localization", "detection"),
-        help="find what the targets name, or whatever is in their images (default: by the list of targets)",
+        help="find the objects that the targets name, or all in their images (default: as the targets say)",
     )
     parser.add_argument("--config", default="config/base.yaml", help="YAML file")
     parser.add_argument("--checkpoint_path", help="weights: a file, or a name as in picopose download")
     parser.add_argument("--model", help="method (default: the config's)")
-    parser.add_argument("--stages", metavar="NAME,...", help="in this order (default: the method's)")
+    parser.add_argument(
+        "--stages", metavar="NAME,...", help="stages to run, in order (default: the method's)"
+    )
     parser.add_argument(
         "--init",
         type=Path,
@@ -47,11 +49,15 @@ def parse_arguments() -> argparse.Namespace:
         "--gpus", help="index of the GPU, or one for each process of torchrun as in 0,1; or cpu"
     )
     parser.add_argument("--view", type=int, help="templates per object: 42, 162 or 642")
-    parser.add_argument("--level", help="of the paper, whose poses are taken: match, affine or flow")
-    parser.add_argument("--hypotheses", type=int, help="templates followed for each detection")
-    parser.add_argument("--batch", type=int, help="hypotheses computed at once (default: by free memory)")
-    parser.add_argument("--template_memory", type=float, metavar="GB", help="for templates on the device")
-    parser.add_argument("--compile", action="store_true", default=None, help="the network by torch.compile")
+    parser.add_argument("--level", help="level of the paper to take the poses from: match, affine or flow")
+    parser.add_argument("--hypotheses", type=int, help="templates tried for each detection")
+    parser.add_argument(
+        "--batch", type=int, help="hypotheses computed at once (default: what fits into memory)"
+    )
+    parser.add_argument("--template_memory", type=float, metavar="GB", help="device memory for templates")
+    parser.add_argument(
+        "--compile", action="store_true", default=None, help="compile the network with torch.compile"
+    )
     parser.add_argument("--profile", action="store_true", help="print the time per phase")
     parser.add_argument(
         "--score",
@@ -75,13 +81,25 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     with loading():
+        from picopose.model.methods import of_categories
+        from picopose.utils.config import load_config
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    config = load_config(arguments.config, arguments.overrides, flags_of(arguments))
+    if of_categories(config):
+        run_categories(arguments, config)
+    else:
+        run_objects(arguments, config)
+
+
+def run_objects(arguments: argparse.Namespace, config) -> None:
+    """Runs a method that finds known objects, on one or more BOP data sets."""
+    with loading():
         from picopose.datasets.layouts import dataset_names
         from picopose.evaluation.after_run import check_truth, score_run
         from picopose.evaluation.refinement_pictures import write_refinements
         from picopose.model.methods import (
             check_poses_are_found,
             make_stages,
-            of_categories,
             stage_names,
             with_distinct,
         )
@@ -89,16 +107,11 @@ def main() -> None:
         from picopose.model.stage import Setup
         from picopose.pipeline.bop_run import open_dataset, run_dataset, tested_set, things_of
         from picopose.pipeline.tested_set import task_of
-        from picopose.utils.config import load_config, to_yaml
+        from picopose.utils.config import to_yaml
         from picopose.utils.device import choose_device
         from picopose.utils.distributed import join
         from picopose.utils.files import remove_leftovers
         from picopose.utils.stopwatch import Stopwatch
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    config = load_config(arguments.config, arguments.overrides, flags_of(arguments))
-    if of_categories(config):
-        run_categories(arguments, config)
-        return
     config = replace(config, stages=stage_names(config, from_poses=arguments.init is not None))
     if not arguments.init:
         check_poses_are_found(config.stages)
@@ -107,18 +120,15 @@ def main() -> None:
     run_dir = run_dir_of(arguments, config)
     names = dataset_names(arguments.dataset)
     check_files(config, names, arguments.init)
-    if arguments.pictures < 0:
-        raise InputError(f"--pictures {arguments.pictures}: give the number of images, 0 for none")
     sets = [tested_set(name, config, run_dir, arguments.task) for name in names]
     if task_of(sets) == "detection":
         config = replace(config, stages=with_distinct(config.stages))
     setup = Setup(config, device, Stopwatch(running=arguments.profile))
     stages = make_stages(config.stages, setup)
     detector = stages.pop(0) if sets[0].detects else None
-    if arguments.pictures and not sets[0].estimates_poses:
-        raise InputError(f"--pictures {arguments.pictures}: no stage estimates poses, whose way they show")
+    check_pictures(arguments.pictures, sets)
     for tested in sets if arguments.score or arguments.pictures else []:
-        check_truth(tested)  # better told now than after the run
+        check_truth(tested)  # fails now rather than after the run
     detected = not (arguments.init or detector)
     datasets = [open_dataset(tested, config, detected=detected) for tested in sets]
     if world.rank == 0:
@@ -142,7 +152,7 @@ def main() -> None:
 
 
 def run_categories(arguments: argparse.Namespace, config) -> None:
-    """The run of a method whose things are categories."""
+    """Runs a method that finds objects of categories, on a data set in NOCS's layout."""
     with loading():
         from picopose.datasets.nocs.test_set import NocsTestSet
         from picopose.evaluation.categories.after_run import score_run
@@ -176,7 +186,7 @@ def run_categories(arguments: argparse.Namespace, config) -> None:
 
 
 def check_meaningful(arguments: argparse.Namespace, config) -> None:
-    """Raises an `InputError` for what a method of categories has no use for."""
+    """Raises an `InputError` for options that a method of categories cannot use."""
     if arguments.dataset == "all":
         raise InputError(
             f"--dataset all: {config.method} runs on a data set in NOCS's layout; name its folder below "
@@ -191,13 +201,13 @@ def check_meaningful(arguments: argparse.Namespace, config) -> None:
 
 
 def run_dir_of(arguments: argparse.Namespace, config) -> Path:
-    """Where the files of the run go."""
+    """The folder that the run writes into."""
     name = f"{config.method}_{Path(arguments.config).stem}_id{arguments.version_id}"
     return Path(config.log_dir) / name
 
 
 def start_of(init: Path | None, detector, dataset, things):
-    """What the images of a data set begin with: given poses, or a stage's detections, or the given ones."""
+    """What each image starts from: given poses, what the detector stage finds, or given detections."""
     from picopose.pipeline.starts import Detected, InitialPoses, StageDetections
 
     if init:
@@ -206,7 +216,7 @@ def start_of(init: Path | None, detector, dataset, things):
 
 
 def flags_of(arguments: argparse.Namespace) -> dict[str, object]:
-    """The flags that stand for entries of the config."""
+    """The entries of the config that flags set, by name; None where a flag is not given."""
     stages = arguments.stages
     return {
         "checkpoint": arguments.checkpoint_path,
@@ -222,7 +232,7 @@ def flags_of(arguments: argparse.Namespace) -> dict[str, object]:
 
 
 def check_files(config, names: list[str], init: Path | None) -> None:
-    """Raises an `InputError` where one file is given for several data sets."""
+    """Raises an `InputError` where a single file is given for several data sets."""
     if init and len(names) > 1:
         raise InputError(f"--init {init}: the poses of one data set; name it with --dataset")
     given = config.test_dataset.detections
@@ -230,6 +240,16 @@ def check_files(config, names: list[str], init: Path | None) -> None:
         raise InputError(
             f"test_dataset.detections={given} is no folder with a file for each of {', '.join(names)}: "
             "give one, or run a single data set with --dataset"
+        )
+
+
+def check_pictures(count: int, sets) -> None:
+    """Raises an `InputError` where pictures of a refinement are asked for that cannot be drawn."""
+    if count < 0:
+        raise InputError(f"--pictures {count}: give the number of images, 0 for none")
+    if count and not sets[0].estimates_poses:
+        raise InputError(
+            f"--pictures {count}: no stage estimates poses, so there is nothing to draw; drop it"
         )
 
 

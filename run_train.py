@@ -1,7 +1,8 @@
 """Trains a method: python run_train.py --config config/base.yaml model.pretrained=timm
 
-On several GPUs or machines: torchrun --nproc_per_node=8 run_train.py ...; `train.batch_size` is that of all
-processes together. A run that has ended goes on with --ckpt_path last exactly as if it had not.
+On several GPUs or machines: torchrun --nproc_per_node=8 run_train.py ...; `train.batch_size` is the number of
+samples in all processes together. A run that was stopped continues with --ckpt_path last, and gets the same
+results as if it had never been stopped.
 """
 
 from __future__ import annotations
@@ -28,18 +29,22 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--version_id", type=int, default=0, help="number of the run, part of its folder's name"
     )
-    parser.add_argument("--ckpt_path", help="checkpoint to go on from: a file, or last for the run's newest")
+    parser.add_argument(
+        "--ckpt_path", help="checkpoint to continue from: a file, or last for the run's newest"
+    )
     parser.add_argument(
         "--gpus", help="index of the GPU, or one for each process of torchrun as in 0,1; or cpu"
     )
-    parser.add_argument("--overfit", type=int, metavar="N", help="train on the first N samples alone")
+    parser.add_argument("--overfit", type=int, metavar="N", help="train on the first N samples only")
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="entries of the config, e.g. train.batch_size=32"
     )
     return parser.parse_intermixed_args()
 
 
-@exits_cleanly(stopped="stopped before a step was saved; --ckpt_path last goes on if there are earlier ones")
+@exits_cleanly(
+    stopped="stopped before a step was saved; --ckpt_path last continues if there are earlier ones"
+)
 def main() -> None:
     arguments = parse_arguments()
     with loading():
@@ -64,7 +69,7 @@ def main() -> None:
         run.resume(run.snapshots.find(arguments.ckpt_path))
     else:
         run.snapshots.refuse_to_begin()
-    refusal = "another training is at work in it: wait for its end, or pass another --version_id"
+    refusal = "another training is running in it: wait until it ends, or pass another --version_id"
     with locked(folder, refusal) if world.rank == 0 else nullcontext():
         if world.rank == 0:
             remove_leftovers(folder)
@@ -73,7 +78,7 @@ def main() -> None:
 
 
 def overfitting(config: Config, samples: int) -> Config:
-    """No sample twice in a batch: a contrastive loss takes the copy for a wrong match, in vain."""
+    """No sample comes twice in a batch, where a contrastive loss would take its copy for a wrong match."""
     return replace(config, train=replace(config.train, batch_size=min(config.train.batch_size, samples)))
 
 
@@ -90,7 +95,7 @@ def train(run: Run) -> None:
         for batch in run.batches():
             batch = batch.to(run.device, non_blocking=True)
             losses, norm = run.take_step(batch, losses_of)
-            stopping = bool(in_any(torch.tensor(bool(stop))))  # by the host, so that no GPU is waited for
+            stopping = bool(in_any(torch.tensor(bool(stop))))  # on the host, so as not to wait for the GPU
 
             log.step()
             last = stopping or run.step == options.steps
