@@ -1,11 +1,11 @@
-"""Keeps the hypothesis of each detection that is supported best."""
+"""Keeps, of each detection, the hypothesis with the best support."""
 
 from picopose.model.stage import Setup, Stage
 from picopose.utils.records import Estimates, Frame
 
 
 class Best(Stage):
-    """On a draw the hypothesis that comes first stays."""
+    """Of equally good hypotheses the first is kept; without support all of them are."""
 
     def __call__(self, frame: Frame, found: Estimates) -> Estimates:
         if len(found) == 0 or found.support is None:

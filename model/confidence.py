@@ -1,8 +1,8 @@
-"""How sure a pose is, whatever method it comes from: the object is drawn at it and matched with the photo.
+"""How likely a pose is to be right, whatever method found it: the object is drawn and matched to the photo.
 
-What is seen of a pose are a few numbers, its evidence; a logistic regression,
-one for masks and one for boxes, makes of them the probability that it is right: that its ADD, or ADD-S for a
-symmetric object, lies below a tenth of the diameter. `python -m benchmarks.confidence` fits and checks it.
+The matches give a few numbers for each pose, its evidence. A logistic regression, one for masks and one for
+boxes, turns them into the probability that the pose is right: that its ADD, or ADD-S for a symmetric object,
+is below a tenth of the diameter. `python -m benchmarks.confidence` fits and checks it.
 """
 
 import math
@@ -29,23 +29,23 @@ from picopose.utils.records import Correspondences, Drawing, Estimates, Frame, R
 from picopose.utils.stopwatch import Stopwatch
 
 CALIBRATION = ROOT / "data" / "weights" / "confidence.json"
-NEAR = 10.0  # px of the crop: matches that are less off speak for a pose
-# Few matches lie near one another by chance: as if there were six more, 3 px off.
+NEAR = 10.0  # px of the crop: matches with a smaller error speak for a pose
+# A few matches agree by chance, so the noise is estimated as if there were six more, 3 px off.
 PRIOR_PX, PRIOR_COUNT = 3.0, 6
-MAX_ERROR = 10.0  # diameters: worse is not told apart
+MAX_ERROR = 10.0  # diameters: larger errors are not distinguished
 
 
 @dataclass(frozen=True)
 class Evidence(Record):
-    """What speaks for poses, one number each: (B,)."""
+    """What speaks for B poses: one number (B,) of each kind."""
 
     matched: Tensor  # share of the drawn object's cells with a match that is near
-    log_error: Tensor  # logarithm of the error, in diameters, that noise like the matches' would make
+    log_error: Tensor  # logarithm of the pose error, in diameters, to expect from the noise of the matches
     mask_iou: Tensor  # of region and silhouette
     box_iou: Tensor  # of the region's box and the silhouette's
 
     def table(self) -> Tensor:
-        """(B, F), a column for each field; a pose out of all bounds has the worst evidence there is."""
+        """(B, F), a column for each field; a pose whose numbers are not finite gets the worst evidence."""
         table = torch.stack(list(vars(self).values()), dim=1)
         worst = table.new_tensor([0.0, math.log(MAX_ERROR), 0.0, 0.0])
         return torch.where(table.isfinite().all(1, keepdim=True), table, worst)
@@ -64,7 +64,7 @@ class Calibration:
 
 
 def read_calibration(path: Path = CALIBRATION) -> Calibration:
-    """The file that `benchmarks.confidence` writes; an `InputError` where it is none."""
+    """The file that `benchmarks.confidence` writes; an `InputError` for any other content."""
     remedy = "write it again with python -m benchmarks.confidence fit"
     table = read_json(path, remedy=remedy)
     names = list(Evidence.__dataclass_fields__)
@@ -75,7 +75,7 @@ def read_calibration(path: Path = CALIBRATION) -> Calibration:
 
 
 class Confidence(Stage):
-    """Judges poses; where there are no meshes to draw it leaves them unjudged."""
+    """Gives poses their confidence; without meshes to draw it leaves them without."""
 
     def __init__(self, matcher: Matcher, calibration: Calibration, *, stopwatch: Stopwatch | None = None):
         self.matcher, self.calibration = matcher, calibration
@@ -117,7 +117,7 @@ def evidence_of(
     hulls: Sequence[Tensor],
     photo_K: Tensor,
 ) -> Evidence:
-    """What matches (B, ...) of drawings and regions `owner` (B,) of a photo say of the poses found.
+    """The evidence from matches (B, ...) between drawings and regions `owner` (B,) of a photo.
 
     hulls: (N, 3) m of each object; photo_K (3, 3).
     """
@@ -140,7 +140,7 @@ def make_stage(setup: Setup) -> Confidence:
 
 
 def _residuals(matches: Correspondences, pose: Tensor, K: Tensor) -> tuple[Tensor, Tensor]:
-    """How far matches lie from where a pose (B, 4, 4) has their points (B, N, 2) px, and which are near."""
+    """Matches minus their projected points (B, N, 2) px at poses (B, 4, 4), and which of them are near."""
     xyz = transform(pose, matches.xyz.double())
     residual = matches.xy - project(K, xyz)
     near = (matches.weight > 0) & (xyz[..., 2] > 0) & (residual.norm(dim=-1) < NEAR)
@@ -163,22 +163,22 @@ def _spread(matches: Correspondences, residual: Tensor, near: Tensor, pose: Tens
     normal = (by_pose.mT @ by_pose).sum(1)
     squares = (residual.square().sum(-1) * near).sum(1) + PRIOR_COUNT * PRIOR_PX**2
     variance = squares / (2 * near.sum(1).clamp(min=1))
-    # Where matches leave a motion open, it is as free as the ridge lets it be.
+    # The ridge bounds motions that the matches do not determine.
     ridge = 1e-9 * normal.diagonal(dim1=1, dim2=2).sum(1).clamp(min=1e-3)
     eye = torch.eye(6, dtype=normal.dtype, device=normal.device)
     return variance[:, None, None] * torch.linalg.inv(normal + ridge[:, None, None] * eye)
 
 
 def _by_motion(arm: Tensor) -> Tensor:
-    """How points (..., 3) move with a shift and with a turn about the origin: (..., 3, 6)."""
+    """Derivatives (..., 3, 6) of points (..., 3) by a shift and by a turn about the origin."""
     turn = -cross_matrix(arm)
     return torch.cat([torch.eye(3, dtype=arm.dtype, device=arm.device).expand_as(turn), turn], dim=-1)
 
 
 def _expected_error(covariance: Tensor, origin: Tensor, hull: Tensor) -> Tensor:
-    """Root mean square distance that the points of a hull (N, 3) m are expected to be off, in diameters.
+    """Expected root mean square error of the points of a hull (N, 3) m, in diameters.
 
-    covariance (6, 6) of the pose, whose origin (3,) m is.
+    covariance (6, 6) of the pose, origin (3,) m of the object.
     """
     motion = _by_motion(hull - origin)
     squares = torch.einsum("nij,jk,nik->n", motion, covariance, motion).mean()
@@ -187,7 +187,7 @@ def _expected_error(covariance: Tensor, origin: Tensor, hull: Tensor) -> Tensor:
 
 
 def _outer_boxes(hulls: list[Tensor], K: Tensor) -> Tensor:
-    """(B, 4) px of the photo: the boxes about silhouettes; empty for what is behind the camera.
+    """(B, 4) px of the photo: the boxes around silhouettes; empty for objects behind the camera.
 
     hulls: (N, 3) m, camera's axes; K (3, 3) of the photo.
     """
@@ -196,7 +196,7 @@ def _outer_boxes(hulls: list[Tensor], K: Tensor) -> Tensor:
         xy = project(K.double(), torch.cat([xyz[:, :2], xyz[:, 2:].clamp(min=1e-9)], dim=1))
         box = torch.cat([xy.amin(0), xy.amax(0)])
         boxes.append(box if (xyz[:, 2] > 0).all() else torch.zeros_like(box))
-    # A mask's box ends behind its last pixel, and a pixel's centre is its coordinate.
+    # Boxes of masks count from the edges of pixels, projections from their centres: half a pixel apart.
     return torch.stack(boxes).float() + 0.5
 
 

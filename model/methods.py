@@ -1,10 +1,13 @@
-"""Methods and stages by name: a module of `model/`, or any module by a name with a dot in it.
+"""Methods and stages by name: a module of `model/`, or any other module if the name has a dot in it.
 
 A new method is a folder in `model/` whose `__init__.py` offers `make_stage(setup)`, `STAGES` and, where it is
-trained, `make_learner(config)`; nothing else has to know of it. `REFINES = True` in it says that the method
-goes on from poses in place of finding them, `CATEGORIES = True` that its things are categories, whose sizes
-it estimates from frames with depth, without meshes. `READS` names the entries of `READ_BY_SOME` that it
-heeds; where it is missing, all of them.
+trained, `make_learner(config)`; nothing else has to know about it. Other names that it may define:
+
+    REFINES = True: it improves given poses instead of finding them.
+    CATEGORIES = True: its things are categories, whose sizes it estimates from depth, without meshes.
+    DETECTS = True: it finds the objects itself and needs no detections.
+    NEEDS: what it needs of the objects, among "meshes" and "templates".
+    READS: which entries of `READ_BY_SOME` it uses; all of them by default.
 """
 
 import importlib
@@ -20,7 +23,7 @@ from picopose.model.stage import Setup, Stage
 from picopose.utils.config import Config, TestConfig
 from picopose.utils.errors import InputError
 
-READ_BY_SOME = ("level", "threshold_px", "bf16")  # of the section `test`
+READ_BY_SOME = ("level", "threshold_px", "bf16")  # entries of the section `test` that not all methods use
 
 
 def find_module(name: str, offering: str = "make_stage") -> ModuleType:
@@ -32,7 +35,7 @@ def find_module(name: str, offering: str = "make_stage") -> ModuleType:
         module = importlib.import_module(path) if named else None
     except ModuleNotFoundError as error:
         if error.name is None or not f"{path}.".startswith(f"{error.name}."):
-            raise  # it is there, and lacks something itself
+            raise  # the module is there, but an import within it failed
         module = None
     if module is None or not hasattr(module, offering):
         problem = "no such method or stage" if offering == "make_stage" else "no method that learns"
@@ -42,9 +45,9 @@ def find_module(name: str, offering: str = "make_stage") -> ModuleType:
 
 
 def stage_names(config: Config, *, from_poses: bool = False) -> list[str]:
-    """The stages of a run in their order: the configuration's, or else the method's own.
+    """The stages of a run in order: the configuration's, or else the method's own.
 
-    from_poses: those that go on from given poses; an `InputError` for one that would begin anew.
+    from_poses: only those that start from given poses; an `InputError` for one that would ignore them.
     """
     names = config.stages or list(getattr(find_module(config.method), "STAGES", ()))
     if not names:
@@ -57,12 +60,12 @@ def stage_names(config: Config, *, from_poses: bool = False) -> list[str]:
 
 
 def with_distinct(names: Sequence[str]) -> list[str]:
-    """The stages of a run that is scored by detection: with poses `distinct` is the last, if not named."""
+    """The stages of a run for the detection task: `distinct` is added at the end, if there are poses."""
     return list(names) if "distinct" in names or only_detects(names) else [*names, "distinct"]
 
 
 def check_poses_are_found(names: Sequence[str]) -> None:
-    """An `InputError` for a method that refines where no poses are given and no stage before it finds any."""
+    """Raises an `InputError` for a method that refines poses where no stage before it finds any."""
     first = next((i for i, name in enumerate(names) if getattr(find_module(name), "REFINES", False)), None)
     if first is not None and not any(_finds_poses(name) for name in names[:first]):
         remedy = ",".join([*names[:first], "rendermatch", "best", *names[first:]])
@@ -73,22 +76,22 @@ def check_poses_are_found(names: Sequence[str]) -> None:
 
 
 def is_method(name: str) -> bool:
-    """Whether it is a method and not a stage that serves others."""
+    """Whether it is a whole method and not just a stage for others."""
     return hasattr(find_module(name), "STAGES")
 
 
 def _finds_poses(name: str) -> bool:
-    """Whether it is a method that finds poses itself."""
+    """Whether it is a method that finds poses itself instead of refining given ones."""
     return is_method(name) and not getattr(find_module(name), "REFINES", False)
 
 
 def detects(config: Config) -> bool:
-    """Whether the first stage finds the objects itself, so that no detections are asked for."""
+    """Whether the first stage finds the objects itself, so that the run needs no detections."""
     return _detects(stage_names(config)[0])
 
 
 def only_detects(names: Sequence[str]) -> bool:
-    """Whether a detector that is no method is all there is, so that no poses are found."""
+    """Whether the only stage is a detector that is not a method, so that no poses are found."""
     return len(names) == 1 and _detects(names[0]) and not is_method(names[0])
 
 
@@ -102,32 +105,34 @@ def of_categories(config: Config) -> bool:
 
 
 def needs_of(config: Config) -> set[str]:
-    """What the stages need of objects, by `NEEDS` of their modules: meshes, templates."""
+    """What the stages need of objects, as their modules' `NEEDS` say: meshes, templates."""
     return {need for name in stage_names(config) for need in getattr(find_module(name), "NEEDS", ())}
 
 
 def make_stages(names: Sequence[str], setup: Setup) -> list[Stage]:
-    """The stages of these names; an `InputError` for options of others.
+    """The stages of these names; an `InputError` for options that none of them reads.
 
-    The entries of `options` are those of stages by their names, of a dotted name by its last part.
+    Options are looked up by a stage's name, or by the last part of a dotted name.
     """
     if unknown := setup.config.options.keys() - {name.rpartition(".")[2] for name in names}:
         given = ", ".join(name.rpartition(".")[2] for name in names)
-        raise InputError(f"options.{unknown.pop()}: no stage of the run, which are {given}")
+        raise InputError(
+            f"options.{unknown.pop()}: no stage of the run ({given}); drop it or correct the name"
+        )
     for entry in _unread(names, setup.config):
-        raise InputError(f"test.{entry}: no stage of the run heeds it, which are {', '.join(names)}")
+        raise InputError(f"test.{entry}: no stage of the run uses it ({', '.join(names)}); drop it")
     return [find_module(name).make_stage(setup) for name in names]
 
 
 def _unread(names: Sequence[str], config: Config) -> list[str]:
-    """Entries of `test` for some methods alone that are set although none of the run's reads them."""
+    """Entries of `READ_BY_SOME` that are set although no method of the run uses them."""
     methods = [find_module(name) for name in names if is_method(name)]
     read = {entry for method in methods for entry in getattr(method, "READS", READ_BY_SOME)}
     return [e for e in READ_BY_SOME if e not in read and getattr(config.test, e) != getattr(TestConfig, e)]
 
 
 def learner_of(name: str, config: Config, *, resumes: bool = False) -> Learner:
-    """What is trained of a method; `resumes`: a checkpoint's weights will replace those it begins with."""
+    """The learner of a method; resumes: whether a checkpoint will replace the weights it starts with."""
     method = find_module(name, "make_learner")
     if config.train.threads:
         torch.set_num_threads(config.train.threads)

@@ -1,4 +1,4 @@
-"""A stage of a run: it takes what is known of the objects in a frame and gives more."""
+"""The interface of a stage: it takes what is known about the objects in a frame and adds to it."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,34 +27,34 @@ class Thing:
 
 
 class Drawings(Protocol):
-    """Objects that can be drawn from anywhere, by id."""
+    """Objects that can be drawn at any pose, by id."""
 
-    progress: Callable[[int, int], None] | None  # is told how many of how many views of an object are drawn
+    progress: Callable[[int, int], None] | None  # called with the number of views drawn and of all
 
     def digest(self, obj_id: int) -> str:
-        """Tells objects apart, and the ways of drawing them."""
+        """Changes with the object and with the way it is drawn."""
 
     def mesh(self, obj_id: int) -> Mesh:
-        """Its triangles."""
+        """The object's mesh."""
 
     def hull(self, obj_id: int) -> Tensor:
         """(N, 3) float64 m: the corners of the object's convex hull."""
 
     def template_poses(self, obj_id: int, n_views: int) -> Tensor:
-        """cam_from_obj (V, 4, 4) float64 m of views all around."""
+        """cam_from_obj (V, 4, 4) float64 m of views from all around the object."""
 
     def draw(self, obj_ids: list[int], cam_from_obj: Tensor, K: Tensor, size: int) -> Drawing:
-        """One drawing (B, ...) on the CPU for each object id, pose (B, 4, 4) and camera (B, 3, 3)."""
+        """Drawings (B, ...) on the CPU, one for each object id, pose (B, 4, 4) and camera (B, 3, 3)."""
 
 
 class Templates(Protocol):
     """Fixed views of objects, by id."""
 
     def digest(self, obj_id: int) -> str:
-        """Tells templates apart that differ in anything: mesh, number of views, way of rendering."""
+        """Changes with anything that makes templates differ: mesh, number of views, way of rendering."""
 
     def views(self, obj_id: int) -> Iterator[View]:
-        """The views (V, ...) of an object on the CPU, a part at a time."""
+        """The views (V, ...) of an object on the CPU, in several parts."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,13 +62,13 @@ class Things:
     """The objects of a run, and where views of them come from."""
 
     by_id: Mapping[int, Thing]
-    drawings: Drawings | None = None  # None: there are no meshes
-    templates: Templates | None = None  # None: no stage asks for them
+    drawings: Drawings | None = None  # None: no meshes are available
+    templates: Templates | None = None  # None: no stage needs them
 
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """What stages are made from."""
+    """What a stage is made from."""
 
     config: Config
     device: torch.device
@@ -76,7 +76,7 @@ class Setup:
 
 
 def check_poses(found: Estimates, stage: str) -> None:
-    """An `InputError` where a stage that goes on from poses is given none."""
+    """Raises an `InputError` where a stage that needs poses is given none."""
     if found.cam_from_obj is None:
         raise InputError(
             f"stages: {stage} goes on from poses; name a method before it, or give poses to start"
@@ -85,27 +85,27 @@ def check_poses(found: Estimates, stage: str) -> None:
 
 @dataclass(frozen=True)
 class Step(Record):
-    """One iteration of the refinement of N poses, for who watches it."""
+    """One iteration of the refinement of N poses, as `Stage.watch` receives it."""
 
-    rows: Tensor  # (N,) long, of the estimates that the stage was given
+    rows: Tensor  # (N,) long, indices into the estimates that the stage was given
     cam_from_obj: Tensor  # (N, 4, 4) m, after the iteration
-    weight: Tensor  # (N, S, S) in [0, 1], how much each pixel of a window of the photo has counted
-    K: Tensor  # (N, 3, 3) camera of that window
+    weight: Tensor  # (N, S, S) in [0, 1], how much each pixel of a window of the photo counted
+    K: Tensor  # (N, 3, 3) cameras of those windows
 
 
 class Stage:
-    """A detector, an estimator, a refiner, a judge of poses, ...: this one leaves everything as it is.
+    """A detector, an estimator, a refiner, a judge of poses, ...; this base class changes nothing.
 
     A module that offers `make_stage(setup) -> Stage` can be named in `stages`, see `methods`.
     """
 
     things: Things | None = None
-    watch: Callable[[Step], None] | None = None  # is told every iteration by a stage that refines
-    guesses_outlines = False  # a detector's masks are of poses that may be wrong: boxes are gone on with
+    watch: Callable[[Step], None] | None = None  # called by a refining stage after every iteration
+    guesses_outlines = False  # a detector's masks come from poses that may be wrong: only boxes are used
     _ready: frozenset[int] = frozenset()
 
     def prepare(self, things: Things) -> None:
-        """Makes ready to look for these; things that are ready take no time."""
+        """Prepares the stage for these things; those that are already prepared take no time."""
         if things is not self.things:
             self.things, self._ready = things, frozenset()
             self.open(things)
@@ -114,19 +114,19 @@ class Stage:
             self._ready |= {obj_id}
 
     def open(self, things: Things) -> None:
-        """Begins with other things than before."""
+        """Starts anew with a different collection of things."""
 
     def prepare_object(self, obj_id: int) -> None:
-        """Makes ready to look for one of them."""
+        """Prepares one object."""
 
     def forget(self, obj_id: int) -> None:
-        """Drops what memory holds of an object."""
+        """Frees the memory that an object takes."""
         self._ready -= {obj_id}
 
     def __call__(self, frame: Frame, found: Estimates) -> Estimates:
-        """What is known of the objects in a frame after this stage."""
+        """What is known about the objects in a frame after this stage."""
         return found
 
     def template(self, obj_id: int, view: int) -> View | None:
-        """The view that the pose of an object was found from; None where the stage draws it at the pose."""
+        """An object's template of this index; None for a stage that draws objects itself."""
         return None

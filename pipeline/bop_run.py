@@ -1,6 +1,6 @@
-"""One run on a BOP data set: its images through the stages, what they find into the files that BOP accepts.
+"""A run on a BOP data set: its images go through the stages, and the results into the files that BOP accepts.
 
-A run that is interrupted can be continued, see `pipeline.resuming`.
+An interrupted run can be continued, see `pipeline.resuming`.
 """
 
 import json
@@ -52,10 +52,10 @@ LOG = logging.getLogger(__name__)
 
 
 def tested_set(name: str, config: Config, run_dir: Path, task: str | None = None) -> TestedSet:
-    """Where a data set's files are and those of a run on it will be.
+    """Where a data set's files are, and where a run on it will write its results.
 
-    task: of `datasets.bop.targets.TARGETS`; that of the targets if not given. Raises an `InputError` where it
-    is another one than that of a given list.
+    task: a key of `datasets.bop.targets.TARGETS`; None: that of the target list. Raises an `InputError` where
+    it contradicts a list that the configuration names.
     """
     data = config.test_dataset
     if data.targets and task not in (None, own := read_targets(Path(data.targets)).task):
@@ -78,7 +78,7 @@ def tested_set(name: str, config: Config, run_dir: Path, task: str | None = None
 
 
 def open_dataset(tested: TestedSet, config: Config, *, detected: bool = True) -> BopTestSet:
-    """A data set with its detections, or without."""
+    """A data set; `detected` says whether it is read with its detections."""
     return BopTestSet(
         config.test_dataset.data_dir,
         tested.name,
@@ -91,7 +91,7 @@ def open_dataset(tested: TestedSet, config: Config, *, detected: bool = True) ->
 
 
 def things_of(config: Config, dataset: BopTestSet, world: World) -> Things:
-    """The objects of a data set; an `InputError` where a stage lacks something of them."""
+    """The objects of a data set; an `InputError` where something is missing that a stage needs."""
     needs = needs_of(config)
     things = {obj_id: Thing(obj_id, info.name, info.diameter) for obj_id, info in dataset.objects.items()}
     templates = template_set(config, dataset, world) if "templates" in needs else None
@@ -124,9 +124,10 @@ def run_dataset(
     *,
     world: World,
 ) -> None:
-    """Runs one data set, or what an interrupted run left of it, and writes its result files.
+    """Runs one data set, or what an interrupted run left undone, and writes its result files.
 
-    Raises an `InputError` where another program is at it, or has been with other options or weights.
+    Raises an `InputError` where another program is running it, or where it was begun with other options or
+    weights.
     """
     config, run_dir = setup.config, tested.csv.parent
     work = Work(
@@ -164,7 +165,7 @@ def run_images(
     finished: Callable[[ImageResult], None],
     stopwatch: Stopwatch,
 ) -> None:
-    """Sends images through the stages; time spent on preparing objects is not theirs."""
+    """Sends images through the stages; their times do not include preparing the objects."""
     inputs: dict[tuple[int, int], dict[str, str]] = {}
     detected: dict[tuple[int, int], Estimates] = {}
 
@@ -201,9 +202,9 @@ def detections_of(config: Config, name: str) -> Path:
 
 
 def template_set(config: Config, dataset: BopTestSet, world: World) -> StoredTemplates:
-    """The templates of a data set's objects; those below `log_dir` are rendered if they are not there yet.
+    """The templates of a data set's objects; those below `log_dir` are rendered if they are missing.
 
-    Raises an `InputError` for templates that are incomplete or of another number than `test.views`.
+    Raises an `InputError` for templates that are incomplete or whose number is not `test.views`.
     """
     name, root = dataset.name, templates_root(config, dataset.name)
     if root == Path(config.log_dir):
@@ -228,7 +229,7 @@ def template_set(config: Config, dataset: BopTestSet, world: World) -> StoredTem
 
 
 def templates_root(config: Config, name: str) -> Path:
-    """The data folder of a data set's templates: its own if there are any, else `log_dir`."""
+    """The data folder with a data set's templates: the data set's own if it has templates, else `log_dir`."""
     beside = Path(config.test_dataset.data_dir)
     return beside if layouts.templates_dir(beside, name).is_dir() else Path(config.log_dir)
 
@@ -242,9 +243,10 @@ def template_jobs(config: Config, dataset: BopTestSet, folder: Path) -> list[Job
 
 
 def fingerprint_of(config: Config, dataset: BopTestSet, start: DatasetStart) -> dict[str, str]:
-    """What a run is about, by name: another one's poses are not to be replaced by its own.
+    """What identifies a run, by name, so that it never replaces the results of a different one.
 
-    Targets and detections count by their names here; by what they say of an image they are its inputs.
+    Only the names of the target and detection files count here; what they say about an image is among that
+    image's inputs.
     """
     targets = config.test_dataset.targets
     return {
@@ -264,7 +266,7 @@ def fingerprint_of(config: Config, dataset: BopTestSet, start: DatasetStart) -> 
 
 
 def _objects_digest(config: Config, dataset: BopTestSet) -> str:
-    """Tells the templates that are used and the meshes that there are."""
+    """Identifies the templates that are used and the meshes that are there."""
     parts = []
     if "templates" in needs_of(config):  # they must be there
         root = templates_root(config, dataset.name)
@@ -273,8 +275,8 @@ def _objects_digest(config: Config, dataset: BopTestSet) -> str:
         parts += [StoredViews(root, dataset.name, name).digest() for name in names]
         parts += [digest(template_files.poses_file(folder, name).read_bytes()) for name in names]
     try:
-        # Without the version of the way of drawing, which is the program's and so among the images' inputs.
+        # Without the renderer's version: it belongs to the program, which is among the images' inputs.
         parts += [mesh_digest(file.path).split()[-1] for file in mesh_files(config, dataset).values()]
-    except InputError:  # `things_of` has told what follows
+    except InputError:  # `things_of` has logged a warning about it
         parts.append("no meshes")
     return " ".join(parts)

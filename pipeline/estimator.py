@@ -1,4 +1,4 @@
-"""From a mesh and a photo to poses in a few lines of Python: the whole program behind one class.
+"""From a mesh and a photo to poses in a few lines of Python: the whole program in one class.
 
 `PoseEstimator().add_object("mug.ply").estimate("photo.jpg", K, boxes=[(384, 234, 522, 455)])`
 """
@@ -59,31 +59,31 @@ from picopose.utils.symmetry import Symmetry
 
 LOG = logging.getLogger(__name__)
 DEFAULT_CONFIG = "config/default.yaml"
-DRAWN_ABOUT, DRAWN_PX = 1.2, 256  # side of the picture of a drawing, in longer sides of the box, and in px
-FOLLOWING = ("follow",)  # stages
-DETECTOR = "detect"  # stage that looks for objects where nobody says where they are
-PRESENT = 0.5  # probability of a detection from which on an object is said to be in a photo
+DRAWN_ABOUT, DRAWN_PX = 1.2, 256  # side of the picture of a drawing: in longer sides of the box, and in px
+FOLLOWING = ("follow",)  # stages that follow objects through a video
+DETECTOR = "detect"  # stage that looks for objects where no boxes or masks are given
+PRESENT = 0.5  # least probability of a detection that is reported
 
 
 class PoseEstimator:
-    """Finds objects that it has meshes of in photos.
+    """Finds objects in photos, given their meshes.
 
     Args:
         weights: a checkpoint: one trained here, or the one released by the paper's authors (`picopose`, once
-            fetched by that name); None for the default method, which comes with its own.
-        config: YAML file, also one of the program's own; None takes `config/default.yaml`, with weights
-            the network that they say they were trained with, or the paper's.
+            downloaded by that name); None for the default method, which comes with its own.
+        config: YAML file, such as `config/lite.yaml` of the program's own. None: without weights
+            `config/default.yaml`, with weights the network that they were trained with, or the paper's.
         device: None for a GPU if there is one.
-        log_dir: below it prepared templates are kept; relative to the repository or, installed, to the user's
+        log_dir: folder for prepared templates; relative to the repository or, if installed, to the user's
             cache (`~/.cache/picopose`); `log` by default.
         overrides: `key=value` entries of the configuration, such as `test.hypotheses=1`.
 
     Attributes:
-        objects: those that were added, by name.
+        objects: the added objects, by name.
 
     Raises:
-        InputError: a file is missing or of the wrong kind; so do the methods. Its message is one line that
-            names the file or the option and the remedy.
+        InputError: a file is missing or of the wrong kind. The methods raise it too. Its message is one line
+            that names the file or the option and the remedy.
     """
 
     def __init__(
@@ -104,8 +104,8 @@ class PoseEstimator:
         check_poses_are_found(names)
         self._setup = Setup(self.config, as_device(device), self.stopwatch)
         self._stages = make_stages(names, self._setup)
-        self._detector = self._stages.pop(0) if detects(self.config) else None  # else once it is needed
-        self._identifying: list[Stage] = []  # made once several objects compete for a place
+        self._detector = self._stages.pop(0) if detects(self.config) else None  # otherwise made when needed
+        self._identifying: list[Stage] = []  # made when several objects compete for a place
         self._followers: WeakSet[Stage] = WeakSet()  # of trackers that are in use
         self._added = 0
         self._centred: dict[int, Mesh] = {}
@@ -129,14 +129,14 @@ class PoseEstimator:
             mesh: PLY, OBJ, glTF, STL or OFF file, with or without colours; a `Mesh`; or the trimesh library's
                 `Trimesh` or `Scene`.
             name: by default the file's, without its suffix; the same name again replaces the object.
-            unit: "mm", "cm", "m" or the metres of a unit; "auto" guesses that of a file from its size and
-                says so, and is metres for a mesh in memory.
+            unit: "mm", "cm", "m" or the length of a unit in metres; "auto" guesses a file's unit from the
+                object's size and logs it, and takes metres for a mesh in memory.
             symmetry: such as `z` (turns freely about z), `z4` (quarter turns) or `z,x2` (a cylinder), about
-                the object's centre; `none`; None looks for `models_info.json` (BOP) beside the mesh.
-            progress: called with the numbers of views that are drawn and of all.
+                the object's centre; or `none`. None looks for `models_info.json` (BOP) beside the mesh.
+            progress: called with the number of views drawn so far and the number of all views.
         """
         added = read_object(mesh, self._added, name, unit, symmetry)
-        self._added += 1  # an index is never that of two meshes, even where preparing one fails
+        self._added += 1  # an id is never used for two meshes, even if preparing one fails
         self._prepare(added, progress)
         if added.name in self.objects:
             self.remove_object(added.name)
@@ -144,12 +144,12 @@ class PoseEstimator:
         return self
 
     def remove_object(self, name: str) -> None:
-        """Forgets an object, and all that memory holds of it; what was prepared of it stays on disk."""
+        """Removes an object from memory; what was prepared of it stays on disk."""
         self._forget(find_object(self.objects, name))
         del self.objects[name]
 
     def _prepare(self, added: PreparedObject, progress: Progress | None) -> None:
-        """Makes the stages ready for an object, or leaves no trace of it."""
+        """Prepares the stages for an object; if that fails, no trace of it is left."""
         centred = added.mesh.vertices - np.float32(added.centre)
         self._centred[added.id] = replace(added.mesh, vertices=centred)
         self._by_id[added.id] = added
@@ -166,7 +166,7 @@ class PoseEstimator:
 
     def _forget(self, removed: PreparedObject) -> None:
         for stage in filter(None, [*self._stages, self._detector, *self._identifying, *self._followers]):
-            if stage.things is not None:  # else it has not been made ready for anything yet
+            if stage.things is not None:  # otherwise it was never prepared
                 stage.forget(removed.id)
         self._drawings.forget(removed.id)
         del self._by_id[removed.id], self._centred[removed.id]
@@ -184,22 +184,22 @@ class PoseEstimator:
     ) -> list[ObjectPose]:
         """Poses of the objects in a photo, one for each box or mask, in their order.
 
-        Without boxes and masks it looks for the objects itself, and leaves out those that it does not find.
+        Without boxes and masks it looks for the objects itself, and leaves out those it does not find.
 
         Args:
             image: a file, a PIL image, an array (H, W) or (H, W, C), or a tensor, also (C, H, W); uint8, or
-                floats in [0, 1]; RGB, grey or RGBA, whose alpha is dropped.
+                floats in [0, 1]; RGB, grey or RGBA, whose alpha is ignored.
             K: (3, 3) camera, or fx, fy, cx, cy, in px; the centre of the top-left pixel is (0, 0).
             boxes: one or several (left, top, right, bottom) px.
-            masks: one or several, other than 0 on the object: files, PIL images, arrays or tensors (H, W).
-                With neither, the objects are detected first, and there is a pose for each instance found.
-            objects: one name for all boxes or masks, or a name for each, None where it may be any object. By
-                default they pair in order if there are as many objects, and otherwise may be any. Where any
-                may be, the object whose rendering agrees best with the place is taken.
-            last: poses of the frame before; an object with symmetries gets the pose nearest to its last one,
-                otherwise a canonical one.
-            cropped: the photo is cut out of a larger one, so that the principal point may lie far from its
-                middle; otherwise such a K is refused as another photo's.
+            masks: one or several, nonzero on the object: files, PIL images, arrays or tensors (H, W). Without
+                boxes and masks the objects are detected first, with a pose for each instance found.
+            objects: one name for all boxes or masks, or one for each; None where it may be any object. By
+                default, boxes or masks and objects pair in order if there are equally many; otherwise each
+                may show any object. Of several, the one whose rendering agrees best with the photo is taken.
+            last: poses in the previous frame; an object with symmetries gets the equivalent pose nearest to
+                its last one, otherwise a canonical one.
+            cropped: whether the photo is cut out of a larger one, so that the principal point may lie far
+                from its middle; otherwise such a K is refused, as it seems to belong to another photo.
         """
         frame = as_frame(image, K, cropped=cropped)
         places, scores = as_masks(boxes, masks, *frame.rgb.shape[1:]), None
@@ -218,7 +218,7 @@ class PoseEstimator:
             [obj.id for _, obj in tried], [places[place] for place, _ in tried], score=scores
         )
         found = run_judged(frame, self._things, self._stages, start)
-        found = replace(found, confidence=found.total_score)  # it has to be there, and as the pose says
+        found = replace(found, confidence=found.total_score)  # lowered where the detection is doubtful
         best: dict[int, ObjectPose] = {}
         for row, group in enumerate(found.group.tolist()):
             place, obj = tried[group]
@@ -233,7 +233,7 @@ class PoseEstimator:
     def _identified(
         self, frame: Frame, places: Sequence[Mask], tried: list[tuple[int, PreparedObject]]
     ) -> list[tuple[int, PreparedObject]]:
-        """Pairs of a place and its object, of those that are tried; see `pair`."""
+        """The pairs of place and object to go on with: one object for each place, see `pair`."""
         rivals = rivals_of(tried)
         if rivals and not self._identifying:
             self._identifying = identifying_stages(self._setup)
@@ -244,7 +244,7 @@ class PoseEstimator:
         return [(place, obj) for place, obj in tried if known.get(place, obj.id) == obj.id]
 
     def _detect(self, frame: Frame, obj_ids: Collection[int]) -> Estimates:
-        """Where some of the objects are; what is not found is told."""
+        """Detections of some of the objects; those that are not found are logged."""
         if self._detector is None:
             self._detector = find_module(DETECTOR).make_stage(self._setup)
         with self.stopwatch("prepare the detector"):
@@ -261,17 +261,17 @@ class PoseEstimator:
 
         Args:
             K, cropped: see `estimate`.
-            following: names of the stages that refine the poses of the frame before in the next one, and
-                judge them; what is lost is looked for by the estimator's own stages.
+            following: names of the stages that refine the last frame's poses in the next one, and judge them;
+                the estimator's own stages look for objects that are lost.
         """
         stages = [find_module(name).make_stage(self._setup) for name in following]
         self._followers.update(stages)
         return Tracker(self.objects, self._things, self.estimate, self._stages, stages, K, cropped=cropped)
 
     def compared(self, pose: ObjectPose, K: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-        """What the photo with camera K (3, 3) was compared with for a pose, and the matches in it.
+        """The picture that a photo with camera K (3, 3) was compared with for a pose, and its matches.
 
-        It is the template, or else the object drawn at its pose.
+        It shows the template, or the object drawn at its pose.
 
         Returns:
             picture (S, S, 3) uint8, and the second points of `pose.matches` (M, 2) in its pixels.
@@ -308,7 +308,7 @@ class PoseEstimator:
 
 
 def _trained_with(weights: Path) -> str | None:
-    """The configuration in a checkpoint; None for the released one, which is of the paper's."""
+    """The configuration in a checkpoint; None for the released one, whose network is the paper's."""
     content = read_checkpoint(weights_file(weights))
     if "config" not in content and not is_released(content):
         raise InputError(f"{weights}: does not say of which network it is; give its config")
@@ -327,7 +327,7 @@ def _configuration(
         trained_with = _trained_with(Path(weights)) if weights else None
         config = "config/base.yaml" if weights else DEFAULT_CONFIG
     found = load_config(config, overrides, flags, trained_with=trained_with)
-    # What is prepared in one folder is found from any other.
+    # An absolute path, so that prepared templates are found from any working directory.
     return replace(found, log_dir=str(cache_dir() / found.log_dir))
 
 

@@ -1,7 +1,7 @@
-"""What the poses of one image depend on, as digests by name, so that results of other inputs are told.
+"""What the poses of one image depend on, as digests by name, to recognise results of other inputs.
 
-Its photo, its camera, its detections and targets, and the program itself. What all images of a run have in
-common beside the program is the run's fingerprint, see `pipeline.bop_run`.
+These are its photo, camera, detections and targets, and the program itself. What else all images of a run
+have in common is the run's fingerprint, see `pipeline.bop_run`.
 """
 
 import functools
@@ -46,12 +46,12 @@ def inputs_of(dataset: BopTestSet, start: DatasetStart, index: int) -> dict[str,
     }
     try:
         return inputs | {"photo": digest(target.path.read_bytes())}
-    except OSError:  # told where the photo is asked for
+    except OSError:  # reported when the photo is loaded
         return inputs
 
 
 def inputs_of_all(dataset: BopTestSet, start: DatasetStart, indices: Sequence[int]) -> list[dict[str, str]]:
-    """As `inputs_of`, of many images."""
+    """As `inputs_of`, for many images."""
     with ThreadPoolExecutor(_READERS) as executor:
         return list(executor.map(functools.partial(inputs_of, dataset, start), indices))
 

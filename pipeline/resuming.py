@@ -1,7 +1,7 @@
-"""Runs over the images of a data set that can be interrupted: what is done is kept while it holds.
+"""Runs over the images of a data set that can be interrupted and continued.
 
-Every image is in a journal as soon as it is done, with digests of what its poses were made from. Images of
-which anything has changed since are done again.
+Every finished image is written to a journal at once, with digests of what its poses were made from. An image
+is done again if any of that has changed since.
 """
 
 import logging
@@ -22,15 +22,15 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What is to be done.
+    """A run over the images of a data set.
 
     Attributes:
         name: of the data set.
         journals: folder of the finished images.
-        fingerprint: what all images depend on, by name; another one's images are not to be replaced.
+        fingerprint: what all images depend on, by name; images of a different one are never replaced.
         places: (scene_id, im_id) of each image.
-        inputs: what images depend on, as digests by name, by their indices.
-        outdated: files that are wrong as soon as an image is done anew.
+        inputs: what each image depends on, as digests by name, for some indices.
+        outdated: files that become wrong as soon as an image is done again.
     """
 
     name: str
@@ -47,13 +47,14 @@ def run_resumably(
     finish: Callable[[list[ImageResult]], None],
     world: World,
 ) -> None:
-    """Runs what an interrupted run left to do, each of several processes its share.
+    """Runs what an interrupted run left undone; several processes share the images.
 
     Args:
-        run: does images, by their indices, and tells each that is done.
-        finish: makes results of all images, in their order, in the first process.
+        run: does the images of some indices, and calls its second argument with each result.
+        finish: receives the results of all images, in order, in the first process.
 
-    Raises an `InputError` where another program is at it, or has been with other options or weights.
+    Raises an `InputError` where another program is running it, or where it was begun with other options or
+    weights.
     """
     refusal = "another run is at work in it: wait for its end, or name another log_dir or version_id"
     with locked(work.journals, refusal) if world.rank == 0 else nullcontext():
@@ -61,7 +62,7 @@ def run_resumably(
             take_over(work)
         world.barrier()
         done = read_journals(work.journals, work.fingerprint)
-        # Images are dealt out before the finished ones are left out, so that every process deals alike.
+        # Shares are fixed before finished images are left out, so that all processes agree on them.
         own = range(world.rank, len(work.places), world.size)
         missing = [i for i in own if work.places[i] not in done]
         with Journal(work.journals, work.fingerprint, rank=world.rank) as journal:
@@ -73,9 +74,9 @@ def run_resumably(
 
 
 def take_over(work: Work) -> None:
-    """Keeps those finished images of earlier runs that would come out alike now, and says how many they are.
+    """Keeps the finished images of earlier runs whose inputs have not changed, and logs how many there are.
 
-    Results that the run is about to make anew are removed at once, so that none outlive their inputs.
+    Result files that the run is about to replace are deleted at once, so that none outlives its inputs.
     """
     found = read_journals(work.journals, work.fingerprint)
     indices = [i for i, place in enumerate(work.places) if place in found]

@@ -1,4 +1,4 @@
-"""The loop of every run: each frame begins with what is given of it, and the stages add what they find."""
+"""The loop of every run: each frame starts from what is given about it, and the stages add what they find."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -7,16 +7,16 @@ from picopose.model.stage import Stage, Things
 from picopose.utils.errors import InputError
 from picopose.utils.records import Estimates, Frame
 
-# What a frame begins with, given what was found in the frame before: detections, poses, the last poses, ...
+# What a frame starts from, given what was found in the previous one: detections, poses, the last poses, ...
 Start = Callable[[Frame, Estimates | None], Estimates]
-# Takes what was found in a frame, on the CPU, and the seconds that the stages took for it.
+# Receives what was found in a frame, on the CPU, and how many seconds the stages took.
 Sink = Callable[[Frame, Estimates, float], None]
 
 
 def run(frames: Iterable[Frame], things: Things, stages: Sequence[Stage], start: Start, sink: Sink) -> None:
     """Sends frames, such as those of a data set, a folder or a video, through the stages.
 
-    Without stages what is found is what frames begin with, be it detections alone.
+    Without stages, the result is what each frame starts from, even if that is only detections.
     """
     for stage in stages:
         stage.prepare(things)
@@ -41,7 +41,7 @@ def run_one(frame: Frame, things: Things, stages: Sequence[Stage], given: Estima
 
 
 def run_judged(frame: Frame, things: Things, stages: Sequence[Stage], given: Estimates) -> Estimates:
-    """As `run_one`, with stages that judge the poses."""
+    """As `run_one`; an `InputError` where no stage judges the poses."""
     found = run_one(frame, things, stages, given)
     if len(found) and found.confidence is None:
         raise InputError("stages: none of them judges the poses; add confidence")

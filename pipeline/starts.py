@@ -1,4 +1,4 @@
-"""What a run on a data set begins with: given detections, those of its first stage, or given poses."""
+"""What the frames of a data set start from: given detections, those of a detector stage, or given poses."""
 
 import logging
 import time
@@ -25,12 +25,12 @@ LOG = logging.getLogger(__name__)
 
 
 class DatasetStart(Protocol):
-    """A start of frames of a data set; `path` and `of_image` tell what it depends on."""
+    """A `run.Start` for the frames of a data set; `path` and `of_image` say what it depends on."""
 
     path: Path
 
     def of_image(self, scene_id: int, im_id: int) -> tuple:
-        """All that is given of an image."""
+        """All that is given about an image."""
 
     def __call__(self, frame: Frame, before: Estimates | None = None) -> Estimates: ...
 
@@ -49,7 +49,7 @@ class Detected:
 
 
 class StageDetections:
-    """The detections of a stage that finds the objects itself; nothing is given of an image."""
+    """The detections of a stage that finds the objects itself; nothing is given about an image."""
 
     path = Path("none")
 
@@ -67,23 +67,26 @@ class StageDetections:
 
 
 def regions_of(found: Estimates, detector: Stage) -> Estimates:
-    """What the poses of detections are looked for in: outlines of wrong poses would lead to those again."""
+    """Detections as regions to estimate poses in: boxes where a detector's masks come from guessed poses.
+
+    The outline of a wrong pose would lead to the same wrong pose again.
+    """
     if not detector.guesses_outlines:
         return found
     return replace(found, mask=tuple(Mask(mask.box, None) for mask in found.mask))
 
 
 class InitialPoses:
-    """The start of frames from given poses: each is a detection whose box is that of the object at the pose.
+    """Starts frames from given poses: each becomes a detection, with the box of the object at that pose.
 
-    Poses that cannot be gone on from are left out, with a warning: of other objects, no rotations, not
-    finite, not in sight.
+    Poses that cannot be used are left out with a warning: those of other objects, with invalid rotations or
+    numbers that are not finite, or outside the photo.
 
     Args:
         path: see `datasets.linemod.initial_poses.read_initial_poses`.
         things: of the data set, with drawings.
 
-    Raises an `InputError` for a file that cannot be read or has no pose to go on from, or without meshes.
+    Raises an `InputError` for a file that cannot be read or has no usable pose, and where meshes are missing.
     """
 
     def __init__(self, path: Path | str, things: Things, dataset: BopTestSet):
@@ -108,7 +111,7 @@ class InitialPoses:
             raise InputError(f"{self.path} has no pose in these images: is it of another data set?")
 
     def of_image(self, scene_id: int, im_id: int) -> tuple[tuple[int, float, np.ndarray, float], ...]:
-        """Object, score, pose (3, 4) and the image's seconds of each line about an image."""
+        """Object, score, pose (3, 4) and seconds for the image, for each line of the file about an image."""
         return tuple(self._rows.get((scene_id, im_id), ()))
 
     def __call__(self, frame: Frame, before: Estimates | None = None) -> Estimates:
@@ -120,13 +123,13 @@ class InitialPoses:
         seen = [i for i, mask in enumerate(masks) if mask is not None]
         self._tell(f"not in sight of scene {frame.scene_id}, image {frame.im_id}", len(masks) - len(seen))
         score = torch.tensor([rows[i][1] for i in seen])
-        seconds = max((row[3] for row in rows), default=0.0)  # BOP's time is that of all that was done
+        seconds = max((row[3] for row in rows), default=0.0)  # BOP counts the time of the whole pipeline
         obj_ids, masks = [rows[i][0] for i in seen], [masks[i] for i in seen]
         found = Estimates.of(obj_ids, masks, score=score, seconds=seconds)
         return replace(found, cam_from_obj=poses[seen])
 
     def _region(self, obj_id: int, cam_from_obj: Tensor, frame: Frame) -> Mask | None:
-        """The box about an object in a frame; None where it is not in front of the camera, or outside."""
+        """The box around an object in a frame; None where it is behind the camera or outside the photo."""
         box = box_about(self._things.drawings.hull(obj_id), cam_from_obj, frame.K)
         try:
             return None if box is None else box_mask(box, *frame.rgb.shape[1:])
@@ -139,9 +142,9 @@ class InitialPoses:
 
 
 def box_about(hull: Tensor, cam_from_obj: Tensor, K: Tensor) -> list[float] | None:
-    """The box (4,) px about an object at a pose (4, 4), by its hull's corners (N, 3) m; any may lie outside.
+    """The box (4,) px around an object at a pose (4, 4), from the corners (N, 3) m of its hull.
 
-    None where it is not in front of the camera K (3, 3).
+    It may reach beyond the photo; None where the object is not entirely in front of the camera K (3, 3).
     """
     xyz = transform(cam_from_obj.double(), hull)
     if not (xyz[:, 2] > 0).all():

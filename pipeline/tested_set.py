@@ -1,4 +1,4 @@
-"""What a run on a BOP data set writes, and where the files that it came from are."""
+"""Where the input files of a run on a BOP data set are, and the result files that it writes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +18,11 @@ class TestedSet:
     __test__ = False  # not a test class
 
     name: str
-    csv: Path  # of poses; its side file, if any, has the suffix .json
+    csv: Path  # poses; details of them are in a file of the same name with the suffix .json, if any
     dataset_dir: Path
     split_dir: Path  # of the test images
     targets: Path  # target list
-    templates: Path | None  # data folder that `datasets.templates.StoredViews` reads from, if any is
+    templates: Path | None  # data folder that `datasets.templates.StoredViews` reads, if templates are used
     camera: str | None = None  # of a data set with several; None: see `datasets.bop.scenes.open_scenes`
     task: str | None = None  # of `datasets.bop.targets.TARGETS`; None: that of the target list
     estimates_poses: bool = True
@@ -30,22 +30,22 @@ class TestedSet:
 
     @property
     def detections(self) -> Path:
-        """The file of what a run detects itself, by the challenge's pattern of names."""
+        """The file for detections that the run makes itself, named as the BOP challenge asks."""
         return self.csv.with_name(f"{self.csv.stem}_detections.json")
 
     @property
     def results(self) -> dict[str, Path]:
-        """The result files by what is in them."""
+        """The result files by their content: poses, detections."""
         found = {"poses": self.csv} if self.estimates_poses else {}
         return found | ({"detections": self.detections} if self.detects else {})
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The result files, and what a run writes beside: what speaks for its poses, its configuration."""
+        """All files that a run writes: results, details of the poses, and the configuration."""
         return *(self.csv.with_suffix(suffix) for suffix in (".csv", ".json", ".yaml")), self.detections
 
     def listed(self) -> Targets:
-        """The targets, as the task takes them."""
+        """The targets, converted to the task if it is not that of their list."""
         return read_targets(self.targets).as_task(self.task)
 
     def details(self, count: int) -> list[LineDetails] | None:
@@ -62,7 +62,7 @@ class TestedSet:
 
 
 def task_of(sets: Sequence[TestedSet]) -> str:
-    """The task of a run; an `InputError` where data sets have targets of different ones."""
+    """The task of a run; an `InputError` where the data sets' targets are of different tasks."""
     tasks = {tested.listed().task: tested.name for tested in sets}
     if len(tasks) > 1:
         told = ", ".join(f"{name} of {task}" for task, name in sorted(tasks.items()))

@@ -1,9 +1,9 @@
-"""Confidence in a word, wherever a pose is shown."""
+"""The word and the colour for a confidence, used wherever a pose is shown."""
 
 from picopose.rendering.overlay import GREEN, ORANGE, RED
 
-OUTLINES = {"good": GREEN, "doubtful": ORANGE, "wrong": RED}  # colours in pictures
-GOOD, WRONG = 0.75, 0.25  # from here on, and below
+OUTLINES = {"good": GREEN, "doubtful": ORANGE, "wrong": RED}  # in pictures
+GOOD, WRONG = 0.75, 0.25  # good at or above the first, wrong below the second
 
 
 def verdict(confidence: float) -> str:

@@ -54,8 +54,8 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path, text, named):
     ("override", "named"),
     [
         ("checkpoint=picopose.ckpt", "picopose.ckpt: method rendermatch takes no checkpoint"),
-        ("test.level=affine", "test.level: no stage of the run heeds it"),
-        ("test.threshold_px=3.0", "test.threshold_px: no stage of the run heeds it"),
+        ("test.level=affine", "test.level: no stage of the run uses it"),
+        ("test.threshold_px=3.0", "test.threshold_px: no stage of the run uses it"),
         (
             "method=foundation",
             "foundation: no such method or stage; choose among best, confidence, detect, distinct",
@@ -67,7 +67,7 @@ def test_what_is_wrong_is_named_in_one_line(tmp_path, text, named):
         ("options.rendermach.turns=3", "options.rendermach: no stage of the run"),
     ],
 )
-def test_the_default_method_refuses_what_it_would_not_heed(override, named):
+def test_the_default_method_refuses_what_it_would_not_use(override, named):
     path = ROOT / "config/default.yaml"
     with pytest.raises(InputError) as error:
         config = load_config(path, [override])
