@@ -1,7 +1,8 @@
-"""Drops poses that claim what a better pose claims already, so that what is in a photo is told once.
+"""Drops poses at the place of a better one, so that each object in a photo is reported once.
 
-A detector finds one thing several times, and its poses then coincide; in detection each but the first counts
-as false. Two things are not in one place: of poses whose outlines overlap too much the best score stays.
+A detector may find one object several times, with nearly equal poses, of which the detection task counts all
+but one as false positives. Two objects cannot be in one place, so of poses whose outlines overlap too much
+the one with the best score stays.
 """
 
 from dataclasses import dataclass
@@ -17,14 +18,14 @@ from picopose.utils.crop import crop_from_image
 from picopose.utils.geometry import project, transform
 from picopose.utils.records import Estimates, Frame
 
-SIZE = 256  # px, side of the square about the photo in which outlines are compared
-_BITS = 4  # of a pixel's fractions in them
-_FAR = 64 * SIZE  # px: farther off a point is as good as there
+SIZE = 256  # px, side of the resized square around the photo in which outlines are compared
+_BITS = 4  # binary places of coordinates in it
+_FAR = 64 * SIZE  # px: coordinates are limited to it, which hardly changes an outline
 
 
 @dataclass
 class Options:
-    """Entries of `options.distinct`: IoU of outlines above which two poses cannot both be; 1: never."""
+    """Entries of `options.distinct`: IoU of outlines above which only the better pose stays; 1: both do."""
 
     overlap: float = 0.5  # of one object
     overlap_of_others: float = 0.8  # of different objects
@@ -35,7 +36,7 @@ class Options:
 
 
 class Distinct(Stage):
-    """An object's outline is that of its convex hull; where there are no meshes, all poses stay."""
+    """Compares the outlines of the objects' convex hulls; without meshes all poses stay."""
 
     def __init__(self, options: Options):
         self.options = options
@@ -59,7 +60,7 @@ class Distinct(Stage):
         return found[sorted(kept)]
 
     def _outlines(self, frame: Frame, found: Estimates) -> Tensor:
-        """What each object takes of the photo (N, SIZE, SIZE) bool."""
+        """What each object covers of the photo: (N, SIZE, SIZE) bool."""
         side = max(frame.rgb.shape[1:])
         K = crop_from_image(torch.tensor([[0, 0, side, side]]), SIZE)[0].double() @ frame.K.cpu().double()
         poses = zip(found.obj_id.tolist(), found.cam_from_obj.cpu().double(), strict=True)
@@ -67,7 +68,7 @@ class Distinct(Stage):
 
 
 def outline(hull: Tensor, cam_from_obj: Tensor, K: Tensor) -> Tensor:
-    """The pixels (SIZE, SIZE) bool inside the outline of a hull (N, 3) m; none behind the camera.
+    """The pixels (SIZE, SIZE) bool inside the outline of a hull (N, 3) m; none if it is behind the camera.
 
     cam_from_obj (4, 4) and K (3, 3) float64.
     """
@@ -79,7 +80,7 @@ def outline(hull: Tensor, cam_from_obj: Tensor, K: Tensor) -> Tensor:
 
 
 def iou(masks: Tensor) -> Tensor:
-    """(N, N) of masks (N, H, W) bool, each with each; 0 of empty ones."""
+    """(N, N) between all pairs of masks (N, H, W) bool; 0 for empty ones."""
     pixels = masks.flatten(1).float()
     both, areas = pixels @ pixels.T, pixels.sum(1)
     return both / (areas[:, None] + areas - both).clamp(min=1)

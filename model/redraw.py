@@ -1,4 +1,4 @@
-"""Refines poses without training: the object is drawn at its pose and matched to the photo there; PnP."""
+"""Refines poses without training: the object is drawn at its pose and matched to the photo; then PnP."""
 
 from dataclasses import dataclass, replace
 
@@ -12,8 +12,8 @@ from picopose.utils.records import Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 
 NEEDS = ("meshes",)
-REACH = 5  # cells between matches
-THRESHOLD = 5.0  # px of the crop, of inliers
+REACH = 5  # cells that a match may lie away from its place in the drawing
+THRESHOLD = 5.0  # px of the crop: largest error of an inlier
 
 
 @dataclass
@@ -28,10 +28,10 @@ class Options:
 
 
 class Redraw(Stage):
-    """Poses are drawn, matched and solved again; what cannot be solved stays as it is.
+    """Poses are drawn, matched and solved again; a pose that cannot be solved stays as it is.
 
     Args:
-        times: how often.
+        times: how often to do so.
         seed: of RANSAC.
     """
 

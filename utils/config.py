@@ -1,7 +1,7 @@
 """The typed configuration: a YAML file, then `key=value` overrides.
 
-A misspelt or mistyped key is an error that names the file or the option. Interpolation (`${...}`) is
-refused, since the configuration in a checkpoint may come from a stranger.
+An unknown key or a value of the wrong type is an error that names the file or the option. Interpolation
+(`${...}`) is refused, since the configuration in a checkpoint may come from a stranger.
 """
 
 import io
@@ -20,7 +20,7 @@ from picopose.utils.errors import MALFORMED, InputError
 from picopose.utils.home import own_file
 
 _LONGEST = 100_000  # characters of a configuration
-_WIDEST = 2048  # px or channels: what a damaged file asks for beyond that would not fit into memory
+_WIDEST = 2048  # px or channels: larger sizes, as in a damaged file, would not fit into memory
 LEVELS = ("match", "affine", "flow")  # of the paper
 SCHEDULES = ("cosine", "one_cycle", "staircase")
 
@@ -30,7 +30,7 @@ FREE_TO_CHANGE |= {"pretrained", "validate_on", "validate_every", "log_every", "
 
 
 def _check(section: Any, key: str, name: str, rule: str, holds: Callable[[Any], bool]) -> None:
-    """Raises a `ValueError` unless `holds` is true of an entry of a section, or the entry is None."""
+    """Raises a `ValueError` unless an entry of a section is None or satisfies `holds`."""
     value = getattr(section, name)
     if value is not None and not holds(value):
         raise ValueError(f"{key}.{name} is {value}; it must {rule}")
@@ -41,11 +41,11 @@ class ModelConfig:
     """Arguments of `model.picopose.build.build_network`."""
 
     backbone: str = "vit_large_patch14_dinov2"
-    # The backbone's weights: "timm" downloads them, a path reads them from a file, "scratch" takes random
-    # ones. So does None, but training refuses to begin with it.
+    # The backbone's weights: "timm" downloads them, a path reads them from a file, "scratch" draws random
+    # ones, and so does None, which training refuses.
     pretrained: str | None = None
     stride: int = 16  # px, side of a patch of a convolutional backbone; DINOv2's is 14
-    deep: bool = True  # whether maps of a convolutional backbone that are coarser than a patch are read too
+    deep: bool = True  # whether to use maps of a convolutional backbone that are coarser than a patch, too
     size: int = 224  # side of the crops, px
     dpt_channels: list[int] = field(default_factory=lambda: [512, 1024, 1024])
     features: int = 256
@@ -65,20 +65,22 @@ class ModelConfig:
 
 @dataclass
 class TrainDatasetConfig:
-    """Which training pairs are made, and from what."""
+    """Which training pairs are made, and from which data."""
 
     data_dir: str = "data"
-    megapose: list[str] = field(default_factory=list)  # gso, shapenet: sets that share the pairs equally
+    megapose: list[str] = field(
+        default_factory=list
+    )  # gso, shapenet: sets that get equal shares of the pairs
     synthetic: float = 1.0  # share of the pairs that are rendered online; the rest is MegaPose's
-    meshes: list[str] = field(default_factory=list)  # folders with meshes to render, one as often as another
+    meshes: list[str] = field(default_factory=list)  # folders of meshes to render, each equally often
     shapes: float | None = None  # share of procedural shapes among the rendered objects; None: `shape_share`
-    varied: float = 0.0  # share of the uses of meshes in which they are stretched, and partly re-textured
-    max_faces: int | None = None  # to which meshes are simplified; None: not at all
-    resting: float = 0.0  # share of the rendered scenes in which the object lies on a table as gravity has it
+    varied: float = 0.0  # share of rendered meshes that are stretched, and partly re-textured
+    max_faces: int | None = None  # that meshes are simplified to; None: not at all
+    resting: float = 0.0  # share of the rendered scenes in which the object rests on a table
     backgrounds: str | None = None  # folder with photos to show behind the rendered objects
-    kept: str | None = None  # folder of rendered pairs that tools.keep_pairs made; None: rendered in training
+    kept: str | None = None  # folder of pairs rendered by tools.keep_pairs; None: render during training
     augment: float = 0.8  # share of the real views whose colours are changed
-    validation_meshes: list[str] = field(default_factory=list)  # to validate on; none: as in training
+    validation_meshes: list[str] = field(default_factory=list)  # to validate on; empty: as in training
 
     def __post_init__(self):
         for name in ("synthetic", "shapes", "varied", "resting", "augment"):
@@ -122,15 +124,15 @@ class TrainConfig:
     warmup: int = 1000  # steps
     lr: float = 1e-5  # peak
     betas: list[float] = field(default_factory=lambda: [0.5, 0.999])
-    low_beta: float | None = None  # to which one_cycle takes the first beta at the peak; None: it stays
+    low_beta: float | None = None  # value of the first beta at the peak of one_cycle; None: constant
     eps: float = 1e-6
     weight_decay: float = 5e-4
     clip: float = 10.0  # largest norm of the gradients
     scale_weight: float = 1.0  # of the affine level's scale in the loss
     bf16: bool = False  # for backbone, dense head and decoder, where the hardware supports it
-    frozen: bool = False  # whether to freeze a convolutional backbone's layers before its first map
-    workers: int = 8  # processes per training process that make pairs
-    threads: int | None = None  # of PyTorch on the CPU, per process; None: PyTorch's choice
+    frozen: bool = False  # whether to freeze the layers of a convolutional backbone before its first map
+    workers: int = 8  # processes that make pairs, per training process
+    threads: int | None = None  # PyTorch's threads on the CPU, per process; None: its own choice
     log_every: int = 50  # steps, as are the following
     picture_every: int = 2000
     save_every: int = 1000
@@ -138,7 +140,7 @@ class TrainConfig:
     validation_pairs: int = 256
     validate_on: list[str] = field(default_factory=list)  # BOP data sets to measure AR on
     keep: int = 3  # latest checkpoints to keep, besides the best one
-    max_skipped: int = 10  # steps in 100 with a loss that is not finite, before the run ends
+    max_skipped: int = 10  # steps in 100 whose loss may be non-finite before the run ends
 
     def __post_init__(self):
         for name in (
@@ -169,14 +171,14 @@ class TrainConfig:
 
 @dataclass
 class TestDatasetConfig:
-    """Where the test data lie."""
+    """Where the test data are."""
 
     __test__ = False  # not a test class, for pytest
 
     data_dir: str = "data"
     detections: str | None = None  # file, or folder with one file per data set; None: beside the data set
     targets: str | None = None
-    camera: str | None = None  # of data sets with several, such as cam1; None: the first, with a warning
+    camera: str | None = None  # such as cam1, for data sets with several; None: the first, with a warning
 
 
 @dataclass
@@ -185,8 +187,8 @@ class TestConfig:
 
     __test__ = False
 
-    hypotheses: int = 5  # templates that are followed for each detection
-    level: str = "flow"  # that the pose is read off after: match, affine or flow
+    hypotheses: int = 5  # templates tried for each detection
+    level: str = "flow"  # level of the paper to take the poses from: match, affine or flow
     views: int = 162  # templates per object
     threshold_px: float = 2.0  # inlier threshold of RANSAC, in pixels of the photo
     seed: int = 0
@@ -203,11 +205,11 @@ class TestConfig:
 class RuntimeConfig:
     """Resources of a test run; the poses do not depend on them."""
 
-    batch: int | None = None  # hypotheses per forward pass; None: by the free memory
-    template_memory: float = 4.0  # GB on the device for templates
+    batch: int | None = None  # hypotheses per forward pass; None: what fits into memory
+    template_memory: float = 4.0  # GB of the device for templates
     features_dir: str | None = None  # where prepared templates are kept; None: features below log_dir
     features_limit: float = 50.0  # GB on disk for them; the least recently used are removed first
-    compile: bool = False  # with torch.compile: slow to start
+    compile: bool = False  # whether to use torch.compile: slow to start
 
     def __post_init__(self):
         _check(self, "runtime", "batch", "be at least 1", lambda count: count >= 1)
@@ -219,8 +221,8 @@ class RuntimeConfig:
 class Config:
     """Everything that a YAML file may set."""
 
-    method: str = "picopose"  # a folder in model/, or a module of any name with a dot in it
-    stages: list[str] = field(default_factory=list)  # of a run, in this order; none: the method's own
+    method: str = "picopose"  # a folder in model/, or any module by a dotted name
+    stages: list[str] = field(default_factory=list)  # of a run, in order; empty: the method's own
     options: dict[str, dict[str, Any]] = field(default_factory=dict)  # of stages, by their names
     model: ModelConfig = field(default_factory=ModelConfig)
     train_dataset: TrainDatasetConfig = field(default_factory=TrainDatasetConfig)
@@ -246,8 +248,8 @@ def load_config(
 ) -> Config:
     """The configuration of a YAML file, changed by `key=value` overrides and then by flags.
 
-    A flag that is None changes nothing. trained_with: the YAML in a checkpoint, whose network replaces the
-    file's.
+    A flag that is None changes nothing. trained_with: the YAML in a checkpoint, whose `model` section
+    replaces the file's.
 
     Raises:
         InputError: the file is missing or no YAML; a key is unknown; a value has the wrong type.
@@ -284,7 +286,7 @@ T = TypeVar("T")
 
 
 def options_of(config: Config, stage: str, kind: type[T], *, where: str | None = None) -> T:
-    """A stage's entries of `options` as its dataclass; an `InputError` for others than that has.
+    """A stage's entries of `options` as its dataclass; an `InputError` for entries that it does not have.
 
     where: what the error begins with.
     """
@@ -297,13 +299,13 @@ def options_of(config: Config, stage: str, kind: type[T], *, where: str | None =
 
 
 def check_range(name: str, value: float | None, least: float, most: float) -> None:
-    """Raises a `ValueError` for an entry of a stage's options beyond its limits, or NaN; None is allowed."""
+    """Raises a `ValueError` for an entry of a stage's options beyond its limits, or NaN; None is fine."""
     if value is not None and not least <= value <= most:
         raise ValueError(f"{name} is {value}; it must lie in {least:g} to {most:g}")
 
 
 def unread_entries(config: Config, read: dict[str, set[str]]) -> list[str]:
-    """Those entries of some sections that are set although they are not among the ones that are read."""
+    """Entries that are set although they are not among those that are read; read: names by section."""
     return [
         f"{section}.{name}"
         for section, names in read.items()
@@ -320,7 +322,7 @@ def to_yaml(config: Config) -> str:
 def network_of(trained_with: Any, source: str) -> dict[str, Any]:
     """The `model` entries of the YAML in a checkpoint; empty where it has none.
 
-    Raises an `InputError` that begins with `source` where it is no configuration.
+    Raises an `InputError` that begins with `source` for anything but a configuration.
     """
     if trained_with is None:
         return {}
@@ -335,7 +337,7 @@ def network_of(trained_with: Any, source: str) -> dict[str, Any]:
 def options_in(trained_with: Any, stage: str, kind: type[T], source: str) -> T:
     """A stage's entries of `options` in the YAML of a checkpoint, as its dataclass.
 
-    Raises an `InputError` that begins with `source` where it is no configuration, or has none.
+    Raises an `InputError` that begins with `source` for anything but a configuration, or one without them.
     """
     if not isinstance(trained_with, str):
         raise InputError(
@@ -350,7 +352,7 @@ def options_in(trained_with: Any, stage: str, kind: type[T], source: str) -> T:
 def changed_options(before: str, config: Config, source: str) -> list[str]:
     """Names of the training entries that differ from a configuration stored as YAML.
 
-    Entries that are newer than the stored configuration have had their defaults in it.
+    Entries that are newer than the stored configuration count as having had their defaults.
     """
     old, new = _read_yaml(before, source), OmegaConf.structured(config)
     default = OmegaConf.structured(Config)
@@ -369,7 +371,7 @@ def changed_options(before: str, config: Config, source: str) -> list[str]:
 
 
 def _entries(options: Any) -> dict[str, Any]:
-    """The values of a table of tables by their names, each after a dot; a list is a value."""
+    """The values in nested tables by their dotted names; a list is a value."""
     if not isinstance(options, DictConfig):
         return {"": options}
     found = {}
@@ -396,7 +398,7 @@ def _read_yaml(text: str, source: str) -> DictConfig:
 
 
 def _checked(entries: DictConfig | dict, source: str) -> DictConfig | dict:
-    """The entries, if none is an interpolation."""
+    """The entries; an `InputError` if any of them is an interpolation."""
     plain = OmegaConf.to_container(entries) if isinstance(entries, DictConfig) else entries
     for key, value in _leaves(plain):
         if isinstance(value, str) and "${" in value:
@@ -405,7 +407,7 @@ def _checked(entries: DictConfig | dict, source: str) -> DictConfig | dict:
 
 
 def _leaves(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Names and values of all entries at any depth."""
+    """Dotted names and values of all entries at any depth."""
     if isinstance(value, dict):
         for name, entry in value.items():
             yield from _leaves(entry, f"{key}.{name}" if key else f"{name}")

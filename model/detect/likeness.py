@@ -1,8 +1,8 @@
-"""How alike a cell of a photo and a cell of a template are: cosines of projected ImageNet features.
+"""How similar a cell of a photo and a cell of a template are: cosines of projected ImageNet features.
 
-The projection gives directions little weight in which photos and renderings of the same spot differ, and
-much to those that tell spots apart: a linear discriminant (Mikolajczyk and Matas, "Improving descriptors for
-fast tree matching by optimal linear projection", ICCV 2007). `tools.fit_likeness` computes it in closed form.
+The projection suppresses directions in which photos and renderings of the same spot differ, and keeps those
+that distinguish spots: a linear discriminant (Mikolajczyk and Matas, "Improving descriptors for fast tree
+matching by optimal linear projection", ICCV 2007). `tools.fit_likeness` computes it in closed form.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from picopose.utils.records import Record
 
 @dataclass(frozen=True)
 class Likeness(Record):
-    """Features of cells (C) -> unit descriptors (D) whose cosines tell how alike they are."""
+    """Projects features of cells (C) to unit descriptors (D) whose cosines measure similarity."""
 
     projection: Tensor  # (D, C)
     photo_mean: Tensor  # (C,)
@@ -39,9 +39,9 @@ class Likeness(Record):
 
 
 def features(network: ImageNetFeatures, rgb: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in [0, 1] -> features of their cells of 16 px (B, C, H/16, W/16).
+    """Images (B, 3, H, W) in [0, 1] -> features (B, C, H/16, W/16) of their cells of 16 px.
 
-    They are those of stride 16, and the four of stride 8 that belong to each cell.
+    Each cell has its features of stride 16 and the four of stride 8 within it.
     """
     fine, coarse = network(rgb)
     return torch.cat([coarse, F.pixel_unshuffle(fine, 2)], dim=1)

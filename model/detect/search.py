@@ -1,7 +1,7 @@
-"""Where in a photo, how large and how turned an object may be: its templates slid over descriptors.
+"""Where in a photo an object may be, at which size and turn: templates slid over the photo's descriptors.
 
-What a template answers is measured in standard deviations of its answers to the photo's own cells, so that
-plain cells, which resemble half of the photo, say little, and rare ones much.
+A template's responses are measured in standard deviations of its responses to the photo's own cells, so that
+plain cells, which resemble half of the photo, count little, and distinctive ones much.
 """
 
 import math
@@ -20,21 +20,21 @@ from picopose.model.rendermatch.views import SIZE
 from picopose.utils.records import Record
 
 STRIDE = SIZE // CELLS
-SMALLEST, STEP = 1 / 16, math.sqrt(2)  # of objects, in longer sides of the photo; from one size to the next
-SAME = 0.4  # overlap of boxes from which on they are about one thing
-LARGEST_PX = 2200  # of the longer side of a photo that is looked at
-COARSE, PEAKS = 2, 400  # cells that are taken together to slide; places that are looked at more closely then
-LEAST_SPREAD = 0.01  # of cosines, where all cells of a photo look the same
+SMALLEST, STEP = 1 / 16, math.sqrt(2)  # smallest object, in longer sides of the photo; ratio of sizes
+SAME = 0.4  # IoU above which two boxes are taken for the same thing
+LARGEST_PX = 2200  # longer side of the largest scale of a photo that is searched
+COARSE, PEAKS = 2, 400  # cells averaged for the coarse search; its places that are searched finely
+LEAST_SPREAD = 0.01  # standard deviation of cosines, for a photo whose cells all look the same
 
 
 @dataclass(frozen=True)
 class Candidates(Record):
-    """Places where an object may be, the best first."""
+    """Places where an object may be, best first."""
 
-    score: Tensor  # (M,) in multiples of the median one: some objects resemble a bit of everything
+    score: Tensor  # (M,) in multiples of the median: some objects resemble a bit of everything
     template: Tensor  # (M,) long
     box: Tensor  # (M, 4) px of the photo
-    centre: Tensor  # (M, 2) px, of the circle about the object
+    centre: Tensor  # (M, 2) px, of the circle around the object
     diameter: Tensor  # (M,) px
 
 
@@ -43,7 +43,7 @@ class Level(Record):
     """A photo at one scale."""
 
     maps: Tensor  # (1, D, h, w) descriptors
-    px: float  # of the photo, to a pixel of this scale
+    px: float  # pixels of the photo in a pixel of this scale
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class CellStatistics(Record):
 
 @dataclass(frozen=True)
 class Filters(Record):
-    """Templates as a photo's own cells let them speak: a response is filter * descriptors - offset."""
+    """Templates standardized by a photo's own cells: a response is weight * descriptors - offset."""
 
     weight: Tensor  # (V, D, n, n)
     offset: Tensor  # (V,)
@@ -64,7 +64,7 @@ class Filters(Record):
 
 @dataclass(frozen=True)
 class Places(Record):
-    """Cells of levels, the upper left ones of what is compared with a template less n/2."""
+    """Cells at the middle of the n x n windows that are compared with templates."""
 
     level: Tensor  # (P,) long
     x: Tensor  # (P,) long
@@ -72,7 +72,7 @@ class Places(Record):
 
 
 def pyramid(network: ImageNetFeatures, likeness: Likeness, rgb: Tensor) -> list[Level]:
-    """Descriptors of a photo (3, H, W) uint8 at scales that show objects at the templates' size."""
+    """Descriptors of a photo (3, H, W) uint8 at scales where objects have the templates' size."""
     image = rgb[None].float() / 255
     longer, shorter = max(rgb.shape[1:]), min(rgb.shape[1:])
     levels, size = [], SMALLEST * longer
@@ -85,20 +85,20 @@ def pyramid(network: ImageNetFeatures, likeness: Likeness, rgb: Tensor) -> list[
 
 
 def _resized(image: Tensor, px: float) -> Tensor:
-    """At `px` pixels to one, grey beyond its right and lower rim up to sides divisible by 32."""
+    """An image with `px` of its pixels in one, padded with grey on the right and below to multiples of 32."""
     height, width = (max(1, round(side / px)) for side in image.shape[-2:])
     image = F.interpolate(image, (height, width), mode="bilinear", antialias=True)
     return F.pad(image, (0, -width % 32, 0, -height % 32), value=GREY)
 
 
 def cell_statistics(levels: list[Level]) -> CellStatistics:
-    """Statistics of a photo's levels, at least one; they standardize what every object's templates answer."""
+    """Statistics of a photo's levels, at least one, by which all objects' templates are standardized."""
     descriptors = torch.cat([level.maps[0].flatten(1) for level in levels], dim=1)  # (D, N)
     return CellStatistics(descriptors.mean(1), torch.cov(descriptors))
 
 
 def search(levels: list[Level], photo: CellStatistics, templates: Templates, most: int) -> Candidates:
-    """At most so many places where an object is most likely, no two about the same thing.
+    """The most likely places of an object, at most `most` of them, no two for the same thing.
 
     photo: statistics of these levels.
     """
@@ -112,7 +112,7 @@ def search(levels: list[Level], photo: CellStatistics, templates: Templates, mos
 
 
 def _standardized(templates: Templates, photo: CellStatistics) -> Filters:
-    """Filters that sum standardized cosines over a template's n cells, divided by the square root of n."""
+    """Filters whose response is the sum of standardized cosines over a template's n cells, over sqrt(n)."""
     cells = templates.cells.to(photo.mean.dtype)
     mean = torch.einsum("vdyx,d->vyx", cells, photo.mean)
     projected = torch.einsum("vdyx,de->veyx", cells, photo.covariance)
@@ -123,7 +123,7 @@ def _standardized(templates: Templates, photo: CellStatistics) -> Filters:
 
 
 def _peaks(levels: list[Level], filters: Filters) -> Places:
-    """Where some template of coarser cells answers more strongly than any does beside."""
+    """Places where a template of coarse cells responds more strongly than any template does next to it."""
     coarse = F.avg_pool2d(filters.weight, COARSE) * COARSE**2
     strength, places = [], []
     for index, level in enumerate(levels):
@@ -138,7 +138,7 @@ def _peaks(levels: list[Level], filters: Filters) -> Places:
 
 
 def _windows(levels: list[Level], places: Places) -> Tensor:
-    """(P, D, n, n) descriptors; 0 beyond the rim of a level."""
+    """(P, D, n, n) descriptors at places; 0 outside a level."""
     found = levels[0].maps.new_empty(len(places.x), levels[0].maps.shape[1], CELLS, CELLS)
     for index, level in enumerate(levels):
         here = (places.level == index).nonzero()[:, 0]

@@ -1,9 +1,10 @@
-"""Finds objects by their meshes alone: templates are slid over the photo, and what resembles them verified.
+"""Finds objects by their meshes alone: templates are slid over the photo, and the candidates verified.
 
-(1) Every view of an object, at every turn, is a filter on descriptors of the photo at many scales; where one
-answers strongly is a candidate. (2) There the object is placed by matches and PnP, drawn and compared; from
-that a logistic regression tells how likely it is the object. (3) Of candidates about one place the likeliest
-stays, whatever object it is of. Masks are silhouettes of the poses.
+(1) Every view of an object, at every in-plane turn, is a filter on descriptors of the photo at many scales;
+places with a strong response are candidates. (2) There the object is placed by matches and PnP, drawn and
+compared with the photo; a logistic regression turns the result into the probability that it is the object.
+(3) Of candidates at the same place the most likely one stays, whatever its object. Masks are silhouettes of
+the poses.
 """
 
 from collections.abc import Callable
@@ -31,17 +32,17 @@ from picopose.utils.reading import read_json
 from picopose.utils.records import Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 
-CANDIDATES = 30  # of an object, that are drawn
-SAME_PLACE = 0.5  # overlap of boxes from which on an object was found once
+CANDIDATES = 30  # of each object, that are verified
+SAME_PLACE = 0.5  # IoU of boxes above which two detections of an object are the same instance
 
 
 @dataclass
 class Options:
     """Entries of `options.detect`."""
 
-    most: int = 5  # instances of an object that are looked for
-    least_score: float = 0.002  # probability from which on something is told; real photos score low
-    rivals: float = 0.7  # overlap of boxes from which on objects compete; 1 lets several be in one place
+    most: int = 5  # instances of each object at most
+    least_score: float = 0.002  # least probability of a detection; they are low in real photos
+    rivals: float = 0.7  # IoU of boxes above which different objects compete; 1: never
 
     def __post_init__(self):
         if self.most < 1:
@@ -53,7 +54,7 @@ class Options:
 
 
 def read_calibration(path: Path = DETECTION) -> Logistic:
-    """The file that `benchmarks.detection` writes; an `InputError` where it is none."""
+    """The file that `benchmarks.detection` writes; an `InputError` for any other content."""
     remedy = "write it again with python -m benchmarks.detection fit"
     table = read_json(path, remedy=remedy)
     try:
@@ -63,11 +64,11 @@ def read_calibration(path: Path = DETECTION) -> Logistic:
 
 
 class Detector(Stage):
-    """What is found of the run's things in a photo, whatever was known before.
+    """Finds the run's things in a photo; what was known before is ignored.
 
     Args:
-        bank: makes the templates of some things.
-        probability: of evidence.
+        bank: makes the template bank of the run's things.
+        probability: from evidence.
     """
 
     guesses_outlines = True
@@ -114,7 +115,7 @@ class Detector(Stage):
 
     @torch.inference_mode()
     def candidates(self, frame: Frame, obj_ids: list[int]) -> tuple[Estimates, Evidence]:
-        """Where these objects may be, with poses, and what speaks for each place."""
+        """Where these objects may be, with poses, and the evidence for each place."""
         frame = frame.to(self.verifier.matcher.device)
         with self.stopwatch("look at the photo"):
             levels = pyramid(self.imagenet, self.likeness, frame.rgb)
@@ -132,7 +133,7 @@ class Detector(Stage):
         return Estimates.cat(places), Evidence.cat(evidence)
 
     def _silhouettes(self, found: Estimates, frame: Frame) -> Tensor:
-        """(N, H, W) bool, of the poses in the photo."""
+        """(N, H, W) bool: what the objects cover of the photo at their poses."""
         height, width = frame.rgb.shape[1:]
         K = frame.K.expand(len(found), 3, 3)
         drawn = self.things.drawings.draw(found.obj_id.tolist(), found.cam_from_obj, K, max(height, width))
@@ -140,7 +141,7 @@ class Detector(Stage):
 
 
 def _likeliest(places: Estimates, options: Options) -> list[int]:
-    """Rows, best first: of one place only one, and of an object not too many."""
+    """Rows to keep, best first: one at each place, and at most `options.most` of each object."""
     kept: list[int] = []
     rival = nms(places.box.float(), places.score, options.rivals).tolist()
     for obj_id in places.obj_id.unique():

@@ -1,4 +1,4 @@
-"""Templates of an object: the descriptors of its views, at every turn, to be slid over those of a photo."""
+"""Templates of an object: descriptors of its views at every in-plane turn, to slide over those of a photo."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +20,9 @@ from picopose.utils.masks import boxes_about
 from picopose.utils.records import Record
 
 N_VIEWS, TURNS = 42, 8
-CELLS = 8  # of a template, along each side
-BATCH = 4  # views, with all their turns
-VERSION = 2  # raised whenever prepared templates come to be something else
+CELLS = 8  # along each side of a template
+BATCH = 4  # views at once, with all their turns
+VERSION = 2  # raise it whenever a change of the code changes prepared templates
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Templates(Record):
     """All views of an object at all turns: V of them, view by view."""
 
     cells: Tensor  # (V, D, n, n) half precision, unit descriptors; 0 where a cell does not show the object
-    box: Tensor  # (V, 4) about the object, in sides of the crop
+    box: Tensor  # (V, 4) around the object, in sides of the crop
     cam_from_obj: Tensor  # (V / turns, 4, 4) float64 m, of the views
     circle: Tensor  # (V / turns, 3) float64: see `rendermatch.views.circles`
 
@@ -39,7 +39,7 @@ class TemplateBank(ObjectBank[Templates]):
     """Templates by object.
 
     Args:
-        memory: bytes that the templates at hand may take.
+        memory: bytes that the templates in memory may take.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class TemplateBank(ObjectBank[Templates]):
         return Templates(cells.half(), box, poses, circle)
 
     def _cells(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Of drawings on black and their covers (B, 4, S, S): descriptors, and boxes."""
+        """Descriptors and boxes of drawings on black, with their covers (B, 4, S, S)."""
         cover = image[:, 3:]
         shown = covered_cells(cover, CELLS)[:, None]
         maps = features(self._network, image[:, :3] + GREY * (1 - cover))
@@ -87,20 +87,20 @@ class TemplateBank(ObjectBank[Templates]):
 
 
 def _boxes(masks: Tensor) -> Tensor:
-    """(B, 4) about masks (B, S, S) bool, in their sides; the whole for an empty one."""
+    """(B, 4) boxes around masks (B, S, S) bool, in their sides; the whole image for an empty mask."""
     size, there = masks.shape[-1], masks.flatten(1).any(1, keepdim=True)
     whole = torch.tensor([0, 0, size, size], device=masks.device)
     return torch.where(there, boxes_about(masks), whole) / size
 
 
 def _read(path: Path) -> Templates:
-    templates = Templates(**load(path.read_bytes()))  # a mapped file must not change while it is used
+    templates = Templates(**load(path.read_bytes()))  # not memory-mapped: the file may be replaced
     count, views = len(templates.cells), len(templates.circle)
     shapes = [tuple(part.shape[1:]) for part in vars(templates).values()]
     if shapes[0][1:] != (CELLS, CELLS) or shapes[1:] != [(4,), (4, 4), (3,)]:
-        raise ValueError("its parts are of other sizes")
+        raise ValueError("its parts have the wrong sizes")
     if not count == len(templates.box) == TURNS * views == TURNS * len(templates.cam_from_obj):
-        raise ValueError("its parts do not belong together")
+        raise ValueError("its parts do not fit together")
     if not all(part.isfinite().all() for part in vars(templates).values()):
         raise ValueError("it has numbers that are not finite")
     return templates

@@ -1,4 +1,4 @@
-"""Whether an object is where a template resembles the photo: it is placed and drawn there, and compared."""
+"""Verifies candidates: the object is placed where a template resembles the photo, drawn and compared."""
 
 from dataclasses import dataclass, replace
 
@@ -21,15 +21,15 @@ from picopose.utils.geometry import transform
 from picopose.utils.masks import boxes_about
 from picopose.utils.records import Drawing, Estimates, Frame, Mask, Record
 
-REACH = 8  # cells between matches
-THRESHOLD, NEAR = 8.0, 10.0  # px of the crop: of inliers of PnP, and of matches that speak for a pose
+REACH = 8  # cells that a match may lie away from its place in the drawing
+THRESHOLD, NEAR = 8.0, 10.0  # px of the crop: largest error of PnP's inliers, and of matches that count
 
 
 @dataclass(frozen=True)
 class Evidence(Record):
-    """What speaks for an object to be there, one number each: (B,)."""
+    """What speaks for an object being at B places: one number (B,) of each kind."""
 
-    resemblance: Tensor  # of photo and template, see `search.Candidates`
+    resemblance: Tensor  # of photo and template, see `search.Candidates.score`
     matched: Tensor  # share of the drawn object's cells with a match that is near
     agreement: Tensor  # of photo and drawing within the silhouette
 
@@ -39,7 +39,7 @@ class Evidence(Record):
 
 
 class Verifier:
-    """Places an object at candidates by PnP, and tells what speaks for it."""
+    """Places an object at candidates by PnP, and gathers the evidence for it."""
 
     def __init__(self, imagenet: ImageNetFeatures, matcher: Matcher, *, batch: int, seed: int):
         self.imagenet, self.matcher = imagenet, matcher
@@ -80,14 +80,14 @@ class Verifier:
 
 
 def _windows(candidates: Candidates) -> list[Mask]:
-    """Square boxes about the circles of candidates; parts of them may lie outside the photo."""
+    """Square boxes around the circles of candidates; they may reach beyond the photo."""
     first = candidates.centre + 0.5 - candidates.diameter[:, None] / 2
     boxes = torch.cat([first, first + candidates.diameter[:, None]], dim=1)
     return [Mask(box, None) for box in boxes.round().long()]
 
 
 def _poses(query: Query, candidates: Candidates, templates: Templates, K: Tensor) -> Tensor:
-    """cam_from_obj (M, 4, 4) float64 of what looks as the templates do."""
+    """cam_from_obj (M, 4, 4) float64 of objects that look as the templates do."""
     view = candidates.template // TURNS
     # The template was turned to look like the photo, so the photo has to be turned the other way.
     angle = -(candidates.template % TURNS).double() * (2 * torch.pi / TURNS)
@@ -96,7 +96,7 @@ def _poses(query: Query, candidates: Candidates, templates: Templates, K: Tensor
 
 
 def _boxes(masks: Tensor, crop_K: Tensor, photo_K: Tensor, otherwise: Tensor) -> Tensor:
-    """(B, 4) px of the photo about silhouettes (B, S, S) in crops; `otherwise` for empty ones."""
+    """Boxes (B, 4) px of the photo around silhouettes (B, S, S) in crops; `otherwise` for empty ones."""
     photo_from_crop = photo_K.double() @ torch.linalg.inv(crop_K.double())
     corners = boxes_about(masks).double().view(-1, 2, 2)
     boxes = transform(photo_from_crop, corners - 0.5).flatten(1) + 0.5

@@ -1,1 +1,1 @@
-"""Objects drawn at their poses and matched to a photo there by XFeat's descriptors, for several stages."""
+"""Draws objects at their poses and matches the drawings to a photo; several stages use it."""

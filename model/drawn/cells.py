@@ -1,4 +1,4 @@
-"""Cells of a crop matched to points of the surface, by XFeat's descriptors of both."""
+"""Matches cells of a crop to points of the surface in a drawing, by XFeat's descriptors of both."""
 
 import functools
 
@@ -10,7 +10,7 @@ from picopose.model.drawn.xfeat import STRIDE
 from picopose.utils.geometry import cell_centres, invert, sample_depth, transform, unproject
 from picopose.utils.records import Correspondences, View
 
-COVERED = 0.5  # share of a cell that the object covers where the cell is matched
+COVERED = 0.5  # a cell is matched if the object covers more than this share of it
 
 
 def match(
@@ -23,12 +23,12 @@ def match(
 
     Args:
         crop, rendered: (H, C, n, n) unit descriptors.
-        crop_cells: (H, n, n) bool, cells of the crop that may be matched.
-        view: (H, ...) the renderings; rows: (H, T) long, their cells to be matched, see `drawn_cells`.
-        reach: how many cells apart matches may lie, up or down and left or right.
+        crop_cells: (H, n, n) bool, the cells of the crop that may be matched.
+        view: (H, ...) the renderings; rows: (H, T) long, the cells of theirs to match, see `drawn_cells`.
+        reach: how many cells apart the two cells of a match may lie, horizontally and vertically.
     """
     n = crop.shape[-1]
-    shown = half_covered(view.mask, n).flatten(1).gather(1, rows)  # not what fills the rows up
+    shown = half_covered(view.mask, n).flatten(1).gather(1, rows)  # not the cells that fill up the rows
     chosen = rendered.flatten(2).gather(2, rows[:, None].expand(-1, rendered.shape[1], -1))
     similarity = chosen.mT @ crop.flatten(2)  # (H, T, n * n)
     allowed = shown[..., None] & crop_cells.flatten(1)[:, None] & _within(n, reach, rows.device)[rows]
@@ -44,15 +44,15 @@ def match(
 
 
 def cells_of(mask: Tensor, n: int) -> Tensor:
-    """Cells (B, n, n) bool of masks (B, S, S) bool that are covered by a half; all where there are none."""
+    """Cells (B, n, n) bool that masks (B, S, S) bool cover by a half; all of them if there is none."""
     covered = half_covered(mask, n)
     return covered | ~covered.any(1).any(1)[:, None, None]
 
 
 def drawn_cells(mask: Tensor, n: int) -> Tensor:
-    """Indices (H, T) of those of n x n cells that masks (H, S, S) bool cover by a half.
+    """Indices (H, T) of the cells, of n x n, that masks (H, S, S) bool cover by a half.
 
-    T is the largest number of them; shorter rows are filled up with cells that show less.
+    T is the largest number in a row; shorter rows are filled up with other cells.
     """
     drawn = half_covered(mask, n).flatten(1)
     most = max(1, int(drawn.sum(1).max()))
@@ -76,7 +76,7 @@ def _within(n: int, reach: int, device: torch.device) -> Tensor:
 
 
 def _peak(similarity: Tensor, column: Tensor, n: int) -> Tensor:
-    """Where between the cells (H, T, 2), from -1/2 to 1/2, the similarity to the chosen ones peaks."""
+    """Offsets (H, T, 2) in cells, from -1/2 to 1/2, of the peaks of similarity from the chosen columns."""
     x, y = column % n, column // n
 
     def at(dx: int, dy: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""Square crops about the circles of regions: an object that is turned in the image keeps its size in them."""
+"""Square crops around the circles of regions, in which an object keeps its size however it is turned."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,25 +13,25 @@ from picopose.utils.geometry import sample
 from picopose.utils.masks import boxes_of
 from picopose.utils.records import Crop, Mask, Record
 
-GREY = 0.5  # behind an object: black might be taken for a part of it
+GREY = 0.5  # background: black might be taken for a part of the object
 PADDING = 1.1  # side of a crop in diameters of the region's circle
-STRIP_PX = 500_000  # of a window that are averaged at once: as numbers, a large photo would take gigabytes
+STRIP_PX = 500_000  # pixels of a window averaged at once: all of a large photo would take gigabytes as floats
 
 
 @dataclass(frozen=True)
 class Regions(Record):
-    """Where objects are looked for in one photo."""
+    """Where to look for objects in one photo."""
 
     centre: Tensor  # (B, 2) px
     diameter: Tensor  # (B,) px
-    is_box: Tensor  # (B,) bool: the region is a box, so that it shows background too
+    is_box: Tensor  # (B,) bool: the region is a box, which shows background too
 
 
 def regions_of(masks: Sequence[Mask]) -> Regions:
     """The regions of B masks, none of them empty.
 
-    A mask's circle is the smallest that holds it. A mask that is a whole box is taken for a box, whose circle
-    is as wide as its longer side: the object reaches to its sides, but hardly into its corners.
+    A mask's circle is the smallest that contains it. A mask that fills its box is taken for a box, whose
+    circle is as wide as its longer side: an object reaches the sides of its box, but rarely the corners.
     """
     boxes = boxes_of(masks)
     circles = []
@@ -47,26 +47,26 @@ def regions_of(masks: Sequence[Mask]) -> Regions:
 
 
 def at_depth_one(regions: Regions, K: Tensor) -> tuple[Tensor, Tensor]:
-    """Middles (B, 2) and diameters (B,) float64 of regions in a photo of camera K (3, 3), seen at depth 1."""
+    """Centres (B, 2) and diameters (B,) float64, at depth 1, of regions in a photo with camera K (3, 3)."""
     K = K.double()
     centre = (regions.centre - K[:2, 2]) / torch.stack([K[0, 0], K[1, 1]])
     return centre, regions.diameter / (K[0, 0] * K[1, 1]).sqrt()
 
 
 def _row_ends(mask: np.ndarray) -> np.ndarray:
-    """The first and the last pixel that is set in each row of a mask (H, W): (N, 2) float32, x and y."""
+    """The first and the last set pixel in each row of a mask (H, W): (N, 2) float32, x and y."""
     rows = np.flatnonzero(mask.any(axis=1))
     first, last = mask[rows].argmax(axis=1), mask.shape[1] - 1 - mask[rows, ::-1].argmax(axis=1)
     return np.stack([np.concatenate([first, last]), np.tile(rows, 2)], axis=1).astype(np.float32)
 
 
 def crop_regions(image: Tensor, masks: Sequence[Mask], K: Tensor, regions: Regions, size: int) -> Crop:
-    """Crops (B, ...) of `size` px about the regions of a photo; black and unmasked beyond its rim.
+    """Crops (B, ...) of `size` px around the regions of a photo; black and unmasked outside the photo.
 
     image (3, H, W) uint8; K (3, 3) of the photo.
     """
     side = PADDING * regions.diameter
-    scale, first = size / side, regions.centre - side[:, None] / 2  # px of the window's edge
+    scale, first = size / side, regions.centre - side[:, None] / 2  # scale, and the window's corner in px
     crop_from_photo = torch.eye(3, device=K.device).repeat(len(side), 1, 1)
     crop_from_photo[:, 0, 0] = crop_from_photo[:, 1, 1] = scale
     crop_from_photo[:, :2, 2] = -scale[:, None] * first - 0.5
@@ -80,7 +80,7 @@ def crop_regions(image: Tensor, masks: Sequence[Mask], K: Tensor, regions: Regio
 
 def _window(image: Tensor, mask: Mask, corner: list[float], side: float, size: int) -> Tensor:
     """Colours and mask (4, size, size) of the window from `corner` (px, its edge) on, `side` px wide."""
-    shrink = max(1, int(side / size))  # a large window is averaged over blocks first, lest it flicker
+    shrink = max(1, int(side / size))  # a large window is averaged over blocks first, to avoid aliasing
     left, top = (int(np.floor(c + 0.5)) - 1 for c in corner)
     cells = int(np.ceil(side / shrink)) + 3
     rows = max(1, STRIP_PX // (cells * shrink**2))  # of blocks at once
@@ -111,9 +111,9 @@ def _blocks(image: Tensor, mask: Mask, left: int, top: int, shrink: int, count: 
 
 
 def turned(maps: Tensor, turns: int) -> Tensor:
-    """Maps (B, C, S, S) turned about their middle by 0, 1, ... of `turns` equal steps: (B, turns, C, S, S).
+    """Maps (B, C, S, S) turned about their centre by 0, 1, ... of `turns` equal steps: (B, turns, C, S, S).
 
-    Positive angles go from x to y; what comes in from outside is 0.
+    Positive angles turn x towards y; what enters from outside is 0.
     """
     angle = torch.arange(turns, device=maps.device) * (2 * torch.pi / turns)
     cosine, sine = angle.cos(), angle.sin()

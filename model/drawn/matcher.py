@@ -1,4 +1,4 @@
-"""What a photo shows in its regions, and which pixels of it match a drawing there, by XFeat's descriptors."""
+"""Describes the regions of a photo by XFeat, and matches them to drawings of the object."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,13 +19,13 @@ BATCH = 16  # images that go through the small networks at once
 
 @dataclass(frozen=True)
 class Query(Record):
-    """What is known of the regions of a photo."""
+    """The regions of a photo, ready to be matched."""
 
     crop: Crop
     regions: Regions
     descriptors: Tensor  # (B, C, n, n) of XFeat
-    cells: Tensor  # (B, n, n) bool: those to be matched
-    behind: Tensor  # (B,) grey level that stands behind the object in renderings to be matched
+    cells: Tensor  # (B, n, n) bool: cells to match
+    behind: Tensor  # (B,) grey level of the background in drawings that are matched to it
 
 
 class Matcher:
@@ -46,7 +46,7 @@ class Matcher:
         """Crops of B regions and their descriptors."""
         regions = regions_of(masks)
         crop = crop_regions(frame.rgb, masks, frame.K, regions, SIZE)
-        # A mask shuts the background out; in a box it stays, and does not look black behind renderings.
+        # A mask removes the background; a box keeps it, and drawings matched to a box get a grey one.
         kept = crop.mask | regions.is_box[:, None, None]
         parts = self.batches.run(lambda part: self._describe(crop.rgb[part] * kept[part, None]), len(kept))
         behind = torch.where(regions.is_box, GREY, 0.0)
@@ -55,7 +55,7 @@ class Matcher:
     def match(self, query: Query, owner: Tensor, drawn: Drawing, *, reach: int) -> Correspondences:
         """Matches between the regions `owner` (H,) and drawings (H, ...) through their crops' cameras.
 
-        reach: how many cells of `STRIDE` px they may lie apart.
+        reach: how many cells of `STRIDE` px matching cells may lie apart.
         """
         rows = drawn_cells(drawn.mask, SIZE // STRIDE)
         parts = self.batches.run(

@@ -1,4 +1,4 @@
-"""Draws objects at their poses and solves for better poses by what of the drawings matches the photo."""
+"""Draws objects at their poses, and solves for better poses from matches of the drawings and the photo."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from picopose.model.stage import Drawings
 from picopose.utils.geometry import project, transform
 from picopose.utils.records import Correspondences, Drawing, Estimates, Matches
 
-SHOWN = 48  # matches
+SHOWN = 48  # matches kept for pictures
 
 
 def draw(drawings: Drawings, found: Estimates, K: Tensor) -> Drawing:
@@ -22,7 +22,7 @@ def draw(drawings: Drawings, found: Estimates, K: Tensor) -> Drawing:
 def solve(
     found: Estimates, matches: Correspondences, K: Tensor, photo_K: Tensor, threshold: float, seed: int
 ) -> Estimates:
-    """Estimates with the poses (float64) that matches (N, ...) give; where they give none, with their own.
+    """Estimates with the poses (float64) that matches (N, ...) give; unsolved ones keep their pose.
 
     K (N, 3, 3) of the crops that the matches are in, photo_K (3, 3); threshold: px of the crop.
     """
@@ -36,7 +36,7 @@ def solve(
 def inliers_of(
     matches: Correspondences, cam_from_obj: Tensor, K: Tensor, threshold: float
 ) -> tuple[Tensor, Tensor]:
-    """Which matches (N, T) lie within a threshold, px of the crop, of a pose; their share (N,) of the weight.
+    """Which matches (N, T) lie within a threshold, px of the crop, at a pose; and their share (N,) of weight.
 
     cam_from_obj (N, 4, 4) m; K (N, 3, 3) of the crops.
     """
@@ -47,7 +47,7 @@ def inliers_of(
 
 
 def no_matches(count: int, device: torch.device) -> Matches:
-    """Of poses that rest on nothing which could be shown."""
+    """Placeholders for poses without matches to show."""
     none = torch.zeros(count, SHOWN, 2, device=device)
     return Matches(none, none, none[..., 0], drawn=True)
 
@@ -55,7 +55,7 @@ def no_matches(count: int, device: torch.device) -> Matches:
 def some_matches(
     matches: Correspondences, inliers: Tensor, cam_from_obj: Tensor, K: Tensor, photo_K: Tensor
 ) -> Matches:
-    """At most `SHOWN` of the matches (N, T) that agree, in px of the photo, and where the pose shows them.
+    """At most `SHOWN` of the inliers (N, T), in px of the photo, and where the pose projects them.
 
     cam_from_obj (N, 4, 4) m; K (N, 3, 3) and photo_K (3, 3) are the cameras of crops and photo.
     """

@@ -1,7 +1,7 @@
-"""Where the contour of an object is in a photo, by the colours inside and outside of it.
+"""Where the contour of an object is in a photo, by the colours on both sides of it.
 
 After Stoiber et al., "A sparse Gaussian approach to region-based 6DoF object tracking", ACCV 2020: along
-lines across the contour of a drawing, colours tell a distribution of where the object ends.
+lines across the contour of a drawing, the colours give a distribution of where the object ends.
 """
 
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 
 POINTS = 120  # lines at most
-BINS = 16  # per channel of colour
+BINS = 16  # per colour channel
 INSIDE, OUTSIDE = 3, (5, 36)  # px from the contour to the pixels whose colours are counted
-SLOPE, AMPLITUDE = 1.2, 0.42  # of the smoothed step from object to background: px, and below a half for noise
-RIM = 3.0  # px of the photo's rim, where a silhouette ends and no contour is
+SLOPE, AMPLITUDE = 1.2, 0.42  # of the smooth step from object to background; amplitude < 1/2 for noise
+RIM = 3.0  # px along the photo's border, where a silhouette ends without a contour
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,9 @@ def contour_of(mask: np.ndarray, depth: np.ndarray, inside: np.ndarray) -> Conto
 
 
 def foreground(rgb: np.ndarray, mask: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """The probability (S, S) that a pixel is the object's, by its colour.
+    """The probability (S, S) that a pixel belongs to the object, by its colour.
 
-    rgb (S, S, 3) in [0, 1]; mask (S, S) bool, nearly where the object is; inside (S, S) bool, as above.
+    rgb (S, S, 3) in [0, 1]; mask (S, S) bool, roughly the object; inside (S, S) bool, as in `contour_of`.
     """
     index = (rgb * (BINS - 1e-3)).astype(np.int64) @ np.array([BINS * BINS, BINS, 1])
     distance_in = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 3)
@@ -58,7 +58,7 @@ def foreground(rgb: np.ndarray, mask: np.ndarray, inside: np.ndarray) -> np.ndar
 
 
 def _smooth(count: np.ndarray) -> np.ndarray:
-    """A distribution of colours from counts (BINS^3,): each colour lends some to its neighbours."""
+    """A distribution of colours from counts (BINS^3,), blurred over neighbouring colours."""
     cube = count.reshape(BINS, BINS, BINS).astype(np.float64)
     for axis in range(3):
         padded = np.pad(cube, [(1, 1) if a == axis else (0, 0) for a in range(3)], mode="edge")
@@ -71,9 +71,9 @@ def _smooth(count: np.ndarray) -> np.ndarray:
 def locate(
     probability: np.ndarray, xy: np.ndarray, normal: np.ndarray, reach: int, step: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How far (N,) px outwards the contour is from points (N, 2) along normals, and its variance (N,) px^2.
+    """How far outwards from points (N, 2) along normals the contour is: mean (N,) px and variance (N,) px^2.
 
-    probability: see `foreground`; the contour is looked for up to `reach` steps of so many px in and out.
+    probability: see `foreground`; the contour is looked for up to `reach` steps of `step` px on either side.
     """
     if len(xy) == 0:  # OpenCV refuses to look at nothing
         return np.zeros(0), np.zeros(0)

@@ -1,4 +1,4 @@
-"""The pose that texture and contour agree on, near a pose that is expected: robust least squares."""
+"""Robust least squares for the pose: texture, contour, and the expected pose as a prior."""
 
 from dataclasses import dataclass
 
@@ -7,13 +7,13 @@ import numpy as np
 from picopose.model.follow.contour import locate
 from picopose.utils.motion import moved, step
 
-# Scales of Geman and McClure's weights in px of the crop, one for each step: at first far matches pull too.
+# Scales of Geman and McClure's weights in px of the crop, one for each step: far matches pull only at first.
 SCALES = (6.0, 4.0, 3.0, 3.0, 3.0)
-REACHES = ((8, 3.0), (8, 2.0), (8, 1.5), (8, 1.0), (8, 1.0))  # of the contour's lines, see `locate`
-TEXTURE_PX, CONTOUR_PX = 3.0, 1.5  # standard deviations of matches, and of contours beside the colours'
-NEAR = 3.0  # px: contours that are less off, and as surely so, agree
-FEWEST = 30  # points of a contour, of `contour.POINTS`, from which on all of them agreeing is full agreement
-TURN, SHIFT = np.radians(4.0), 0.02  # standard deviations of the expectation: rad, and share of the distance
+REACHES = ((8, 3.0), (8, 2.0), (8, 1.5), (8, 1.0), (8, 1.0))  # `reach` and `step` of `locate`
+TEXTURE_PX, CONTOUR_PX = 3.0, 1.5  # standard deviations: of matches; of contours, beside that of `locate`
+NEAR = 3.0  # px: contour points whose offset and standard deviation are below it agree
+FEWEST = 30  # contour points, of `contour.POINTS`, that full agreement needs
+TURN, SHIFT = np.radians(4.0), 0.02  # the prior's standard deviations: rad, and share of the distance
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,15 +22,15 @@ class Observations:
 
     K: np.ndarray  # (3, 3)
     xy: np.ndarray  # (M, 2) px, matches
-    xyz: np.ndarray  # (M, 3) m, their points of the surface
-    weight: np.ndarray  # (M, 2, 2), how well each match is placed, along x and y; at most 1
+    xyz: np.ndarray  # (M, 3) m, the matched points of the surface, object frame
+    weight: np.ndarray  # (M, 2, 2), how well each match is located along x and y; at most 1
     rim: np.ndarray  # (N, 3) m, points of the contour, object frame
-    normal: np.ndarray  # (N, 2) away from the object
-    probability: np.ndarray  # (S, S) that a pixel is the object's
+    normal: np.ndarray  # (N, 2) unit, away from the object
+    probability: np.ndarray  # (S, S) that a pixel belongs to the object
 
 
 def fit(seen: Observations, cam_from_obj: np.ndarray) -> np.ndarray:
-    """The pose (4, 4) after one Gauss-Newton step for each scale, about the object's centre."""
+    """The pose (4, 4) after one Gauss-Newton step for each scale; turns are about the object's origin."""
     expected, pose = cam_from_obj, cam_from_obj
     distance = np.linalg.norm(expected[:3, 3])
     prior = np.concatenate([np.full(3, TURN), np.full(3, SHIFT * distance)]) ** -2.0
@@ -47,7 +47,7 @@ def fit(seen: Observations, cam_from_obj: np.ndarray) -> np.ndarray:
 
 
 def _texture(seen: Observations, pose: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """What matches add to the normal equations (6, 6) and to their right side (6,)."""
+    """The matches' terms of the normal equations: matrix (6, 6) and right side (6,)."""
     xy, jacobian = _projected(seen.K, pose, seen.xyz)
     residual = seen.xy - xy
     squares = np.einsum("ni,nij,nj->n", residual, seen.weight, residual)
@@ -59,7 +59,7 @@ def _texture(seen: Observations, pose: np.ndarray, scale: float) -> tuple[np.nda
 def _contour(
     seen: Observations, pose: np.ndarray, scale: float, reach: int, gap: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What the contour adds to them."""
+    """The contour's terms of the normal equations, as `_texture`."""
     xy, jacobian = _projected(seen.K, pose, seen.rim)
     offset, variance = locate(seen.probability, xy, seen.normal, reach, gap)
     along = np.einsum("ni,nij->nj", seen.normal, jacobian)
@@ -68,7 +68,7 @@ def _contour(
 
 
 def _projected(K: np.ndarray, pose: np.ndarray, xyz: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels (N, 2) of points (N, 3) m, and how they move with a turn and a shift of the object (N, 2, 6)."""
+    """Pixels (N, 2) of points (N, 3) m, and their derivatives (N, 2, 6) by the object's turn and shift."""
     arm = xyz @ pose[:3, :3].T
     x, y, z = (arm + pose[:3, 3]).T
     z = np.maximum(z, 1e-6)
@@ -85,9 +85,9 @@ def _projected(K: np.ndarray, pose: np.ndarray, xyz: np.ndarray) -> tuple[np.nda
 
 
 def agreement(seen: Observations, pose: np.ndarray) -> float:
-    """The share of the contour that the colours put where a pose (4, 4) has it.
+    """The share of the contour that the colours confirm at a pose (4, 4).
 
-    A few points agree by chance, so what is left of a contour that is nearly hidden says little.
+    A few points agree by chance, so a contour of which little is visible cannot reach full agreement.
     """
     if len(seen.rim) == 0:
         return 0.0

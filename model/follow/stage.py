@@ -1,7 +1,7 @@
 """Follows objects: poses that are nearly right are fitted to a photo by texture and contour, and judged.
 
-Each object is drawn once, at its expected pose. XFeat's matches of drawing and photo, and the colours along
-the drawn contour, say together how far the expectation is off; the same matches tell how sure that is.
+Each object is drawn once, at its expected pose. XFeat's matches between drawing and photo, and the colours
+along the drawn contour, together give the pose; the same matches also give its confidence.
 """
 
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ from picopose.utils.geometry import cell_centres, transform
 from picopose.utils.records import Correspondences, Drawing, Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 
-BY_CHANCE = 0.35  # share of a contour that agrees with a photo without the object, at most
-CELL = 17  # px of the crop in which texture places a match
-FAINT = 0.01  # slope of brightness (of 1 a px) that places a match by a half
-UNSURE = 5  # px of the crop about a thing in front that may be hidden too
-FLOOR = 0.3  # how well a match is placed at least: descriptors see further than a cell
+BY_CHANCE = 0.35  # largest share of a contour that agrees by chance with a photo without the object
+CELL = 17  # px of the crop: side of the square whose texture locates a match
+FAINT = 0.01  # gradient of brightness (in [0, 1], per px) at which a match gets half its weight
+UNSURE = 5  # px of the crop around an object in front that may be hidden too
+FLOOR = 0.3  # least weight of a match without texture: descriptors see further than `CELL`
 
 
 class Follow(Stage):
-    """Refines and judges poses that are off by what an object moves from frame to frame."""
+    """Refines and judges poses that are off by as much as an object moves between frames."""
 
     def __init__(self, matcher: Matcher, calibration: Calibration, *, stopwatch: Stopwatch | None = None):
         self.matcher, self.calibration = matcher, calibration
@@ -54,7 +54,7 @@ class Follow(Stage):
         with self.stopwatch("match"):
             matches = self.matcher.match(query, owner, drawn, reach=REACH)
         with self.stopwatch("fit"):
-            # Rows of one object are guesses at it, and do not hide one another.
+            # Rows of one object are hypotheses about it, and do not hide one another.
             whose = found.group if found.track is None else found.track
             poses, support = _fitted(frame, query, owner, drawn, matches, whose.tolist())
         with self.stopwatch("judge"):
@@ -110,7 +110,7 @@ def _fitted(
 def _observations(
     rgb: np.ndarray, inside: np.ndarray, drawn: Drawing, matches: Correspondences
 ) -> Observations:
-    """What a crop (S, S, 3) shows of an object where nothing else is; inside (S, S) bool: there."""
+    """What a crop (S, S, 3) shows of an object; inside (S, S) bool: within the photo and not hidden."""
     mask, depth = drawn.mask.cpu().numpy(), drawn.depth.cpu().double().numpy()
     K, pose = drawn.K.double().cpu().numpy(), drawn.cam_from_obj.double().cpu().numpy()
     contour = contour_of(mask, depth, inside)
@@ -131,18 +131,18 @@ def _observations(
 
 
 def _either(texture: torch.Tensor, agreement: torch.Tensor) -> torch.Tensor:
-    """The probability (N,) that texture or contour is right: one of them is enough, by chance neither is.
+    """The probability (N,) that a pose is right, for which texture or contour alone is enough.
 
-    agreement (N,): the share of the contour that agrees.
+    texture (N,): probability by the matches; agreement (N,): share of the contour that agrees.
     """
     contour = ((agreement.to(texture) - BY_CHANCE) / (1 - BY_CHANCE)).clamp(0, 1)
     return 1 - (1 - texture) * (1 - contour)
 
 
 def hidden(depths: np.ndarray, K: np.ndarray, row: int, others: Sequence[int]) -> np.ndarray:
-    """Where in its crop the object of a row may be behind those of others: (S, S) bool.
+    """Where in its crop a row's object may be hidden by those of other rows: (S, S) bool.
 
-    depths (N, S, S) m of the objects in their crops, 0 where they are not; K (N, 3, 3) of the crops.
+    depths (N, S, S) m of the objects in their crops, 0 beside them; K (N, 3, 3) of the crops.
     """
     own, covered = depths[row], np.zeros(depths[row].shape, bool)
     if not own.any():
@@ -156,9 +156,9 @@ def hidden(depths: np.ndarray, K: np.ndarray, row: int, others: Sequence[int]) -
 
 
 def _placed(rgb: np.ndarray, xy: np.ndarray) -> np.ndarray:
-    """How well points (M, 2) px of an image (S, S, 3) can be told from those about them: (M, 2, 2) up to 1.
+    """How well the image (S, S, 3) locates points (M, 2) px along x and y: (M, 2, 2) weights of at most 1.
 
-    By the structure tensor: along an edge they slide, and where there is no texture they float.
+    By the structure tensor: a point on an edge can slide along it, and one without texture is not located.
     """
     grey = cv2.GaussianBlur(rgb.mean(axis=2).astype(np.float32), (0, 0), 1.0)
     dx, dy = cv2.Sobel(grey, cv2.CV_32F, 1, 0, scale=1 / 8), cv2.Sobel(grey, cv2.CV_32F, 0, 1, scale=1 / 8)
@@ -172,7 +172,7 @@ def _placed(rgb: np.ndarray, xy: np.ndarray) -> np.ndarray:
 
 
 def _inside_photo(query: Query, frame: Frame) -> np.ndarray:
-    """(B, S, S) bool: what of the crops lies within the photo, but for its rim."""
+    """(B, S, S) bool: which pixels of the crops lie within the photo, without its rim."""
     height, width = frame.rgb.shape[1:]
     photo_from_crop = frame.K @ torch.linalg.inv(query.crop.K)
     xy = transform(

@@ -1,4 +1,4 @@
-"""Refines the pose of any object: it is drawn there and compared with the photo, by PicoPose's dense flow."""
+"""Refines poses: the object is drawn at its pose and compared with the photo, by PicoPose's dense flow."""
 
 from picopose.model.learner import Learner
 from picopose.model.stage import Setup, Stage
@@ -11,7 +11,7 @@ READS = ("bf16",)
 
 
 def make_stage(setup: Setup) -> Stage:
-    from picopose.model.refine import stage  # not with every file of this folder
+    from picopose.model.refine import stage  # only when a stage is made
 
     return stage.make_stage(setup)
 

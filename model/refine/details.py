@@ -1,4 +1,4 @@
-"""Matches of fine detail, by XFeat's descriptors, beside those of the flow."""
+"""Adds matches of fine detail, by XFeat's descriptors, to those of the flow."""
 
 import torch
 
@@ -9,8 +9,8 @@ from picopose.model.stage import Drawings
 from picopose.utils.geometry import transform
 from picopose.utils.records import Correspondences, Estimates
 
-REACH = 3  # cells of the matcher between matches: poses are nearly right by then
-WEIGHT = 3.0  # of a match of detail, which is rarer than a certain cell of the flow
+REACH = 3  # cells that a match may lie away from its place in the drawing: poses are nearly right by now
+WEIGHT = 3.0  # of a match of detail: there are fewer of them than of confident cells of the flow
 
 
 def with_details(
@@ -21,9 +21,9 @@ def with_details(
     matcher: Matcher,
     drawings: Drawings,
 ) -> Correspondences:
-    """A comparison's matches and those of detail, in the comparison's crops.
+    """A comparison's matches together with those of detail, in the comparison's crops.
 
-    query: what the photo shows of the detections, `owner` (B,) which of them an estimate is about.
+    query: what the photo shows of the detections; owner (B,): the detection of each estimate.
     """
     K = query.crop.K[owner]
     matches = matcher.match(query, owner, draw(drawings, found, K).to(matcher.device), reach=REACH)

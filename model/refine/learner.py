@@ -1,4 +1,4 @@
-"""How the refiner learns: flow and visibility, from drawings at poses that are wrong on purpose."""
+"""How the refiner learns: flow and visibility, from drawings at poses that are deliberately wrong."""
 
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,18 +20,18 @@ from picopose.utils.config import Config
 from picopose.utils.device import use_bf16
 from picopose.utils.records import Pair
 
-HELD_OUT = 1_000_000  # added to the seed
+HELD_OUT = 1_000_000  # added to the seed of held-out samples
 
 
 def make_learner(config: Config, *, resumes: bool = False) -> "RefineLearner":
-    """The network as training begins with it: a checkpoint's of PicoPose, or one with its own backbone's."""
+    """The network that training starts from: with a PicoPose checkpoint's weights, or only a backbone's."""
     network = build_network(**asdict(config.model))
     if config.checkpoint and not resumes:
         load_network(network, Path(config.checkpoint))
-        network.floored = False  # from now on it learns exact targets
+        network.floored = False  # it now learns exact targets
     if config.train.frozen:
         network.backbone.freeze()
-    network.affine.requires_grad_(False)  # nothing reads it
+    network.affine.requires_grad_(False)  # unused by the refiner
     return RefineLearner(network.to(memory_format=torch.channels_last), config)
 
 
@@ -62,7 +62,7 @@ class RefineLearner:
         }
 
     def measures(self, batch: Pair) -> dict[str, Tensor]:
-        """In pixels and shares: errors of the drawing as it is and of the flow."""
+        """Errors of the unmoved drawing and the flow (px), of its scale (percent), and right certainties."""
         flow, truth = self._answer(batch)[-1], self._truth(batch)[-1]
         size = self.network.size
         still = replace(flow, offset=torch.zeros_like(flow.offset))
@@ -93,7 +93,7 @@ class RefineLearner:
 
 
 def spread(flow: Flow, truth: Positions, size: int) -> Tensor:
-    """(B,) by how much larger the flow makes the object than it is: the slope of error over true position."""
+    """(B,) by what share the flow makes the object too large: the slope of error over true position."""
     error = losses.flow_error(flow, truth, size=size)
     weight = truth.visible[..., None] / truth.visible.sum(1).clamp(min=1)[:, None, None]
     middle = (weight * truth.xy).sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""What a YAML file may say of the refiner, under `options.refine`."""
+"""The refiner's options: what a YAML file may set under `options.refine`."""
 
 from dataclasses import dataclass
 
@@ -10,9 +10,10 @@ from picopose.utils.downloads import weights_file
 class Options:
     """Entries of `options.refine`."""
 
-    times: int = 2  # how often each pose is moved, to where the flow has its drawing
-    hypotheses: int = 5  # of a detection: as many as are supported best are refined, and the others dropped
-    # A checkpoint of PicoPose's network, trained as a refiner or not; None: the run's, or the refiner's own.
+    times: int = 2  # how often each pose is updated from the flow
+    hypotheses: int = 5  # of each detection: this many with the best support are refined, others dropped
+    # A checkpoint of PicoPose's network, trained as a refiner or not; None: the run's checkpoint, if any,
+    # or else the weights that come with the refiner.
     weights: str | None = None
 
     def __post_init__(self):

@@ -1,4 +1,4 @@
-"""The default method: render and match on general features, see `stage`."""
+"""The default method: renderings matched to the photo by general features, see `stage`."""
 
 from picopose.model.rendermatch.stage import make_stage
 

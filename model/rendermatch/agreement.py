@@ -1,6 +1,6 @@
-"""How well the object, drawn at a pose, agrees with the photo: the similarity of ImageNet features, in place.
+"""How well a drawing of the object agrees with the photo: mean similarity of ImageNet features, cell by cell.
 
-Number of inliers says little: among wrong poses there is always one that many matches agree with by chance.
+The number of inliers says less: among many wrong poses there is always one that many matches fit by chance.
 """
 
 from dataclasses import dataclass
@@ -17,32 +17,32 @@ from picopose.utils.records import Crop, Drawing, Record
 
 @dataclass(frozen=True)
 class Look(Record):
-    """What crops look like."""
+    """Features of crops or drawings."""
 
     maps: Tensor  # (B, C, n, n) unit descriptors
-    cover: Tensor  # (B, n, n) share of a cell that region or object take
+    cover: Tensor  # (B, n, n) share of each cell that the region or object covers
 
 
 def look_of(network: ImageNetFeatures, crop: Crop) -> Look:
-    """Of the regions, with grey in place of all else."""
+    """Features of a photo's regions, with everything outside them grey."""
     cover = crop.mask[:, None].float()
     return _look(network, crop.rgb * cover + GREY * (1 - cover), cover)
 
 
 def look_of_drawing(network: ImageNetFeatures, drawing: Drawing) -> Look:
-    """Of drawings, on grey."""
+    """Features of drawings on a grey background."""
     cover = drawing.cover[:, None]
     return _look(network, drawing.rgb + GREY * (1 - cover), cover)
 
 
 def _look(network: ImageNetFeatures, rgb: Tensor, cover: Tensor) -> Look:
-    """Of images (B, 3, S, S) and what is covered of them (B, 1, S, S)."""
+    """Features of images (B, 3, S, S), whose pixels are covered by shares (B, 1, S, S)."""
     maps = F.normalize(network.fine(F.avg_pool2d(rgb, rgb.shape[-1] // SIZE)), dim=1)
     return Look(maps, F.adaptive_avg_pool2d(cover, maps.shape[-1])[:, 0])
 
 
 def agreement(crop: Look, drawing: Look) -> Tensor:
-    """(B,) mean similarity over all that either the region or the drawing covers, at most 1."""
+    """(B,) mean similarity over everything that the region or the drawing covers, at most 1."""
     cover = torch.maximum(crop.cover, drawing.cover)
     similarity = (crop.maps * drawing.maps).sum(1)
     return (similarity * cover).sum((1, 2)) / cover.sum((1, 2)).clamp(min=1e-6)

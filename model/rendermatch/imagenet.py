@@ -1,4 +1,4 @@
-"""The first stages of EfficientNet-lite0 as ImageNet trained it: what a patch shows, whatever the light.
+"""The first stages of EfficientNet-lite0, trained on ImageNet: descriptors that hardly depend on the light.
 
 Tan and Le, "EfficientNet", ICML 2019, in its variant "lite" without squeeze-and-excitation.
 """
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from picopose.model.pretrained import IMAGENET, pretrained
 
 NAME = "tf_efficientnet_lite0"
-STAGES = 5  # of seven: down to maps at a sixteenth of the image
+STAGES = 5  # of seven: down to a sixteenth of the image's size
 
 
 class ImageNetFeatures(nn.Module):
@@ -30,7 +30,7 @@ class ImageNetFeatures(nn.Module):
         return F.normalize(fine, dim=1), F.normalize(self.stages[3:](fine), dim=1)
 
     def fine(self, rgb: Tensor) -> Tensor:
-        """The map at an eighth alone, (B, 40, H/8, W/8), not normalised."""
+        """Only the map at an eighth of the size, (B, 40, H/8, W/8), not normalised."""
         return self.stages[:3](self.stem(2 * rgb - 1))
 
 

@@ -1,8 +1,9 @@
-"""Render and match: poses without any training, by general features of renderings and photo.
+"""Render and match: poses without any training, from general features of renderings and photo.
 
-The paper's levels with means that need no training: views are ranked by ImageNet features; the best ones
-give a 2D transform; the object is drawn at that pose and matched to the crop by XFeat's descriptors; PnP.
-Each hypothesis is supported as far as its rendering agrees with the photo.
+It follows the paper's levels with means that need no training: (1) views are ranked by ImageNet features;
+(2) the best ones give a 2D transform and so a pose; (3) the object is drawn at that pose and matched to the
+crop by XFeat's descriptors, and PnP solves for the final pose. A hypothesis's support is how well its
+rendering agrees with the photo.
 """
 
 from collections.abc import Callable
@@ -26,15 +27,15 @@ from picopose.utils.errors import InputError
 from picopose.utils.records import Drawing, Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 
-REACH = 8  # cells between matches
-THRESHOLD = 8.0  # px of the crop, of inliers
+REACH = 8  # cells that a match may lie away from its place in the drawing
+THRESHOLD = 8.0  # px of the crop: largest error of an inlier
 
 
 @dataclass
 class Options:
     """Entries of `options.rendermatch`."""
 
-    turns: int = 8  # angles in the image at which objects may stand; 1 for upright ones alone
+    turns: int = 8  # in-plane rotations that are tried; 1: upright objects only
 
     def __post_init__(self):
         if self.turns < 1:
@@ -42,12 +43,12 @@ class Options:
 
 
 class RenderMatchStage(Stage):
-    """Poses of the detections of a photo.
+    """Estimates poses for the detections in a photo.
 
     Args:
-        bank: makes the views of some things.
-        hypotheses: views followed for each detection.
-        turns: angles in the image at which objects may stand; 1 for upright ones alone.
+        bank: makes the view bank of the run's things.
+        hypotheses: views tried for each detection.
+        turns: in-plane rotations that are tried; 1: upright objects only.
         batch: hypotheses that go through the ImageNet network at once.
         seed: of RANSAC.
     """
@@ -81,9 +82,9 @@ class RenderMatchStage(Stage):
 
     @torch.inference_mode()
     def __call__(self, frame: Frame, found: Estimates) -> Estimates:
-        """Hypotheses about every row; a pose that it may have is not used.
+        """Several hypotheses for every row; poses that rows already have are ignored.
 
-        Rows of one group are objects that may be what a detection shows.
+        Rows of one group are different objects that the same detection may show.
         """
         frame, found = frame.to(self.matcher.device), found.to(self.matcher.device)
         if len(found) == 0:
@@ -107,9 +108,9 @@ class RenderMatchStage(Stage):
     def _start(
         self, frame: Frame, found: Estimates, query: Query, shown_in: Tensor
     ) -> tuple[Estimates, Tensor]:
-        """The best views of each row, placed as the 2D transform says; and which row's they are.
+        """The best views of each row, at the poses that the 2D transforms give; and the row (H,) of each.
 
-        shown_in: (N,) the region of each row.
+        shown_in: (N,) index of each row's region.
         """
         parts = self.batches.run(
             lambda part: turned_maps(self.imagenet, query.crop[part], self.turns), len(query.cells)
@@ -139,7 +140,7 @@ class RenderMatchStage(Stage):
             return draw(self.things.drawings, found, K).to(self.matcher.device)
 
     def _agreement(self, drawn: Drawing, query: Query, owner: Tensor) -> Tensor:
-        """(H,) of the renderings with the crops."""
+        """(H,) of each drawing with its crop."""
         look = look_of(self.imagenet, query.crop)
         parts = self.batches.run(
             lambda part: agreement(look[owner[part]], look_of_drawing(self.imagenet, drawn[part])), len(owner)
@@ -168,10 +169,10 @@ def make_stage(setup: Setup) -> RenderMatchStage:
 
 
 def _check(config: Config) -> None:
-    """Refuses a checkpoint, unless there is a method in the run that this one does not bring along."""
+    """Refuses a checkpoint, unless the run has a method beside this one's own stages, which may read it."""
     own = find_module("rendermatch").STAGES
     if config.checkpoint and all(name in own for name in stage_names(config) if is_method(name)):
         raise InputError(
-            f"{config.checkpoint}: method rendermatch takes no checkpoint; pass the config of the network "
-            "that it is of, or the refiner's as options.refine.weights"
+            f"{config.checkpoint}: method rendermatch takes no checkpoint; pass the config of its network, "
+            "or a refiner's checkpoint as options.refine.weights"
         )

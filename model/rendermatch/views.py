@@ -1,7 +1,7 @@
-"""Which view of an object a crop shows, and how far it is turned in the image.
+"""Which view of an object a crop shows, and by which in-plane rotation.
 
-Views and crops are compared by ImageNet features of their cells, which hardly mind light and background. What
-is kept of an object are the descriptors of the cells that show it, in half precision.
+Views and crops are compared by ImageNet features of their cells, which hardly depend on light and background.
+Of each object, the descriptors of the cells that show it are kept, in half precision.
 """
 
 from dataclasses import dataclass
@@ -23,28 +23,28 @@ from picopose.utils.geometry import rigid, rotation_between, transform
 from picopose.utils.records import Crop, Record
 
 SIZE = 128  # px, side of the images that are compared
-COVERED = 0.3  # share of a cell that the object covers where the cell stands for it
-VERSION = 1  # raised whenever prepared views come to be something else
-BATCH = 16  # views that are drawn and looked at together
+COVERED = 0.3  # least share of a cell that the object must cover for the cell to count as its own
+VERSION = 1  # raise it whenever a change of the code changes prepared views
+BATCH = 16  # views that are drawn and described at once
 
 
 @dataclass(frozen=True)
 class PreparedViews(Record):
     """All views of an object."""
 
-    descriptors: Tensor  # (T, C) unit length, half precision: of the cells that show the object, view by view
-    cells: Tensor  # (V,) long: how many of them belong to each view
+    descriptors: Tensor  # (T, C) unit vectors, half precision: the cells that show the object, view by view
+    cells: Tensor  # (V,) long: number of cells of each view
     cam_from_obj: Tensor  # (V, 4, 4) float64 m
-    circle: Tensor  # (V, 3) float64: middle and diameter of the circle about the object, at depth 1
+    circle: Tensor  # (V, 3) float64: centre and diameter of the circle around the object, at depth 1
 
 
 @dataclass(frozen=True)
 class ViewMatches(Record):
-    """The k best pairs of view and turn for each crop, best first."""
+    """The k best pairs of view and in-plane turn for each crop, best first."""
 
     score: Tensor  # (B, k)
     view: Tensor  # (B, k) long
-    turn: Tensor  # (B, k) long: steps by which the crop has to be turned to look like the view
+    turn: Tensor  # (B, k) long: steps to turn the crop by so that it looks like the view
 
 
 class ViewBank(ObjectBank[PreparedViews]):
@@ -52,7 +52,7 @@ class ViewBank(ObjectBank[PreparedViews]):
 
     Args:
         n_views: 42, 162 or 642.
-        memory: bytes that the views at hand may take.
+        memory: bytes that the views in memory may take.
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class ViewBank(ObjectBank[PreparedViews]):
 
 
 def _read(path: Path) -> PreparedViews:
-    content = path.read_bytes()  # a mapped file must not change for as long as it is used
+    content = path.read_bytes()  # not memory-mapped: the file may be replaced while it is in use
     views = PreparedViews(**load(content))
     count = len(views.cells)
     if views.cells.sum() != len(views.descriptors) or views.cells.min() < 0:
-        raise ValueError("its parts do not belong together")
+        raise ValueError("its parts do not fit together")
     kinds = {
         "descriptors": (torch.half, 2, len(views.descriptors)),
         "cells": (torch.long, 1, count),
@@ -110,12 +110,12 @@ def _read(path: Path) -> PreparedViews:
     for name, kind in kinds.items():
         part = getattr(views, name)
         if (part.dtype, part.ndim, len(part)) != kind or not part.isfinite().all():
-            raise ValueError(f"its {name} are none")
+            raise ValueError(f"its {name} are not valid")
     return views
 
 
 def circles(xyz_cam: Tensor) -> Tensor:
-    """Middle and diameter (B, 3) float64 of the smallest circle about points (B, N, 3), seen at depth 1."""
+    """Centre and diameter (B, 3) float64 of the smallest circle around points (B, N, 3), at depth 1."""
     seen = (xyz_cam[..., :2] / xyz_cam[..., 2:]).cpu().numpy()
     found = []
     for points in seen:
@@ -127,7 +127,7 @@ def circles(xyz_cam: Tensor) -> Tensor:
 
 
 def cameras_about(circle: Tensor, size: int) -> Tensor:
-    """Cameras (V, 3, 3) float64 of crops about the circles, as `crops.crop_regions` cuts them."""
+    """Cameras (V, 3, 3) float64 of crops around circles, as `drawn.crops.crop_regions` cuts them."""
     focal = size / (PADDING * circle[:, 2])
     K = torch.eye(3, dtype=torch.float64).repeat(len(circle), 1, 1)
     K[:, 0, 0] = K[:, 1, 1] = focal
@@ -136,14 +136,14 @@ def cameras_about(circle: Tensor, size: int) -> Tensor:
 
 
 def rank(maps: Tensor, covered: Tensor, views: PreparedViews, k: int) -> ViewMatches:
-    """The best views of one object for each crop.
+    """The k best views of one object for each crop.
 
     A pair of view and turn scores the mean similarity of the view's cells to their best cell in the turned
     crop, plus that of the crop's cells to their best in the view.
 
     Args:
         maps: (B, turns, C, n, n) unit descriptors of the turned crops.
-        covered: (B, turns, n, n) bool, the cells that belong to the region; some in each.
+        covered: (B, turns, n, n) bool, the cells that belong to the region; at least one in each.
     """
     turns, count = maps.shape[1], len(views.cells)
     rows = views.descriptors.to(maps.dtype)
@@ -163,7 +163,7 @@ def rank(maps: Tensor, covered: Tensor, views: PreparedViews, k: int) -> ViewMat
 
 
 def turned_maps(network: ImageNetFeatures, crop: Crop, turns: int) -> tuple[Tensor, Tensor]:
-    """What `rank` asks for of crops (B, ...), filled with grey outside their regions: maps and cells."""
+    """The maps and covered cells that `rank` needs, of crops (B, ...) with grey outside their regions."""
     cover = crop.mask[:, None].float()
     image = F.avg_pool2d(torch.cat([crop.rgb * cover, cover], dim=1), crop.rgb.shape[-1] // SIZE)
     image = turned(image, turns).flatten(0, 1)
@@ -174,23 +174,23 @@ def turned_maps(network: ImageNetFeatures, crop: Crop, turns: int) -> tuple[Tens
 
 
 def covered_cells(cover: Tensor, n: int) -> Tensor:
-    """Which of n x n cells (B, n, n) bool belong to something that covers pixels (B, 1, S, S) by a share."""
+    """Which of n x n cells (B, n, n) bool belong to an object that covers pixels by shares (B, 1, S, S)."""
     share = F.adaptive_avg_pool2d(cover, n)[:, 0]
-    # What is too thin to cover any cell well has the one that it covers most.
+    # An object too thin to cover any cell well gets the cell that it covers most.
     return share >= share.amax((1, 2), keepdim=True).clamp(max=COVERED)
 
 
 def poses_of_views(
     view_pose: Tensor, circle: Tensor, angle: Tensor, centre: Tensor, diameter: Tensor
 ) -> Tensor:
-    """Affine: cam_from_obj (H, 4, 4) float64 of objects that look like a view, turned and resized.
+    """cam_from_obj (H, 4, 4) float64 of objects that look like a view, turned and resized in the image.
 
-    The view's circle comes to lie on the region's: its middle, its size and its turn make a 2D similarity
-    transform, and the turn is one about the viewing ray.
+    A 2D similarity transform takes the view's circle to the region's: it sets the viewing ray, the depth and
+    the rotation about the ray.
 
     Args:
         view_pose: (H, 4, 4) cam_from_obj of the views; circle: (H, 3) as in `PreparedViews`.
-        angle: (H,) by which the crop has to be turned to look like the view.
+        angle: (H,) by which to turn the crop so that it looks like the view.
         centre: (H, 2), diameter: (H,) of the regions' circles at depth 1.
     """
     cosine, sine, zero, one = angle.cos(), angle.sin(), torch.zeros_like(angle), torch.ones_like(angle)
