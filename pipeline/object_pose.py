@@ -14,13 +14,13 @@ class ObjectPose(Posed):
 
     name: str  # of the object
     cam_from_obj: np.ndarray  # (4, 4) float64, m: camera (x right, y down, z forward) from the mesh's frame
-    confidence: float  # in [0, 1]: probability that it is right, to a tenth of the object's diameter
-    inlier_ratio: float  # in [0, 1]: share of the correspondences that agree; 0 if none were solved
-    template: int  # index of the view that it starts from among the object's; -1: of none
-    matches: np.ndarray  # (M, 4) px, of some that agree: x, y in the photo, x, y in `PoseEstimator.compared`
-    box: np.ndarray  # (4,) px: left, top, right, bottom of where it was looked for
+    confidence: float  # in [0, 1]: probability that its error is below a tenth of the diameter
+    inlier_ratio: float  # in [0, 1]: share of the correspondences that agree; 0 if none did
+    template: int  # index of the object's view that it started from; -1: none
+    matches: np.ndarray  # (M, 4) px, some that agree: x, y in the photo, x, y for `PoseEstimator.compared`
+    box: np.ndarray  # (4,) px: left, top, right, bottom of the region it was estimated in
     drawn: bool = True  # whether matches are those of the object drawn at its pose, not of a template
-    track: int = -1  # the number of the object among those followed in a video; -1: of a single photo
+    track: int = -1  # number of the object's track in a video; -1: in a single photo
 
     @property
     def verdict(self) -> str:

@@ -29,28 +29,28 @@ class PreparedObject(Thing):
 
     mesh: Mesh  # m, in the frame of its file
     unit: str | float  # that the file was read in
-    centre: np.ndarray  # (3,) m: the templates' origin; so the poses do not depend on the mesh's
+    centre: np.ndarray  # (3,) m: origin of the templates, so that results do not depend on the mesh's origin
 
     def cam_from_centre(self, pose: ObjectPose) -> np.ndarray:
-        """The pose (4, 4) m of the object's frame moved to its centre, where templates have their origin."""
+        """The pose (4, 4) m of the object's centre, the origin of its templates."""
         moved = pose.cam_from_obj.copy()
         moved[:3, 3] += pose.cam_from_obj[:3, :3] @ self.centre
         return moved
 
     def cam_from_file(self, cam_from_centre: np.ndarray) -> np.ndarray:
-        """The pose (4, 4) m of the object's frame, of that of its centre."""
+        """The pose (4, 4) m of the frame of the mesh's file, from that of the object's centre."""
         moved = cam_from_centre.copy()
         moved[:3, 3] -= cam_from_centre[:3, :3] @ self.centre
         return moved
 
     def equivalent(self, pose: ObjectPose, last: Sequence[ObjectPose]) -> ObjectPose:
-        """Of the poses that look the same: the one nearest to the last pose, or the canonical one."""
+        """Of all poses that look the same, the one nearest to the last pose, or else the canonical one."""
         if self.symmetry is None:
             return pose
         before = [other.cam_from_obj for other in last if other.name == self.name]
         if not before:
             return replace(pose, cam_from_obj=self.symmetry.canonical(pose.cam_from_obj))
-        centre = np.append(self.centre, 1)  # where it is, whichever equivalent is told
+        centre = np.append(self.centre, 1)  # the same for all equivalent poses
         nearest = min(before, key=lambda other: np.linalg.norm((other - pose.cam_from_obj) @ centre))
         return replace(pose, cam_from_obj=self.symmetry.nearest(pose.cam_from_obj, nearest))
 
@@ -100,8 +100,8 @@ def pair(
 ) -> list[tuple[int, PreparedObject]]:
     """Which objects to look for at which places, as pairs of the place's index and the object.
 
-    names: see `objects` of `PoseEstimator.estimate`; places: how many boxes or masks there are, None if there
-    are none and each object is looked for in the whole photo.
+    names: see `objects` of `PoseEstimator.estimate`; places: the number of boxes or masks; None: there are
+    none, and each object is looked for in the whole photo.
     """
     if not objects:
         raise InputError("no object to look for: add one with add_object(mesh)")

@@ -4,15 +4,15 @@ import numpy as np
 
 from picopose.utils.motion import moved, step
 
-BRAKE = 0.9  # what is left of the velocity after a frame without the object
+BRAKE = 0.9  # factor of the velocity for each frame without the object
 NEWEST = 0.5  # weight of the newest step in the velocity
 
 
 class ConstantVelocity:
-    """Predicts an object's pose from those before; `time` is in any unit that goes forward.
+    """Predicts an object's pose from earlier ones; `time` may have any unit, and increases.
 
     Attributes:
-        pose: (4, 4) m, the last one that was seen; time: of it.
+        pose: (4, 4) m, the last one; time: of that pose.
     """
 
     def __init__(self, pose: np.ndarray, time: float):
@@ -24,7 +24,7 @@ class ConstantVelocity:
         return moved(self.pose, (time - self.time) * self._velocity)
 
     def see(self, pose: np.ndarray, time: float) -> None:
-        """Goes on with a pose (4, 4) that was seen."""
+        """Updates the motion with a new pose (4, 4)."""
         if time > self.time:
             velocity = step(self.pose, pose) / (time - self.time)
             self._velocity += NEWEST * (velocity - self._velocity)

@@ -1,4 +1,4 @@
-"""One object on its way through a video: where it is, how it moves, and whether it is lost."""
+"""One object in a video: where it is, how it moves, and whether it is lost."""
 
 import logging
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from picopose.pipeline.track.motion import ConstantVelocity
 from picopose.pipeline.track.steady import Steady
 
 LOG = logging.getLogger(__name__)
-DOUBTS = 15  # frames in a row in which a pose looks wrong, before the object is given up for lost
+DOUBTS = 15  # consecutive frames with a doubtful pose before the object counts as lost
 
 
 class Track:
@@ -20,12 +20,12 @@ class Track:
 
     Args:
         number: of the track.
-        hull: (N, 3) m, corners of the object's hull, about its centre.
+        hull: (N, 3) m, corners of the object's hull, relative to its centre.
         K: (3, 3) camera.
         search: the boxes (4,) px where to look for it first.
 
     Attributes:
-        last: the last pose that was believed in; None before the first.
+        last: the last pose that was accepted; None before the first.
         search: where to look for the object while it is lost; None while it is followed.
     """
 
@@ -46,7 +46,7 @@ class Track:
         return self._motion.predict(time)
 
     def guesses(self, time: float) -> list[np.ndarray]:
-        """Poses (4, 4) m of the object's centre that it may have at a time, the likeliest first."""
+        """Possible poses (4, 4) m of the object's centre at a time, most likely first."""
         if self.last is None:
             return []
         if self.lost:
@@ -54,7 +54,7 @@ class Track:
         return [self.predict(time), self._motion.pose] if self._doubts else [self.predict(time)]
 
     def see(self, pose: ObjectPose, time: float) -> ObjectPose:
-        """Goes on with a pose that is believed in, and gives it without its trembling."""
+        """Accepts a pose, and returns it smoothed."""
         last = () if self.last is None else (self.last,)
         seen = self.obj.cam_from_centre(self.obj.equivalent(pose, last))
         if self.lost:
@@ -68,7 +68,7 @@ class Track:
         return self.last
 
     def doubt(self) -> bool:
-        """Goes on without a pose for a frame; whether it was one too many for an object in sight."""
+        """Continues for a frame without a pose; returns whether the object now counts as lost."""
         self._doubts += 1
         self._motion.brake()
         return self._doubts > DOUBTS

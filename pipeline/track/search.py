@@ -1,19 +1,19 @@
-"""Where an object that is lost is looked for: about its last place first, then all over the photo."""
+"""Where to search for a lost object: around its last place first, then all over the photo."""
 
 import itertools
 from collections.abc import Iterator
 
 import numpy as np
 
-NEAR = (1.0, 1.5)  # sides of the boxes about the last place, in sides of the last box
-WINDOW, STRIDE = 1.0, 0.5  # side of a window in sides of the last box, and the way between two, in windows
-SHARES = (1.0, 0.5, 0.3)  # sides of windows in the photo's shorter side, where no size is known
+NEAR = (1.0, 1.5)  # sides of the boxes around the last place, in sides of the last box
+WINDOW, STRIDE = 1.0, 0.5  # side of a window, in sides of the last box; step between windows, in windows
+SHARES = (1.0, 0.5, 0.3)  # sides of windows, in the photo's shorter side, where the size is unknown
 
 
 def regions(box: np.ndarray | None, width: int, height: int) -> Iterator[np.ndarray]:
     """Boxes (4,) px in a photo of this size, one after the other, without end.
 
-    box: (4,) px, where the object was last; None: nobody knows.
+    box: (4,) px, where the object was last; None: unknown.
     """
     whole = np.array([0, 0, width, height], float)
     if box is None:
@@ -31,7 +31,7 @@ def regions(box: np.ndarray | None, width: int, height: int) -> Iterator[np.ndar
 
 
 def _windows(side: float, width: int, height: int) -> list[np.ndarray]:
-    """Squares that cover a photo, each half over the next."""
+    """Squares that cover a photo, overlapping by half."""
     columns, rows = (
         np.linspace(side / 2, length - side / 2, 1 + int(np.ceil((length - side) / (STRIDE * side))))
         for length in (width, height)

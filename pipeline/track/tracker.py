@@ -1,6 +1,6 @@
-"""Follows objects through a video: each pose is refined from the one before, and lost ones are looked for.
+"""Follows objects through a video: each pose is refined from the last one, and lost objects are searched for.
 
-`tracker = estimator.track(K)`, `tracker.start(frame, boxes=[...])`, then `tracker.update(frame)` a frame.
+`tracker = estimator.track(K)`, `tracker.start(frame, boxes=[...])`, then `tracker.update(frame)` per frame.
 """
 
 import logging
@@ -24,9 +24,9 @@ from picopose.utils.errors import InputError
 from picopose.utils.records import Estimates, Frame, Mask
 
 LOG = logging.getLogger(__name__)
-LOST, FOUND = 0.1, 0.6  # confidence below which a pose may be chance, and that one found anew has to have
-MARGIN = 0.08  # about the box in which an object is followed, in its longer sides, for what was not predicted
-SAME = 0.5  # share of two boxes' union from which on they show the same object
+LOST, FOUND = 0.1, 0.6  # confidence below which a pose is doubted; needed to find a lost object again
+MARGIN = 0.08  # around the box in which an object is followed, in longer sides: for unpredicted motion
+SAME = 0.5  # IoU above which two boxes show the same object
 
 
 class Tracker:
@@ -41,7 +41,7 @@ class Tracker:
         cropped: see `PoseEstimator.estimate`.
 
     Attributes:
-        tracks: of what was started, in that order.
+        tracks: in the order in which they were started.
     """
 
     def __init__(
@@ -69,9 +69,9 @@ class Tracker:
         *,
         time: float | None = None,
     ) -> list[ObjectPose]:
-        """The poses of objects that are followed from this frame on; see `PoseEstimator.estimate`.
+        """Starts following objects, and returns their poses; see `PoseEstimator.estimate`.
 
-        Without boxes and masks the objects are looked for, in this frame and the next ones.
+        Without boxes and masks the objects are searched for, in this frame and the next ones.
         """
         height, width = as_photo(frame).shape[:2]
         if boxes is not None or masks is not None:
@@ -91,14 +91,14 @@ class Tracker:
         return track
 
     def update(self, frame: Photo, time: float | None = None) -> list[ObjectPose]:
-        """The poses of all objects in the next frame that are not lost, in the order of their start.
+        """The poses in the next frame of all objects that are not lost, in the order of their start.
 
-        A pose that does not look right is that where the object should be by its motion; its verdict is
-        `wrong`. After a few of these the object is lost, and looked for.
+        Where the pose found does not look right, the one predicted from the motion is returned, with the
+        verdict `wrong`. After several such frames the object is lost, and is searched for.
 
         Args:
             frame: see `image` of `PoseEstimator.estimate`.
-            time: s, later than before; None for frames at equal distances.
+            time: s, later than before; None for frames at equal intervals.
         """
         if not self.tracks:
             raise InputError("nothing to follow: start the tracker with the frame before")
@@ -118,7 +118,7 @@ class Tracker:
         return [track for track in self.tracks if track.obj.id in self._things.by_id]
 
     def _follow(self, frame: Frame) -> dict[int, ObjectPose]:
-        """The poses of what is followed, by the numbers of the tracks."""
+        """The poses of the objects that are followed, by the numbers of their tracks."""
         followed = [track for track in self._present() if not track.lost]
         refined = self._refine(
             frame, [(track, pose) for track in followed for pose in track.guesses(self._time)]
@@ -138,7 +138,7 @@ class Tracker:
         return poses
 
     def _search(self, frame: Frame) -> dict[int, ObjectPose]:
-        """Looks for each lost object in one place; the poses found, by the numbers of the tracks."""
+        """Searches one place for each lost object; the poses found, by the numbers of their tracks."""
         lost = [track for track in self._present() if track.lost]
         if not lost:
             return {}
@@ -149,7 +149,7 @@ class Tracker:
         at = zip(found.track.tolist(), found.cam_from_obj.double().numpy(), strict=True)
         guesses = [(self.tracks[number], pose) for number, pose in at]
         guesses += [(track, pose) for track in lost for pose in track.guesses(self._time)]
-        near = self._refine(frame, guesses)  # what is found is off by more than what is followed: twice
+        near = self._refine(frame, guesses)  # twice: they are less exact than predictions
         again = [(t, t.obj.cam_from_centre(near[t.number])) for t in lost if t.number in near]
         poses = {}
         for number, pose in self._refine(frame, again).items():
@@ -160,9 +160,9 @@ class Tracker:
         return poses
 
     def _refine(self, frame: Frame, guesses: Sequence[tuple[Track, np.ndarray]]) -> dict[int, ObjectPose]:
-        """The best of each track's poses by its number, refined from guesses (4, 4) of objects' centres.
+        """The best pose of each track, by its number, refined from guesses (4, 4) of the objects' centres.
 
-        Guesses that are out of sight are left out.
+        Guesses outside the photo are left out.
         """
         regions = [self._region(track, pose, frame) for track, pose in guesses]
         seen = [i for i, region in enumerate(regions) if region is not None]
@@ -182,7 +182,7 @@ class Tracker:
         return best
 
     def _region(self, track: Track, pose: np.ndarray, frame: Frame) -> Mask | None:
-        """The box of an object at a pose (4, 4) with a margin; None where it is out of sight."""
+        """The box of an object at a pose (4, 4), with a margin; None where it is outside the photo."""
         box = box_about(torch.from_numpy(track.hull), torch.from_numpy(pose), frame.K)
         if box is None:
             return None
@@ -201,7 +201,7 @@ class Tracker:
 
 
 def _overlap(first: np.ndarray, second: np.ndarray) -> float:
-    """Share of the union of two boxes (4,) that both have."""
+    """Intersection over union of two boxes (4,)."""
     both = np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2])
     shared = float(both.clip(0).prod())
     areas = [float((box[2:] - box[:2]).prod()) for box in (first, second)]
