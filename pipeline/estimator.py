@@ -219,16 +219,9 @@ class PoseEstimator:
         )
         found = run_judged(frame, self._things, self._stages, start)
         found = replace(found, confidence=found.total_score)  # lowered where the detection is doubtful
-        best: dict[int, ObjectPose] = {}
-        for row, group in enumerate(found.group.tolist()):
-            place, obj = tried[group]
-            pose = object_pose(found, row, obj, boxes_px[place])
-            if place not in best or pose.confidence > best[place].confidence:
-                best[place] = pose
-        if missing := [i for i in range(len(places)) if i not in best]:
-            raise InputError(f"stages: they leave no pose at place {missing[0]}; keep one for each")
+        poses = _best_at_places(found, tried, boxes_px)
         last = [last] if isinstance(last, ObjectPose) else last
-        return [self.objects[best[i].name].equivalent(best[i], last) for i in range(len(places))]
+        return [self.objects[pose.name].equivalent(pose, last) for pose in poses]
 
     def _identified(
         self, frame: Frame, places: Sequence[Mask], tried: list[tuple[int, PreparedObject]]
@@ -305,6 +298,21 @@ class PoseEstimator:
             outline = OUTLINES[pose.verdict]
             drawn = draw_pose(drawn, mask, obj.mesh, pose.cam_from_obj, camera, label, outline)
         return drawn
+
+
+def _best_at_places(
+    found: Estimates, tried: list[tuple[int, PreparedObject]], boxes_px: list[list[float]]
+) -> list[ObjectPose]:
+    """The most confident pose at each place; `tried` has the place and the object of each group."""
+    best: dict[int, ObjectPose] = {}
+    for row, group in enumerate(found.group.tolist()):
+        place, obj = tried[group]
+        pose = object_pose(found, row, obj, boxes_px[place])
+        if place not in best or pose.confidence > best[place].confidence:
+            best[place] = pose
+    if missing := [place for place in range(len(boxes_px)) if place not in best]:
+        raise InputError(f"stages: they leave no pose at place {missing[0]}; keep one for each")
+    return [best[place] for place in range(len(boxes_px))]
 
 
 def _trained_with(weights: Path) -> str | None:

@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 
 from picopose.datasets.masks.regions import box_mask
 from picopose.model.follow.contour import contour_of, foreground, locate
-from picopose.model.follow.fit import Observations, agreement, fit
+from picopose.model.follow.fit import Measurements, agreement, fit
 from picopose.model.follow.stage import Follow, hidden, make_stage
 from picopose.model.stage import Setup
 from picopose.pipeline.starts import box_about
@@ -74,7 +74,7 @@ def test_where_colours_are_alike_no_contour_is_sure():
     assert np.median(variance) > 25
 
 
-def observations_of(true: np.ndarray, *, outliers: float) -> Observations:
+def measurements_of(true: np.ndarray, *, outliers: float) -> Measurements:
     """Matches of points on a ball, a share of them off by up to 80 px; no contour."""
     rng = np.random.default_rng(0)
     xyz = rng.normal(size=(200, 3))
@@ -85,7 +85,7 @@ def observations_of(true: np.ndarray, *, outliers: float) -> Observations:
     xy[wrong] += rng.uniform(-80, 80, (wrong.sum(), 2))
     weight = np.repeat(np.eye(2)[None], 200, axis=0)
     none = np.zeros((0, 3)), np.zeros((0, 2)), np.zeros((S, S), np.float32)
-    return Observations(K, xy, xyz, weight, *none)
+    return Measurements(K, xy, xyz, weight, *none)
 
 
 @pytest.mark.parametrize("outliers", [0.0, 0.4])
@@ -93,14 +93,14 @@ def test_the_fit_finds_a_pose_among_outliers(outliers):
     true = np.eye(4)
     true[:3, :3], true[:3, 3] = Rotation.from_rotvec([0.3, -0.5, 1.0]).as_matrix(), (0.02, -0.01, 0.7)
     expected = moved(true, np.array([0.02, -0.03, 0.015, 0.004, -0.003, 0.01]))
-    off = step(fit(observations_of(true, outliers=outliers), expected), true)
+    off = step(fit(measurements_of(true, outliers=outliers), expected), true)
     assert np.degrees(np.linalg.norm(off[:3])) < 0.25 and np.linalg.norm(off[3:]) < 0.0015
 
 
 def test_without_evidence_the_expectation_stays():
     expected = np.eye(4)
     expected[2, 3] = 0.7
-    nothing = replace(observations_of(expected, outliers=0), xy=np.zeros((0, 2)), xyz=np.zeros((0, 3)))
+    nothing = replace(measurements_of(expected, outliers=0), xy=np.zeros((0, 2)), xyz=np.zeros((0, 3)))
     nothing = replace(nothing, weight=np.zeros((0, 2, 2)))
     assert np.allclose(fit(nothing, expected), expected) and agreement(nothing, expected) == 0
 
@@ -111,7 +111,7 @@ def test_a_contour_of_few_points_says_little():
     turn = np.linspace(0, 2 * np.pi, 120, endpoint=False)
     normal = np.stack([np.cos(turn), np.sin(turn)], axis=1)
     rim = np.column_stack([normal * 60 / K[0, 0], np.zeros(120)])  # of a disc about the principal point
-    bare = observations_of(pose, outliers=0)
+    bare = measurements_of(pose, outliers=0)
     inside = disc(K[0, 2], K[1, 2], 60).astype(np.float32)
     whole = replace(bare, rim=rim, normal=normal, probability=inside)
     assert agreement(whole, pose) > 0.95

@@ -17,7 +17,7 @@ TURN, SHIFT = np.radians(4.0), 0.02  # the prior's standard deviations: rad, and
 
 
 @dataclass(frozen=True, eq=False)
-class Observations:
+class Measurements:
     """What a crop shows of an object: matches and contour, in px of the crop with camera K."""
 
     K: np.ndarray  # (3, 3)
@@ -29,7 +29,7 @@ class Observations:
     probability: np.ndarray  # (S, S) that a pixel belongs to the object
 
 
-def fit(seen: Observations, cam_from_obj: np.ndarray) -> np.ndarray:
+def fit(seen: Measurements, cam_from_obj: np.ndarray) -> np.ndarray:
     """The pose (4, 4) after one Gauss-Newton step for each scale; turns are about the object's origin."""
     expected, pose = cam_from_obj, cam_from_obj
     distance = np.linalg.norm(expected[:3, 3])
@@ -46,7 +46,7 @@ def fit(seen: Observations, cam_from_obj: np.ndarray) -> np.ndarray:
     return pose
 
 
-def _texture(seen: Observations, pose: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def _texture(seen: Measurements, pose: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
     """The matches' terms of the normal equations: matrix (6, 6) and right side (6,)."""
     xy, jacobian = _projected(seen.K, pose, seen.xyz)
     residual = seen.xy - xy
@@ -57,7 +57,7 @@ def _texture(seen: Observations, pose: np.ndarray, scale: float) -> tuple[np.nda
 
 
 def _contour(
-    seen: Observations, pose: np.ndarray, scale: float, reach: int, gap: float
+    seen: Measurements, pose: np.ndarray, scale: float, reach: int, gap: float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The contour's terms of the normal equations, as `_texture`."""
     xy, jacobian = _projected(seen.K, pose, seen.rim)
@@ -84,7 +84,7 @@ def _projected(K: np.ndarray, pose: np.ndarray, xyz: np.ndarray) -> tuple[np.nda
     return xy, np.concatenate([np.cross(arm[:, None], by_point), by_point], axis=2)
 
 
-def agreement(seen: Observations, pose: np.ndarray) -> float:
+def agreement(seen: Measurements, pose: np.ndarray) -> float:
     """The share of the contour that the colours confirm at a pose (4, 4).
 
     A few points agree by chance, so a contour of which little is visible cannot reach full agreement.

@@ -15,7 +15,7 @@ from picopose.model.confidence import Calibration, evidence_of, read_calibration
 from picopose.model.drawn.matcher import SIZE, Matcher, Query, load_matcher
 from picopose.model.drawn.solving import draw, inliers_of, some_matches
 from picopose.model.follow.contour import RIM, contour_of, foreground
-from picopose.model.follow.fit import Observations, agreement, fit
+from picopose.model.follow.fit import Measurements, agreement, fit
 from picopose.model.redraw import REACH, THRESHOLD
 from picopose.model.stage import Setup, Stage, check_poses
 from picopose.utils.geometry import cell_centres, transform
@@ -93,40 +93,43 @@ def _fitted(
     matches: Correspondences,
     whose: list[int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Poses (N, 4, 4) float64, and the share (N,) of their contours that agrees with the photo."""
+    """Poses (N, 4, 4) float64, and the share (N,) of their contours that agrees with the photo.
+
+    whose: a number for each row's object, equal for the same one.
+    """
     inside = _inside_photo(query, frame)
     depths = drawn.depth.cpu().numpy()
     poses, shares = [], []
     for row, place in enumerate(owner.tolist()):
         rgb = query.crop.rgb[place].permute(1, 2, 0).cpu().numpy()
         others = [i for i, one in enumerate(whose) if one != whose[row]]
-        open_to_view = inside[place] & ~hidden(depths, drawn.K.double().cpu().numpy(), row, others)
-        seen = _observations(rgb, open_to_view, drawn[row], matches[row])
+        visible = inside[place] & ~hidden(depths, drawn.K.double().cpu().numpy(), row, others)
+        seen = _measurements(rgb, visible, drawn[row], matches[row])
         poses.append(fit(seen, drawn.cam_from_obj[row].double().cpu().numpy()))
         shares.append(agreement(seen, poses[-1]))
     return torch.from_numpy(np.stack(poses)).to(frame.K.device), torch.tensor(shares, device=frame.K.device)
 
 
-def _observations(
-    rgb: np.ndarray, inside: np.ndarray, drawn: Drawing, matches: Correspondences
-) -> Observations:
-    """What a crop (S, S, 3) shows of an object; inside (S, S) bool: within the photo and not hidden."""
+def _measurements(
+    rgb: np.ndarray, visible: np.ndarray, drawn: Drawing, matches: Correspondences
+) -> Measurements:
+    """What a crop (S, S, 3) shows of an object; visible (S, S) bool: within the photo and not hidden."""
     mask, depth = drawn.mask.cpu().numpy(), drawn.depth.cpu().double().numpy()
     K, pose = drawn.K.double().cpu().numpy(), drawn.cam_from_obj.double().cpu().numpy()
-    contour = contour_of(mask, depth, inside)
+    contour = contour_of(mask, depth, visible)
     rays = np.column_stack([contour.xy, np.ones(len(contour.xy))]) @ np.linalg.inv(K).T
     rim = (rays * contour.depth[:, None] - pose[:3, 3]) @ pose[:3, :3]
     weight, xy = matches.weight.cpu().double().numpy(), matches.xy.cpu().double().numpy()
     x, y = np.clip(np.round(xy).astype(int), 0, SIZE - 1).T
-    some = (weight > 0) & inside[y, x]
-    return Observations(
+    some = (weight > 0) & visible[y, x]
+    return Measurements(
         K,
         xy[some],
         matches.xyz.cpu().double().numpy()[some],
         weight[some, None, None] * _placed(rgb, xy[some]),
         rim,
         contour.normal,
-        foreground(rgb, mask, inside),
+        foreground(rgb, mask, visible),
     )
 
 
