@@ -1,4 +1,4 @@
-"""Runs the network on batches, and halves them when memory runs out."""
+"""Runs a function on batches, which are halved when memory runs out."""
 
 import logging
 import os
@@ -49,7 +49,7 @@ class Batches:
             ) from None
         self.size //= 2
         torch.cuda.empty_cache()
-        LOG.warning("out of memory: going on with runtime.batch=%d", self.size)
+        LOG.warning("out of memory: continuing with runtime.batch=%d", self.size)
 
 
 def automatic_batch(bytes_per_item: float, device: torch.device) -> int:

@@ -1,4 +1,4 @@
-"""Logistic regression: the probability that something is right, from the numbers that speak for it."""
+"""Logistic regression: the probability that something is right, from numbers that are evidence for it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Evidence(Protocol):
-    """What speaks for B things, in F numbers each."""
+    """Evidence for B cases, of F numbers each."""
 
     def table(self) -> Tensor:
         """(B, F)"""
@@ -25,9 +25,9 @@ class Logistic:
 
     @classmethod
     def of(cls, entry: Mapping[str, float], names: Sequence[str]) -> Self:
-        """The one whose weights a file gives by the evidence's names, with its `bias`.
+        """The regression in a file's entry: a weight for each of the evidence's names, and a `bias`.
 
-        A `TypeError` or `ValueError` where the entry is no such thing.
+        Raises a `TypeError` or `ValueError` for any other entry.
         """
         if set(entry) != {*names, "bias"}:
             raise ValueError(f"it has {sorted(entry)}")

@@ -1,4 +1,4 @@
-"""What a method prepares of objects, by object: made when first asked for and kept on disk."""
+"""A cache of what a method prepares for each object: made when first needed, then kept on disk."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -17,15 +17,15 @@ Prepared = TypeVar("Prepared", bound=Record)
 
 
 class ObjectBank(Generic[Prepared]):
-    """The most recently used ones stay in memory.
+    """Prepared records by object, of which the most recently used ones stay in memory.
 
     Args:
-        what: it is, in messages, such as views.
-        read: makes it of a file, on the CPU; see `PreparedFiles.open` for the errors of a damaged one.
-        size: of it, in bytes.
-        made_with: tells apart what is prepared in other ways, or by other weights.
-        memory: bytes that those at hand may take.
-        device: on which they are used.
+        what: their name in messages, such as views.
+        read: reads a record from a file, on the CPU; see `PreparedFiles.open` for its errors.
+        size: of a record, in bytes.
+        made_with: changes with the way records are prepared and the weights that prepare them.
+        memory: bytes that the records in memory may take.
+        device: where they are used.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class ObjectBank(Generic[Prepared]):
         return self._files.open(key, self._read, make, what=f"the {self._what} of object {obj_id}")
 
     def forget(self, obj_id: int) -> None:
-        """Drops what memory holds of an object, while its source still knows it."""
+        """Drops an object from memory; its source must still know it."""
         gone = self._key(obj_id)
         self._kept.forget(lambda key: key == gone)
         self._files.release(gone)
@@ -62,12 +62,12 @@ class ObjectBank(Generic[Prepared]):
         return key_of(self._source.digest(obj_id), self._made_with)
 
     def prepare(self, obj_id: int) -> Prepared:
-        """All of an object, on any device."""
+        """Prepares the record of an object, on any device."""
         raise NotImplementedError
 
 
 def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
-    """Tells weights apart, by their names and values."""
+    """A digest of the names and values of weights."""
     digest = hashlib.sha256()
     for name, tensor in tensors.items():
         digest.update(name.encode())

@@ -1,7 +1,6 @@
-"""One run of a method of categories on a data set in NOCS's layout: one result file an image.
+"""A run of a method of categories on a data set in NOCS's layout, with one result file per image.
 
-A run that is interrupted can be continued, see `pipeline.resuming`; a result file that is not as it was
-written is made again.
+An interrupted run can be continued, see `pipeline.resuming`; result files that were changed are made again.
 """
 
 import json
@@ -39,10 +38,10 @@ def results_folder(dataset: NocsTestSet, run_dir: Path) -> Path:
 def run_categories(
     dataset: NocsTestSet, stages: list[Stage], setup: Setup, run_dir: Path, world: World
 ) -> list[ImageResult]:
-    """Runs a data set, or what an interrupted run left of it; returns what the journal says of its images.
+    """Runs a data set, or what an interrupted run left undone; returns the results of all its images.
 
-    Only the first process is told that. Raises an `InputError` where another program is at it, or has been
-    with other options or weights.
+    Only the first process gets them. Raises an `InputError` where another program is running it, or where it
+    was begun with other options or weights.
     """
     folder, told = results_folder(dataset, run_dir), []
     work = Work(

@@ -20,7 +20,7 @@ from picopose.utils.pixels import as_rgb, pixels_of
 from picopose.utils.records import Frame, Mask
 
 Photo = Path | str | Image.Image | np.ndarray | Tensor
-AnyMask = Path | str | Image.Image | Mask | ArrayLike  # an array is (H, W), other than 0 on the object
+AnyMask = Path | str | Image.Image | Mask | ArrayLike  # an array is (H, W), nonzero on the object
 AnyDepth = Path | str | ArrayLike  # an array is (H, W)
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 
@@ -36,7 +36,7 @@ def as_device(given: torch.device | str | None) -> torch.device:
 def as_frame(image: Photo, K: ArrayLike, *, cropped: bool) -> Frame:
     """A photo with its camera, which must suit it; see `as_photo` and `as_camera`.
 
-    cropped: the photo may be cut out of a larger one, so that its middle says nothing of the camera.
+    cropped: the photo may be cut out of a larger one, so the principal point may be anywhere.
     """
     pixels = torch.from_numpy(as_photo(image).transpose(2, 0, 1).copy())
     height, width = pixels.shape[1:]

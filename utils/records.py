@@ -15,10 +15,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Record:
-    """Base of the records: what is done to a record is done to every tensor in it."""
+    """Base of the records: an operation on a record applies to every tensor in it."""
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
-        """A copy with `function` applied to every tensor, in records and tuples within too; else as is."""
+        """A copy with `function` applied to every tensor, also in nested records and tuples."""
         return type(self)(**{f.name: _map(getattr(self, f.name), function) for f in fields(self)})
 
     def to(self, *args, **kwargs) -> Self:
@@ -64,10 +64,10 @@ def _join(values: list, join: Callable):
 
 @dataclass(frozen=True)
 class Mask(Record):
-    """A mask of a photo, of which what its box holds is kept: whole ones of large photos would take GBs."""
+    """A mask of a photo, stored only within its box: whole masks of large photos would take gigabytes."""
 
-    box: Tensor  # (4,) long, px: left, top, right, bottom, the last two exclusive; all 0 if it is empty
-    inside: Tensor | None  # (h, w) bool, what is set in the box; None: all of it
+    box: Tensor  # (4,) long, px: left, top, right, bottom, the last two exclusive; all 0 for an empty mask
+    inside: Tensor | None  # (h, w) bool, the mask within the box; None: the whole box
 
     @property
     def is_box(self) -> bool:
@@ -106,10 +106,10 @@ class View(Crop):
 class Drawing(View):
     """A rendering with edges as soft as a photo's.
 
-    Its colours are black behind the object; for another background add it times one minus the cover.
+    Its background is black; to get another one, add that times one minus the cover.
     """
 
-    cover: Tensor  # (..., S, S) in [0, 1], how much of each pixel the object takes
+    cover: Tensor  # (..., S, S) in [0, 1], share of each pixel that the object covers
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,7 @@ class Observation(Record):
     depth: Tensor  # (H, W) m, of the object alone; 0 on all that is not the object
     K: Tensor  # (3, 3)
     cam_from_obj: Tensor  # (4, 4) m
-    initial: Tensor | None = None  # (4, 4) m, a pose to begin with, where the data hold one
+    initial: Tensor | None = None  # (4, 4) m, an initial pose, if the data have one
 
 
 @dataclass(frozen=True)
@@ -142,32 +142,32 @@ class Correspondences(Record):
 
 @dataclass(frozen=True)
 class Matches(Record):
-    """Pixels of a photo and of a template that show the same spots of an object's surface.
+    """Pixels of a photo and of a template that show the same points of an object's surface.
 
-    In place of templates a method may have drawn the object at the pose itself, with the photo's camera.
+    Instead of a template, it may be a drawing of the object at its pose, with the photo's camera.
     """
 
     photo: Tensor  # (B, M, 2) px of the photo
     template: Tensor  # (B, M, 2) px of the template's crop, or of the drawing with the photo's camera
     weight: Tensor  # (B, M) in [0, 1]; 0 = no match
-    drawn: bool = False  # whether they are of such a drawing
+    drawn: bool = False  # whether it is such a drawing
 
 
 @dataclass(frozen=True)
 class Frame(Record):
-    """One image: a photo of a data set or of a user, or one of a video."""
+    """One image: a photo of a data set or of a user, or a frame of a video."""
 
     rgb: Tensor  # (3, H, W) uint8
     K: Tensor  # (3, 3)
-    depth: Tensor | None = None  # (H, W) m; 0 where it is not known
-    time: float | None = None  # s, since the beginning of a video
+    depth: Tensor | None = None  # (H, W) m; 0 where it is unknown
+    time: float | None = None  # s, since the start of a video
     scene_id: int = 0
     im_id: int = 0
 
 
 @dataclass(frozen=True)
 class Estimates(Record):
-    """What is known of the objects in one frame, N rows; what no stage has found yet is None.
+    """What is known about the objects in one frame, N rows; what no stage has found yet is None.
 
     Rows of one group are hypotheses about the same detection.
     """
@@ -177,15 +177,15 @@ class Estimates(Record):
     score: Tensor  # (N,) of the detection
     box: Tensor  # (N, 4) px: left, top, right, bottom, the last two exclusive
     mask: tuple[Mask, ...]  # (N,)
-    # (N, 4, 4) m, from the frame that the run's things are drawn in: a data set's models, or, in
-    # `PoseEstimator`, meshes moved to their centre.
+    # (N, 4, 4) m, from the frame in which the run's things are drawn: that of a data set's models or, in
+    # `PoseEstimator`, that of the mesh moved to its centre.
     cam_from_obj: Tensor | None = None
     size: Tensor | None = None  # (N, 3) m, for things that are categories
     track: Tensor | None = None  # (N,) long, the same from frame to frame
-    support: Tensor | None = None  # (N,) of a pose, larger is better; compares those of a group alone
+    support: Tensor | None = None  # (N,) of a pose, larger is better; comparable only within a group
     inlier_ratio: Tensor | None = None  # (N,) share of the correspondences' weight that agrees; 0: unsolved
     view: Tensor | None = None  # (N,) long, index of the object's view that the pose started from
-    matches: Matches | None = None  # a few of those that the pose rests on, to be looked at
+    matches: Matches | None = None  # a few of those that the pose is based on, for pictures
     confidence: Tensor | None = None  # (N,) probability that the pose is right
     seconds: float = 0.0  # spent on detection
 
@@ -199,7 +199,7 @@ class Estimates(Record):
         box: Tensor | None = None,
         seconds: float = 0.0,
     ) -> Self:
-        """Detections of objects: one group a row, boxes about the masks, scores of 1 unless given."""
+        """Detections of objects: one group per row, the masks' boxes and scores of 1 unless given."""
         count = len(obj_id)
         if box is None:
             box = torch.stack([m.box for m in mask]) if mask else torch.zeros(0, 4, dtype=torch.long)
@@ -211,7 +211,7 @@ class Estimates(Record):
         return len(self.obj_id)
 
     def __getitem__(self, index) -> Self:
-        """The rows of a tensor of indices or truth values, a list of indices, or a slice."""
+        """The rows that a tensor of indices or booleans, a list of indices, or a slice selects."""
         rows = torch.arange(len(self), device=self.obj_id.device)[index]
         parts = {
             f.name: _map(getattr(self, f.name), lambda t: t[rows]) for f in fields(self) if f.name != "mask"
@@ -220,7 +220,7 @@ class Estimates(Record):
 
     @classmethod
     def cat(cls, records: Sequence[Self]) -> Self:
-        """Joins rows; their groups stay what they are."""
+        """Joins rows, without renumbering their groups."""
         names = [f.name for f in fields(cls) if f.name not in ("mask", "seconds")]
         parts = {name: _join([getattr(r, name) for r in records], torch.cat) for name in names}
         mask = tuple(m for r in records for m in r.mask)
@@ -235,6 +235,6 @@ class Estimates(Record):
 
     @property
     def total_score(self) -> Tensor:
-        """(N,) of the detection times the confidence, or the support where poses were not judged."""
+        """(N,) score of the detection times the confidence, or times the support where there is none."""
         belief = self.support if self.confidence is None else self.confidence
         return self.score if belief is None else self.score * belief
