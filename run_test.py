@@ -77,7 +77,7 @@ def parse_arguments() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
-@exits_cleanly(stopped="stopped: the same command goes on from here")
+@exits_cleanly(stopped="stopped: the same command continues from here")
 def main() -> None:
     arguments = parse_arguments()
     with loading():

@@ -110,7 +110,7 @@ def train(run: Run) -> None:
             if last or run.step % options.save_every == 0:
                 run.save()
             if stopping:
-                log.say(f"stopped after step {run.step}: --ckpt_path last goes on")
+                log.say(f"stopped after step {run.step}: --ckpt_path last continues")
                 break
 
 

@@ -29,7 +29,7 @@ from picopose.utils.records import Correspondences, Drawing, Estimates, Frame, R
 from picopose.utils.stopwatch import Stopwatch
 
 CALIBRATION = ROOT / "data" / "weights" / "confidence.json"
-NEAR = 10.0  # px of the crop: matches with a smaller error speak for a pose
+NEAR = 10.0  # px of the crop: matches with a smaller error support a pose
 # A few matches agree by chance, so the noise is estimated as if there were six more, 3 px off.
 PRIOR_PX, PRIOR_COUNT = 3.0, 6
 MAX_ERROR = 10.0  # diameters: larger errors are not distinguished
@@ -37,7 +37,7 @@ MAX_ERROR = 10.0  # diameters: larger errors are not distinguished
 
 @dataclass(frozen=True)
 class Evidence(Record):
-    """What speaks for B poses: one number (B,) of each kind."""
+    """Evidence that B poses are right: one number (B,) of each kind."""
 
     matched: Tensor  # share of the drawn object's cells with a match that is near
     log_error: Tensor  # logarithm of the pose error, in diameters, to expect from the noise of the matches
@@ -96,7 +96,7 @@ class Confidence(Stage):
 
     @torch.inference_mode()
     def evidence(self, frame: Frame, found: Estimates) -> tuple[Evidence, Tensor]:
-        """What speaks for each pose, and whether its region is a box (N,) bool."""
+        """The evidence for each pose, and whether its region is a box (N,) bool."""
         device = self.matcher.device
         frame, found = frame.to(device), found.to(device)
         detections, owner = found.by_group()

@@ -70,7 +70,7 @@ def check_poses_are_found(names: Sequence[str]) -> None:
     if first is not None and not any(_finds_poses(name) for name in names[:first]):
         remedy = ",".join([*names[:first], "rendermatch", "best", *names[first:]])
         raise InputError(
-            f"stages: {names[first]} goes on from poses; give poses to start, or name a method before it, as "
+            f"stages: {names[first]} needs poses to start from; give them, or name a method before it, as "
             f"in stages=[{remedy}]"
         )
 

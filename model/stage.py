@@ -78,9 +78,7 @@ class Setup:
 def check_poses(found: Estimates, stage: str) -> None:
     """Raises an `InputError` where a stage that needs poses is given none."""
     if found.cam_from_obj is None:
-        raise InputError(
-            f"stages: {stage} goes on from poses; name a method before it, or give poses to start"
-        )
+        raise InputError(f"stages: {stage} needs poses to start from; name a method before it, or give them")
 
 
 @dataclass(frozen=True)

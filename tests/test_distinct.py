@@ -108,5 +108,5 @@ def test_outlines_are_silhouettes_of_convex_things():
 def test_options_and_orders_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match=r"overlap is 1.5; it must lie in 0 to 1"):
         Options(overlap=1.5)
-    with pytest.raises(InputError, match="distinct goes on from poses"):
+    with pytest.raises(InputError, match="distinct needs poses to start from"):
         kept(replace(estimates(*[(1, (0.0, 0.0, 0.6), 0.5)] * 2), cam_from_obj=None))

@@ -227,7 +227,7 @@ def test_an_answer_as_json_and_in_a_line(estimator):
     ("stages", "problem"),
     [
         ("rendermatch,best", "none of them judges the poses; add confidence"),
-        ("best,confidence", "confidence goes on from poses; name a method before it"),
+        ("best,confidence", "confidence needs poses to start from; name a method before it"),
     ],
 )
 def test_stages_that_cannot_answer_are_refused(meshes, tmp_path, stages, problem):

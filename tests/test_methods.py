@@ -140,8 +140,8 @@ def test_what_is_no_stage_is_told(name):
 @pytest.mark.parametrize(
     ("stages", "more", "problem"),
     [
-        ("redraw", [], "redraw goes on from poses; name a method before it, or give poses to start"),
-        ("confidence", [], "confidence goes on from poses"),
+        ("redraw", [], "redraw needs poses to start from; name a method before it, or give them"),
+        ("confidence", [], "confidence needs poses to start from"),
         ("tests.toys.detector,best", [], "none of them estimates poses; name a method among them"),
         ("best", ["--dataset", "all", "--init", "given.csv"], "--init given.csv: the poses of one data set"),
     ],

@@ -225,7 +225,7 @@ def test_poses_that_cannot_be_drawn_stay_as_they_are(monkeypatch):
 
 def test_without_poses_it_says_what_to_do(monkeypatch):
     frame, found = photo()
-    with pytest.raises(InputError, match="goes on from poses"):
+    with pytest.raises(InputError, match="needs poses to start from"):
         stage(monkeypatch, Oracle(None))(frame, replace(found, cam_from_obj=None))
 
 

@@ -1,4 +1,4 @@
-"""A method that refines goes on from poses: given ones, or those of a method before it in the same run."""
+"""A method that refines needs poses to start from: given ones, or those of an earlier method in the run."""
 
 import json
 import pickle
@@ -63,10 +63,10 @@ def test_without_poses_it_is_refused_before_anything_is_read(monkeypatch, capsys
     assert ended.value.code == 2
     told = capsys.readouterr().err.splitlines()[-1]
     assert told.endswith(
-        f"stages: {REFINING} goes on from poses; give poses to start, or name a method before it, as in "
+        f"stages: {REFINING} needs poses to start from; give them, or name a method before it, as in "
         f"stages=[{remedy}]"
     )
-    with pytest.raises(InputError, match="goes on from poses; give poses to start"):
+    with pytest.raises(InputError, match="needs poses to start from; give them"):
         PoseEstimator(config=ROOT / "config/default.yaml", overrides=[f"stages=[best,{REFINING}]"])
 
 

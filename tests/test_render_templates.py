@@ -186,7 +186,7 @@ def test_interrupted_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr(cv2, "imwrite", write_until_killed)
     with pytest.raises(SystemExit, match="130"):
         run(tmp_path, "--processes", "1")
-    assert "stopped: the same command goes on from here" in capsys.readouterr().err
+    assert "stopped: the same command continues from here" in capsys.readouterr().err
     assert {path.name for path in (templates / "object_poses").iterdir()} == {"a.npy", "a.sha256"}
     assert not (templates / "b").exists()
     first = snapshot(templates / "a")

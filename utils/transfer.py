@@ -64,7 +64,7 @@ def fetch(address: str, target: Path, *, sha256: str | None = None) -> None:
             failures, most = (0 if come > most else failures + 1), max(come, most)
             if failures > len(PAUSES):
                 raise InputError(
-                    f"{address}: {error}; check the network and try again, which goes on from here"
+                    f"{address}: {error}; check the network and try again, which continues from here"
                 ) from None
             time.sleep(PAUSES[max(failures - 1, 0)])
     _check(target, version)

@@ -27,7 +27,7 @@ THRESHOLD, NEAR = 8.0, 10.0  # px of the crop: largest error of PnP's inliers, a
 
 @dataclass(frozen=True)
 class Evidence(Record):
-    """What speaks for an object being at B places: one number (B,) of each kind."""
+    """Evidence that an object is at B places: one number (B,) of each kind."""
 
     resemblance: Tensor  # of photo and template, see `search.Candidates.score`
     matched: Tensor  # share of the drawn object's cells with a match that is near

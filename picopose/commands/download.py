@@ -16,7 +16,7 @@ from picopose.utils.files import check_space, size_in_words
 from picopose.utils.transfer import size_at
 
 
-@exits_cleanly(stopped="stopped: the same command goes on from here")
+@exits_cleanly(stopped="stopped: the same command continues from here")
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False

@@ -11,7 +11,7 @@ from picopose.utils.errors import InputError, exits_cleanly
 from picopose.utils.loading import loading
 
 
-@exits_cleanly(stopped="stopped: the same command goes on from here")
+@exits_cleanly(stopped="stopped: the same command continues from here")
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Renders the templates of a data set's objects.")
     parser.add_argument(
