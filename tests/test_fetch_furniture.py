@@ -8,11 +8,13 @@ import pytest
 from picopose.rendering.mesh import load_mesh
 from picopose.utils.errors import InputError
 from picopose.utils.unpack import unpack
+from tools import fetch_furniture
 from tools.fetch_furniture import (
     CATALOGUE,
     Piece,
     convert,
     licence_of,
+    package,
     pieces,
     read_properties,
     write_table,
@@ -124,3 +126,19 @@ def test_the_table_names_authors_and_licences(tmp_path):
     )
     lines = (tmp_path / "list.csv").read_text().splitlines()
     assert lines == ["file,author,licence,source", 'a,"Ann, A.",CC BY 3.0,x/a', "b,Bob,CC0 1.0,x/b"]
+
+
+def test_the_table_lies_beside_the_meshes(tmp_path, monkeypatch):
+    files = {CATALOGUE: LIST, "some/chair/cube.obj": CUBE, "some/chair/cube.mtl": "newmtl red\nKd 1 0 0\n"}
+    catalogue = archive(tmp_path / "list.sh3f", files)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fetch_furniture, "package", lambda deb, folder: [catalogue])
+    monkeypatch.setattr("sys.argv", ["fetch_furniture", "--out", "meshes", "--processes", "1"])
+    fetch_furniture.main()
+    assert sorted(path.name for path in (tmp_path / "meshes").iterdir()) == ["furniture.csv", "some_cube.glb"]
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["meshes"]
+
+
+def test_a_package_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(InputError, match=r"missing\.deb"):
+        package(tmp_path / "missing.deb", tmp_path)

@@ -138,10 +138,18 @@ def _scene(mesh: Mesh) -> trimesh.Scene:
 def package(deb: Path | None, folder: Path) -> list[Path]:
     """The catalogues of the package, unpacked into the folder; downloads the package unless given."""
     if deb is None:
-        subprocess.run(["apt-get", "download", PACKAGE], cwd=folder, check=True)
+        _run(["apt-get", "download", PACKAGE], folder)
         deb = next(folder.glob(f"{PACKAGE}_*.deb"))
-    subprocess.run(["dpkg", "-x", str(deb), str(folder / "package")], check=True)
+    _run(["dpkg", "-x", str(deb.resolve()), "package"], folder)
     return sorted((folder / "package").rglob("*.sh3f"))
+
+
+def _run(command: list[str], folder: Path) -> None:
+    try:
+        subprocess.run(command, cwd=folder, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        what = " ".join(command)
+        raise InputError(f"{what} failed: fetch {PACKAGE} on Debian or Ubuntu, or name its file") from None
 
 
 def write_table(path: Path, kept: Iterable[Piece]) -> None:
@@ -155,7 +163,9 @@ def write_table(path: Path, kept: Iterable[Piece]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("data/furniture"), help="folder for the meshes")
-    parser.add_argument("--table", type=Path, default=Path("data/furniture.csv"))
+    parser.add_argument(
+        "--table", type=Path, help="CSV of authors and licences; OUT/furniture.csv by default"
+    )
     parser.add_argument("--deb", type=Path, help="the package, if it is there already")
     parser.add_argument("--processes", type=int, default=2)
     options = parser.parse_args()
@@ -182,7 +192,7 @@ def main() -> None:
                 print(f"{piece.source}: {reason}")
             else:
                 kept.append(piece)
-    write_table(options.table, kept)
+    write_table(options.table or options.out / "furniture.csv", kept)
     print(f"{len(kept)} meshes in {options.out}; left out: {dict(left_out)}")
 
 
