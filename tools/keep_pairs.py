@@ -1,4 +1,4 @@
-"""Renders training pairs once: python -m tools.keep_pairs --config config/lite.yaml --shards 400
+"""Renders training pairs once: python -m tools.keep_pairs --config config/lite.yaml --shards 160
 
 They are stored in the folder `train_dataset.kept`. Existing shards are kept, so the same command continues an
 interrupted run or adds more.
@@ -48,7 +48,7 @@ def _begin_process() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", default="config/lite.yaml")
-    parser.add_argument("--shards", type=int, default=400, help=f"of {SCENES} scenes each")
+    parser.add_argument("--shards", type=int, default=160, help=f"of {SCENES} scenes each, about 100 MB")
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_intermixed_args()
