@@ -229,14 +229,10 @@ def report(cases: Cases, confidence: np.ndarray) -> str:
         score, right = confidence[chosen], cases.right[chosen]
         good, wrong = score >= GOOD, score < WRONG
         area = f"{auroc(score, right):.3f}" if 0 < right.sum() < len(right) else "-"
-        shares = [right.mean(), good.mean(), _share(right, good), wrong.mean(), _share(right, wrong)]
-        first, *rest = (f"{100 * share:.1f} %" for share in shares)
+        shares = [right, good, right[good], wrong, right[wrong]]
+        first, *rest = (f"{100 * share.mean():.1f} %" if len(share) else "-" for share in shares)
         rows.append([kind, str(chosen.sum()), first, area, *rest])
     return markdown(heads, rows)
-
-
-def _share(right: np.ndarray, of: np.ndarray) -> float:
-    return float(right[of].mean()) if of.any() else float("nan")
 
 
 @exits_cleanly
@@ -246,11 +242,15 @@ def main() -> None:
     collecting = commands.add_parser("collect", help="poses of a data set")
     collecting.add_argument("data_set", type=Path, help="folder in BOP's layout")
     collecting.add_argument("--detections", type=Path, help="by default those beside the data set")
-    collecting.add_argument("--stride", type=int, default=1, help="images for each that gives cases without")
-    collecting.add_argument("--augment", type=float, default=0.0, help="share of photos that are changed")
+    collecting.add_argument(
+        "--stride", type=int, default=1, metavar="N", help="every Nth image gives cases without their object"
+    )
+    collecting.add_argument("--augment", type=float, default=0.0, help="share of photos with changed colours")
     collecting.add_argument("--seed", type=int, default=0)
     collecting.add_argument("--out", type=Path, required=True)
-    fitting = commands.add_parser("fit", help="writes the calibration")
+    fitting = commands.add_parser(
+        "fit", help="writes data/weights/confidence.json, which every program reads"
+    )
     fitting.add_argument("cases", type=Path, nargs="+")
     checking = commands.add_parser("check", help="tells how good it is")
     checking.add_argument("cases", type=Path, nargs="+")
@@ -270,6 +270,7 @@ def main() -> None:
         table = fit(cases)
         with write_atomically(CALIBRATION) as temporary:
             temporary.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+        print(f"written: {CALIBRATION}")
     confidence = confidence_of(cases, read_calibration())
     print(report(cases, confidence))
 

@@ -331,6 +331,8 @@ def test_what_is_fitted_is_read_calibrated_and_told(tmp_path):
     assert float(boxes[3].strip(" %")) == pytest.approx(100 * again.right[again.is_box].mean(), abs=0.06)
     area = auroc(confidence[again.is_box], again.right[again.is_box])
     assert float(boxes[4]) == pytest.approx(area, abs=6e-4)
+    unsure = benchmark.report(again, np.full(len(confidence), 0.5)).splitlines()[2].split("|")
+    assert [cell.strip() for cell in unsure[5:9]] == ["0.0 %", "-", "0.0 %", "-"]
     assert len(reliability(again, confidence).axes) == 2
 
 
