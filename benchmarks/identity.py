@@ -56,7 +56,7 @@ class Competitions:
 
 
 def collect(data_set: Path, *, boxes: bool, every: int) -> Competitions:
-    """What speaks for each object of a data set in BOP's layout at each place; of every so manieth image."""
+    """What speaks for each object of a data set in BOP's layout at each place, in every `every`-th image."""
     config = load_config("config/default.yaml", [f"test_dataset.data_dir={data_set.parent}"])
     dataset = BopTestSet(data_set.parent, data_set.name)
     setup = Setup(config, torch.device("cpu"), Stopwatch(running=False))
@@ -133,7 +133,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("data_set", type=Path, help="folder in BOP's layout")
     parser.add_argument("--boxes", action="store_true", help="the boxes of the masks alone")
-    parser.add_argument("--every", type=int, default=1, help="every so manieth image is looked at")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="only every Nth image is looked at")
     parser.add_argument("--out", type=Path, help="file for the numbers of all places")
     options = parser.parse_args()
     found = collect(options.data_set, boxes=options.boxes, every=options.every)
