@@ -25,7 +25,7 @@ NAMES = {"picopose": "PicoPose", "rnnpose": "RNNPose", "dualposenet": "DualPoseN
 def method_of(config: Config) -> str:
     """The method's name, as the page shows it."""
     if config.method == "rendermatch":
-        return "render and match, without training"
+        return "render, match and refine, untrained for the object"
     weights = config.checkpoint or config.options.get(config.method, {}).get("weights")
     name = NAMES.get(config.method, config.method)
     return f"{name}, weights {Path(weights).name if weights else 'random: meaningless'}"

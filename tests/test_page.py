@@ -227,7 +227,7 @@ def test_other_sites_may_not_ask(client, headers, status):
 
 
 def test_the_page_names_its_method(client):
-    assert "<footer><p>Method: render and match, without training</p></footer>" in client.get("/").text
+    assert "<p>Method: render, match and refine, untrained for the object</p>" in client.get("/").text
     trained = server.method_of(Config(checkpoint="weights/mine.pt"))
     assert trained == "PicoPose, weights mine.pt"
 
