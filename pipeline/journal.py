@@ -153,7 +153,7 @@ def _check(path: Path, lines: list[bytes], fingerprint: Fingerprint) -> None:
         raise InputError(f"{path} does not begin like a journal: delete it to start again") from None
     differing = sorted(key for key in found.keys() & fingerprint.keys() if found[key] != fingerprint[key])
     if differing and len(lines) > 1:  # a run that failed at once does not stand in the way of its remedy
-        changed = f"{path} belongs to a run with another {', '.join(differing)}"
+        changed = f"{path} belongs to a run that differs in {', '.join(differing)}"
         raise InputError(f"{changed}: name another log_dir or version_id, or delete it")
 
 

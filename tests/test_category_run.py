@@ -178,7 +178,7 @@ def test_results_of_images_that_are_no_more_are_removed(monkeypatch, toy):
 def test_results_of_other_weights_are_refused(monkeypatch, capsys, toy):
     run_program(monkeypatch, *given(toy))
     write_weights(toy / "net.pt", seed=1)
-    assert "belongs to a run with another checkpoint" in failure(monkeypatch, capsys, *given(toy))
+    assert "belongs to a run that differs in checkpoint" in failure(monkeypatch, capsys, *given(toy))
 
 
 def test_an_interrupted_run_goes_on(monkeypatch, toy):

@@ -257,7 +257,7 @@ def test_a_journal_without_an_image_does_not_bind(tmp_path):
         journal.append(result(3))
     assert list(read_journals(tmp_path, other)) == [(1, 3)]
     assert len(path.read_text().splitlines()) == 2
-    with pytest.raises(InputError, match="another checkpoint, stage"):
+    with pytest.raises(InputError, match="differs in checkpoint, stage"):
         Journal(tmp_path, FINGERPRINT)
 
 
@@ -279,8 +279,8 @@ def test_nothing_begun_is_nothing_finished(tmp_path):
 @pytest.mark.parametrize(
     ("fingerprint", "text", "problem"),
     [
-        (FINGERPRINT | {"stage": 2}, None, "another stage: name another log_dir"),
-        (FINGERPRINT | {"seed": 1, "views": 42}, None, "another seed: name"),
+        (FINGERPRINT | {"stage": 2}, None, "differs in stage: name another log_dir"),
+        (FINGERPRINT | {"seed": 1, "views": 42}, None, "differs in seed: name"),
         (FINGERPRINT, "[1]\n", "does not begin like a journal"),
         (FINGERPRINT, "scene_id,im_id\n", "does not begin like a journal"),
         (FINGERPRINT, json.dumps({"fingerprint": FINGERPRINT}) + "\n{}\n", "line 2 is damaged"),

@@ -78,7 +78,7 @@ def test_detection_reads_its_own_list(monkeypatch, tmp_path):
 def test_a_task_is_a_run_of_its_own(monkeypatch, capsys, tmp_path):
     write_set(tmp_path)
     run(monkeypatch, tmp_path)
-    assert "belongs to a run with another" in failure(monkeypatch, capsys, tmp_path, "--task", "detection")
+    assert "belongs to a run that differs in" in failure(monkeypatch, capsys, tmp_path, "--task", "detection")
 
 
 @pytest.mark.parametrize(
