@@ -10,12 +10,10 @@ from scipy.spatial.transform import Rotation
 
 from picopose.model.drawn.matcher import Matcher
 from picopose.model.drawn.xfeat import load_xfeat
-from picopose.model.pretrained import REFINER
 from picopose.model.refine import stage as refine_stage
-from picopose.model.refine.compare import WIDTH, Comparison, compare, flows, windows
+from picopose.model.refine.compare import WIDTH, Comparison, compare, windows
 from picopose.model.refine.details import with_details
-from picopose.model.refine.stage import RefineStage, best_of, load_network
-from picopose.utils.config import Config
+from picopose.model.refine.stage import RefineStage, best_of
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import cell_centres, invert, project, rigid, rotation_angle, transform, unproject
 from picopose.utils.records import Correspondences, Estimates
@@ -42,15 +40,12 @@ class Oracle(torch.nn.Module):
         self.parameter = torch.nn.Parameter(torch.zeros(1))
         self.truth, self.outliers, self.staying = truth, outliers, staying
         self.compared: list[torch.Tensor] = []  # poses
-        self.levels: list[int] = []  # of flow that were asked for
 
-    def compare(self, network, frame, found, drawings, *, levels=3, bf16=False) -> Comparison:
+    def compare(self, network, frame, found, drawings, *, bf16=False) -> Comparison:
         self.compared.append(found.cam_from_obj.double().clone())
-        self.levels.append(levels)
         K = window_cameras(found, drawings, frame.K)
         drawn = drawings.draw(found.obj_id.tolist(), found.cam_from_obj, K, SIZE)
-        cells = cell_centres(CELLS // 2 ** (3 - levels), SIZE)
-        index = cells.expand(len(found), -1, -1).round().long()
+        index = cell_centres(CELLS, SIZE).expand(len(found), -1, -1).round().long()
         depth = drawn.depth[torch.arange(len(found))[:, None], index[..., 1], index[..., 0]]
         points = unproject(K, index.float(), depth)
         xyz = transform(invert(found.cam_from_obj.double()), points.double())
@@ -121,26 +116,6 @@ def test_with_a_true_flow_poses_become_true(monkeypatch, outliers):
     assert (refined.inlier_ratio > 0.95 * (1 - outliers)).all() and refined.matches.drawn
 
 
-@pytest.mark.parametrize(("times", "levels"), [(0, [3]), (1, [2, 3]), (2, [2, 3, 3])])
-def test_only_the_first_comparison_is_coarse(monkeypatch, times, levels):
-    frame, found = photo()
-    oracle = Oracle(lambda now: now.cam_from_obj)
-    stage(monkeypatch, oracle, times)(frame, found)
-    assert oracle.levels == levels
-
-
-@pytest.mark.parametrize("levels", [1, 2])
-def test_flow_that_stops_early_is_that_of_the_first_levels(levels):
-    network = load_network(REFINER, Config()).eval()
-    photo, drawn = torch.rand(2, 1, 3, network.size, network.size, generator=torch.Generator().manual_seed(0))
-    mask = torch.ones(1, network.size, network.size, dtype=torch.bool)
-    with torch.inference_mode():
-        whole, early = flows(network, photo, drawn, mask), flows(network, photo, drawn, mask, levels=levels)
-    assert len(early) == levels and len(whole) == 3
-    for expected, flow in zip(whole, early, strict=False):
-        assert torch.equal(flow.offset, expected.offset) and torch.equal(flow.certainty, expected.certainty)
-
-
 def test_a_true_pose_stays(monkeypatch):
     frame, found = photo()
     truth = found.cam_from_obj
@@ -160,8 +135,7 @@ def test_a_step_that_is_worse_is_dropped(monkeypatch):
     refined = stage(monkeypatch, oracle)(frame, found)
     assert (turn_and_shift(replace(found, cam_from_obj=oracle.compared[1]), truth)[0] > 10).all()
     assert turn_and_shift(refined, truth)[0].max() < 0.01
-    some = torch.full_like(refined.inlier_ratio, 0.3)  # drawn for some fifty cells of a coarse comparison
-    assert torch.allclose(refined.inlier_ratio, some, atol=0.15)
+    assert torch.allclose(refined.inlier_ratio, torch.full_like(refined.inlier_ratio, 0.3), atol=0.1)
 
 
 def test_hypotheses_are_supported_by_what_is_found_again_and_by_what_was_known(monkeypatch):
@@ -242,7 +216,7 @@ class Still(torch.nn.Module):
         self.seen = rgb
         return [rgb]
 
-    def dense(self, maps, levels):
+    def dense(self, maps):
         return maps
 
     template_maps = dense

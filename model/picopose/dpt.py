@@ -28,16 +28,15 @@ class DPT(nn.Module):
         self.reduce = nn.ModuleList(nn.Conv2d(c, features, 3, padding=1, bias=False) for c in channels)
         self.fuse = nn.ModuleList([Fusion(features, skip=False), Fusion(features), Fusion(features)])
 
-    def forward(self, maps: Sequence[Tensor], levels: int = 3) -> list[Tensor]:
-        """levels: how many of the fused maps are computed, from the coarsest on."""
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         pyramid = [
             reduce(resize(project(m)))
             for m, project, resize, reduce in zip(maps, self.project, self.resize, self.reduce, strict=True)
         ]  # sides 2n, n, n/2
         side = pyramid[1].shape[-1]
         fused, path = [], pyramid[2]
-        for level, skip in enumerate((None, pyramid[1], pyramid[0])[:levels]):
-            path = self.fuse[level](path, skip, side * 2**level)
+        for level, (fuse, skip) in enumerate(zip(self.fuse, (None, pyramid[1], pyramid[0]), strict=True)):
+            path = fuse(path, skip, side * 2**level)
             fused.append(path)
         return fused
 

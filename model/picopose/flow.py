@@ -36,8 +36,6 @@ class FlowMaps(Record):
 class FlowDecoder(nn.Module):
     """Features of both crops and a start -> the flow after each level, coarse to fine.
 
-    There are three levels; given the maps of the first one or two, the decoder stops there.
-
     Args:
         size: the crops' side in px.
         features: channels of the DPT maps.
@@ -54,19 +52,19 @@ class FlowDecoder(nn.Module):
         self.levels = nn.ModuleList(OffsetBlock(features, width, scales=level + 1) for level in range(3))
 
     def project(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """The DPT maps (B, features, s, s) at up to three sizes s, coarse to fine -> a crop's features."""
-        return tuple(level.project(m) for level, m in zip(self.levels, maps, strict=False))
+        """The DPT maps (B, features, s, s) of a crop at three sizes s, coarse to fine -> its features."""
+        return tuple(level.project(m) for level, m in zip(self.levels, maps, strict=True))
 
     def template_maps(self, maps: Sequence[Tensor]) -> FlowMaps:
         """The DPT maps of a template -> all that the levels read of it."""
         features = self.project(maps)
-        context = tuple(level.context(m) for level, m in zip(self.levels, features, strict=False))
+        context = tuple(level.context(m) for level, m in zip(self.levels, features, strict=True))
         return FlowMaps(features, context)
 
     def forward(
         self, real: Sequence[Tensor], template: FlowMaps, template_mask: Tensor, matrix: Tensor
     ) -> tuple[Flow, ...]:
-        """The flow after each level whose maps are given.
+        """The flow after each of the three levels.
 
         Args:
             real: features of the real crop, as `project` gives them.
@@ -76,8 +74,7 @@ class FlowDecoder(nn.Module):
         with torch.autocast(matrix.device.type, enabled=False):  # positions need all their digits
             cells, certainty = self._start(template_mask, matrix, real[0].shape[-1])
         flows = []
-        given = zip(real, template.features, template.context, strict=True)
-        for level, maps in zip(self.levels, given, strict=False):
+        for level, *maps in zip(self.levels, real, template.features, template.context, strict=True):
             side = maps[0].shape[-1]
             if side != cells.shape[-1]:
                 cells, certainty = _upsample(2 * cells, side), _upsample(certainty, side)

@@ -123,13 +123,13 @@ class PicoPose(nn.Module):
         """What `forward` reads of templates, from their feature maps."""
         return Template(view, matching.descriptors(maps[-1]), self.template_maps(maps))
 
-    def dense(self, maps: Sequence[Tensor], levels: int = 3) -> tuple[Tensor, ...]:
-        """What the first levels of flow read of a real crop, from its feature maps."""
-        return self.flow.project(self.dpt(maps, levels))
+    def dense(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """What flow reads of a real crop, from its feature maps."""
+        return self.flow.project(self.dpt(maps))
 
-    def template_maps(self, maps: Sequence[Tensor], levels: int = 3) -> FlowMaps:
-        """What the first levels of flow read of a template, from its feature maps."""
-        return self.flow.template_maps(self.dpt(maps, levels))
+    def template_maps(self, maps: Sequence[Tensor]) -> FlowMaps:
+        """What flow reads of a template, from its feature maps."""
+        return self.flow.template_maps(self.dpt(maps))
 
     def mask_patches(self, mask: Tensor) -> Tensor:
         """Foreground patches (B, n*n) bool of masks (B, S, S) bool."""

@@ -27,41 +27,30 @@ class Comparison(Record):
 
 
 def compare(
-    network: PicoPose,
-    frame: Frame,
-    found: Estimates,
-    drawings: Drawings,
-    *,
-    levels: int = 3,
-    bf16: bool = False,
+    network: PicoPose, frame: Frame, found: Estimates, drawings: Drawings, *, bf16: bool = False
 ) -> Comparison:
     """Estimates at their poses compared with a photo; a pose must show the object, see `is_shown`.
-
-    levels: of flow; without the third there are a quarter of the matches, in two fifths of the time.
 
     Masks play no part: what a detector draws wrong would pull at the pose. The photo shows its edges itself.
     """
     regions = windows(found, drawings, frame.K)
     crop = crop_regions(frame.rgb, found.mask, frame.K, regions, network.size)
     drawn = drawings.draw(found.obj_id.tolist(), found.cam_from_obj, crop.K, network.size).to(crop.rgb.device)
-    flow = flows(network, crop.rgb, drawn.rgb, drawn.mask, levels=levels, bf16=bf16)[-1]
+    flow = flows(network, crop.rgb, drawn.rgb, drawn.mask, bf16=bf16)[-1]
     zoom = crop.K[:, 0, 0] / frame.K[0, 0]
     rounding = floored(zoom, zoom) if network.floored else None
     return Comparison(correspondences(flow, drawn, rounding), drawn)
 
 
-def flows(
-    network: PicoPose, photo: Tensor, drawn: Tensor, mask: Tensor, *, levels: int = 3, bf16: bool = False
-) -> list[Flow]:
-    """The flow after each of the first levels, coarse to fine; it starts from "the drawing is right".
+def flows(network: PicoPose, photo: Tensor, drawn: Tensor, mask: Tensor, *, bf16: bool = False) -> list[Flow]:
+    """The flow after each level, coarse to fine; it starts from "the drawing is right".
 
     photo, drawn: (B, 3, S, S) in [0, 1]; mask: (B, S, S) bool, the object in the drawings.
     """
     maps = network.features(torch.cat([photo, drawn]), bf16=bf16)
     real, template = zip(*(m.chunk(2) for m in maps), strict=True)
     start = torch.eye(3, device=photo.device).expand(len(photo), -1, -1)
-    real, template = network.dense(real, levels), network.template_maps(template, levels)
-    return list(network.flow(real, template, mask, start))
+    return list(network.flow(network.dense(real), network.template_maps(template), mask, start))
 
 
 def windows(found: Estimates, drawings: Drawings, K: Tensor) -> Regions:

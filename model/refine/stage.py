@@ -29,8 +29,6 @@ from picopose.utils.records import Correspondences, Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 
 THRESHOLD = 3.0  # px of the crop
-# Levels of flow for the first comparison: a pose that is still off needs no finer one. For the others, all.
-COARSE, FINE = 2, 3
 
 
 class RefineStage(Stage):
@@ -100,10 +98,7 @@ class RefineStage(Stage):
         best = None
         for n in range(self.times + 1):
             with self.stopwatch("compare"):
-                levels = COARSE if n == 0 and self.times > 0 else FINE
-                seen = compare(
-                    self.network, frame, found, self.things.drawings, levels=levels, bf16=self.bf16
-                )
+                seen = compare(self.network, frame, found, self.things.drawings, bf16=self.bf16)
             judged = self._judged(frame, found, seen)
             best = judged if best is None else better_of(best, judged)
             if n < self.times:
