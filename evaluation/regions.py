@@ -16,9 +16,10 @@ from pycocotools.mask import encode, frPyObjects, merge, toBbox
 
 from picopose.datasets.bop.detections import Detection, Detections
 from picopose.datasets.bop.entries import visibility_of
+from picopose.datasets.bop.masks import read_mask
 from picopose.datasets.bop.scenes import Scene, open_scenes, tell_cameras
 from picopose.datasets.bop.targets import find_targets, read_targets
-from picopose.datasets.images import image_size, read_pixels
+from picopose.datasets.images import image_size
 from picopose.datasets.layouts import bop_test_split
 from picopose.evaluation.coco import Precision, precision
 from picopose.evaluation.detection import MIN_VISIBILITY
@@ -117,8 +118,8 @@ def _true(scene: Scene, im_id: int, size: tuple[int, int], kind: str) -> Iterato
     visible = kind != "boxes"
     for index, (truth, info) in enumerate(scene.annotations(im_id)):
         where = f"{scene.table('gt')}: image {im_id}, object {index}"
-        mask = scene.mask_dir(visible=visible) / f"{im_id:06d}_{index:06d}.png"
-        code = _mask_code(mask, size) if mask.parent.is_dir() else None
+        there = scene.mask_dir(visible=visible).is_dir()
+        code = _code(read_mask(scene, im_id, index, size, visible=visible)) if there else None
         box = _listed_box(info, visible, size, where) if code is None else _box_of(code)
         if box is not None:
             ignored = visibility_of(info, where) < MIN_VISIBILITY
@@ -141,14 +142,6 @@ def _found(detection: Detection, size: tuple[int, int], kind: str) -> dict:
 
 def _entry(obj_id: int, box: list[float], code: dict | None) -> dict:
     return {"category_id": obj_id, "bbox": box, "area": box[2] * box[3], "segmentation": code}
-
-
-def _mask_code(path: Path, size: tuple[int, int]) -> dict:
-    """COCO's code of the mask in an image file."""
-    pixels = read_pixels(path)
-    if pixels.shape[:2] != size:
-        raise InputError(f"{path} is not of its photo's size, {size[1]}x{size[0]} px: {_REMEDY}")
-    return _code(pixels.reshape(*size, -1).any(axis=2))
 
 
 def _code(pixels: np.ndarray) -> dict:
