@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.case_files import read_arrays
 from benchmarks.levels import markdown
 from benchmarks.logistic import auroc, fit_logistic
 from picopose.datasets.nocs.test_set import NocsTestSet
@@ -54,8 +55,7 @@ class Cases:
 
 
 def read_cases(path: Path) -> Cases:
-    with np.load(path, allow_pickle=False) as content:
-        return Cases(**content)
+    return Cases(**read_arrays(path, Cases.__annotations__))
 
 
 def collect(dataset: NocsTestSet, stage: DualPoseNetStage, seed: int = 0) -> Cases:

@@ -1,7 +1,7 @@
 """Fits the confidence of poses, and checks it: does it tell right from wrong, and is it calibrated?
 
 python -m benchmarks.confidence collect DATA_SET [--detections FILE] --out CASES.npz
-python -m benchmarks.confidence fit CASES.npz [CASES.npz ...]           writes data/weights/confidence.json
+python -m benchmarks.confidence fit CASES.npz [CASES.npz ...] [--out FILE]
 python -m benchmarks.confidence check CASES.npz
 
 A case is a pose by the default method in a region of a photo: in a detection's mask, in its box, with the
@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from benchmarks.case_files import read_arrays
 from benchmarks.levels import markdown
 from benchmarks.logistic import auroc, fit_logistic
 from picopose.datasets.bop.test_set import BopTestSet
@@ -62,7 +63,8 @@ class Cases:
 
 
 def read_cases(paths: Sequence[Path]) -> Cases:
-    return _joined([np.load(path, allow_pickle=False) for path in paths])
+    """The cases of all files; an `InputError` for one that is missing or holds none."""
+    return _joined([read_arrays(path, Cases.__annotations__) for path in paths])
 
 
 def _joined(tables: Sequence[Mapping[str, np.ndarray]]) -> Cases:
@@ -248,10 +250,10 @@ def main() -> None:
     collecting.add_argument("--augment", type=float, default=0.0, help="share of photos with changed colours")
     collecting.add_argument("--seed", type=int, default=0)
     collecting.add_argument("--out", type=Path, required=True)
-    fitting = commands.add_parser(
-        "fit", help="writes data/weights/confidence.json, which every program reads"
-    )
+    fitting = commands.add_parser("fit", help="writes how evidence is weighed")
     fitting.add_argument("cases", type=Path, nargs="+")
+    shipped = "file (default: data/weights/confidence.json, which every program reads)"
+    fitting.add_argument("--out", type=Path, default=CALIBRATION, help=shipped)
     checking = commands.add_parser("check", help="tells how good it is")
     checking.add_argument("cases", type=Path, nargs="+")
     options = parser.parse_args()
@@ -265,13 +267,13 @@ def main() -> None:
         with write_atomically(options.out) as temporary, temporary.open("wb") as file:
             np.savez(file, **vars(cases))
         return
-    cases = read_cases(options.cases)
+    cases, calibration = read_cases(options.cases), CALIBRATION
     if options.command == "fit":
-        table = fit(cases)
-        with write_atomically(CALIBRATION) as temporary:
+        table, calibration = fit(cases), options.out
+        with write_atomically(calibration) as temporary:
             temporary.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-        print(f"written: {CALIBRATION}")
-    confidence = confidence_of(cases, read_calibration())
+        print(f"written: {calibration}")
+    confidence = confidence_of(cases, read_calibration(calibration))
     print(report(cases, confidence))
 
 

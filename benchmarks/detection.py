@@ -19,6 +19,7 @@ import torch
 from torchvision.ops import box_iou
 from tqdm import tqdm
 
+from benchmarks.case_files import read_arrays
 from benchmarks.levels import markdown
 from benchmarks.logistic import auroc, fit_logistic
 from benchmarks.true_boxes import true_boxes
@@ -134,8 +135,9 @@ def main() -> None:
     if options.command == "absent":
         print(absent(options.data_set, options.meshes, trials=options.trials, seed=0))
         return
-    tables = [np.load(path, allow_pickle=False) for path in options.cases]
-    cases = {name: np.concatenate([table[name] for table in tables]) for name in ("evidence", "right")}
+    names = "evidence", "right"
+    tables = [read_arrays(path, names) for path in options.cases]
+    cases = {name: np.concatenate([table[name] for table in tables]) for name in names}
     if options.command == "fit":
         with write_atomically(DETECTION) as temporary:
             temporary.write_text(json.dumps(fit(**cases), indent=1) + "\n", encoding="utf-8")

@@ -336,6 +336,38 @@ def test_what_is_fitted_is_read_calibrated_and_told(tmp_path):
     assert len(reliability(again, confidence).axes) == 2
 
 
+def test_a_trial_leaves_the_shipped_calibration_alone(tmp_path, monkeypatch, capsys):
+    cases, _ = synthetic()
+    given, out, shipped = tmp_path / "cases.npz", tmp_path / "trial.json", CALIBRATION.read_bytes()
+    np.savez(given, **vars(cases))
+    monkeypatch.setattr("sys.argv", ["confidence", "fit", str(given), "--out", str(out)])
+    benchmark.main()
+    assert CALIBRATION.read_bytes() == shipped and json.loads(out.read_text()) == fit(cases)
+    told = capsys.readouterr().out
+    assert benchmark.report(cases, confidence_of(cases, read_calibration(out))) in told
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(None, "does not exist: collect"), (b"", "holds no cases"), (b"PK\3\4 cut off", "holds no cases")],
+)
+def test_cases_that_cannot_be_read_are_refused_in_a_line(content, message, tmp_path, monkeypatch, capsys):
+    given = tmp_path / "cases.npz"
+    if content is not None:
+        given.write_bytes(content)
+    monkeypatch.setattr("sys.argv", ["confidence", "check", str(given)])
+    with pytest.raises(SystemExit):
+        benchmark.main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{given} {message}" in line
+
+
+def test_cases_of_something_else_are_refused(tmp_path):
+    np.savez(tmp_path / "cases.npz", evidence=np.zeros((3, 4)), right=np.zeros(3, bool))
+    with pytest.raises(InputError, match=r"holds no cases of this kind .*is_box"):
+        read_cases([tmp_path / "cases.npz"])
+
+
 @pytest.mark.parametrize(("kind", "other"), [("mask", "box"), ("box", "mask")])
 def test_right_and_wrong_poses_of_both_kinds_are_needed(kind, other):
     cases, _ = synthetic(300)
