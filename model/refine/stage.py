@@ -108,8 +108,9 @@ class RefineStage(Stage):
                 drawings = self.things.drawings
                 matches = with_details(seen, found, query, owner, self.matcher, drawings)
             settled = self._moved(frame, found, matches, seen.drawn.K).cam_from_obj
-            is_last = (best.inlier_ratio == judged.inlier_ratio)[:, None, None]
-            best = replace(best, cam_from_obj=torch.where(is_last, settled, best.cam_from_obj))
+            # The move goes on from the last pose, so it counts where none before was better.
+            last_is_best = (judged.inlier_ratio >= best.inlier_ratio)[:, None, None]
+            best = replace(best, cam_from_obj=torch.where(last_is_best, settled, best.cam_from_obj))
         return replace(best, support=best.inlier_ratio * self._belief(best, query, look, owner))
 
     def _belief(
@@ -118,7 +119,7 @@ class RefineStage(Stage):
         """How well drawings agree with the photo; without a network for that, the support before."""
         if look is None:
             return 1.0 if found.support is None else found.support
-        with self.stopwatch("compare what is chosen by"):
+        with self.stopwatch("compare for the choice"):
             drawn = draw(self.things.drawings, found, query.crop.K[owner]).to(self.device)
             return agreement(look[owner], look_of_drawing(self.imagenet, drawn))
 
