@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.levels import ERRORS, HEADS, markdown
-from benchmarks.refinement import disturbed
+from benchmarks.noisy_starts import disturbed
 from picopose.datasets.bop.image_result import FoundPose, ImageResult
 from picopose.datasets.bop.results import csv_name, write_csv
 from picopose.datasets.bop.test_set import BopTestSet

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from picopose.model.drawn.cells import half_covered
-from picopose.model.drawn.matcher import SIZE, Matcher, Query, load_matcher
+from picopose.model.drawn.matcher import REACH, SIZE, Matcher, Query, load_matcher
 from picopose.model.drawn.solving import draw
 from picopose.model.drawn.xfeat import STRIDE
 from picopose.model.logistic import Logistic
-from picopose.model.redraw import REACH
 from picopose.model.stage import Setup, Stage, check_poses
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import cross_matrix, project, transform

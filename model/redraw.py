@@ -4,16 +4,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from picopose.model.drawn.matcher import Matcher, load_matcher
-from picopose.model.drawn.solving import draw, solve
+from picopose.model.drawn.matcher import REACH, Matcher, load_matcher
+from picopose.model.drawn.solving import THRESHOLD, draw, solve
 from picopose.model.stage import Setup, Stage, check_poses
 from picopose.utils.config import options_of
 from picopose.utils.records import Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 
 NEEDS = ("meshes",)
-REACH = 5  # cells that a match may lie away from its place in the drawing
-THRESHOLD = 5.0  # px of the crop: largest error of an inlier
 
 
 @dataclass

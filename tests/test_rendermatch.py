@@ -8,9 +8,10 @@ import torch
 from picopose.model.best import Best
 from picopose.model.drawn.crops import PADDING, regions_of
 from picopose.model.drawn.matcher import SIZE, Matcher
+from picopose.model.drawn.solving import THRESHOLD
 from picopose.model.drawn.xfeat import load_xfeat
 from picopose.model.prepared_files import PreparedFiles
-from picopose.model.redraw import THRESHOLD, Redraw
+from picopose.model.redraw import Redraw
 from picopose.model.rendermatch.imagenet import load_imagenet
 from picopose.model.rendermatch.stage import RenderMatchStage
 from picopose.model.rendermatch.views import ViewBank

@@ -14,6 +14,7 @@ from picopose.model.stage import Setup
 from picopose.utils.records import Correspondences, Crop, Drawing, Frame, Mask, Record
 
 SIZE = 256  # px, side of the crops
+REACH = 5  # cells that a match may lie away from its place in the drawing, of poses that were found before
 BATCH = 16  # images that go through the small networks at once
 
 

@@ -11,6 +11,7 @@ from picopose.model.stage import Drawings
 from picopose.utils.geometry import project, transform
 from picopose.utils.records import Correspondences, Drawing, Estimates, Matches
 
+THRESHOLD = 5.0  # px of the crop: largest error of an inlier, of poses that were found before
 SHOWN = 48  # matches kept for pictures
 
 

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 
 from picopose.model.confidence import Calibration, evidence_of, read_calibration
-from picopose.model.drawn.matcher import SIZE, Matcher, Query, load_matcher
-from picopose.model.drawn.solving import draw, inliers_of, some_matches
+from picopose.model.drawn.matcher import REACH, SIZE, Matcher, Query, load_matcher
+from picopose.model.drawn.solving import THRESHOLD, draw, inliers_of, some_matches
 from picopose.model.follow.contour import RIM, contour_of, foreground
 from picopose.model.follow.fit import Measurements, agreement, fit
-from picopose.model.redraw import REACH, THRESHOLD
 from picopose.model.stage import Setup, Stage, check_poses
 from picopose.utils.geometry import cell_centres, transform
 from picopose.utils.records import Correspondences, Drawing, Estimates, Frame

@@ -1,6 +1,6 @@
 """How much stages that refine mend of poses that are wrong on purpose, over the noise: a table and a curve.
 
-python -m benchmarks.refinement --dataset mini --stages redraw --noise 0,10,20,30 [key=value ...]
+python -m benchmarks.noisy_starts --dataset mini --stages redraw --noise 0,10,20,30 [key=value ...]
 
 The true pose of each target is turned about the object's centre by three angles and shifted along the axes of
 the camera, all normally distributed; with 15 degrees go 1, 1 and 5 cm, as RNNPose is trained. From one level
@@ -209,7 +209,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--images", type=int, help="only the first so many that show one")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--gpus", help="index of the GPU, or cpu")
-    parser.add_argument("--out", type=Path, default=Path("log/refinement"), help="folder")
+    parser.add_argument("--out", type=Path, default=Path("log/noisy_starts"), help="folder")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="entries of the config")
     return parser.parse_intermixed_args()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from benchmarks import refinement
+from benchmarks import noisy_starts
 from picopose.datasets.bop.results import read_results
 from picopose.evaluation.eval_models import load_models
 from picopose.evaluation.scoring import score_csv
@@ -20,7 +20,7 @@ def test_poses_are_turned_about_the_centre_and_shifted_in_proportion():
     rng = np.random.default_rng(0)
     pose = np.column_stack([Rotation.random(random_state=rng).as_matrix(), [0.1, -0.05, 0.8]])
     centre = np.array([0.02, 0.03, -0.01])
-    found = np.stack([refinement.disturbed(pose, centre, rng.standard_normal(6), 15) for _ in range(4000)])
+    found = np.stack([noisy_starts.disturbed(pose, centre, rng.standard_normal(6), 15) for _ in range(4000)])
     turns = found[:, :, :3] @ pose[:, :3].T
     angles = np.degrees(Rotation.from_matrix(turns).magnitude())
     assert np.median(angles) == pytest.approx(22.8, abs=0.6)
@@ -29,17 +29,17 @@ def test_poses_are_turned_about_the_centre_and_shifted_in_proportion():
     )
     shifts = found @ [*centre, 1] - pose @ [*centre, 1]
     assert shifts.std(axis=0) == pytest.approx([0.01, 0.01, 0.05], rel=0.05)
-    assert refinement.disturbed(pose, centre, np.ones(6), 0) == pytest.approx(pose)
-    far = refinement.disturbed(pose, centre, np.array([0, 0, 0, 0, 0, -9.0]), 40)
+    assert noisy_starts.disturbed(pose, centre, np.ones(6), 0) == pytest.approx(pose)
+    far = noisy_starts.disturbed(pose, centre, np.array([0, 0, 0, 0, 0, -9.0]), 40)
     assert (far @ [*centre, 1])[2] == pytest.approx(0.05)  # stays in front of the camera
 
 
 def run(monkeypatch, capsys, data, *more: str) -> list[list[str]]:
     """The rows of the table."""
     given = ["--dataset", "toy", "--gpus", "cpu", "--out", str(data / "out"), *more]
-    monkeypatch.setattr(sys, "argv", ["refinement", *given, f"test_dataset.data_dir={data}"])
+    monkeypatch.setattr(sys, "argv", ["noisy_starts", *given, f"test_dataset.data_dir={data}"])
     monkeypatch.chdir(ROOT)
-    refinement.main()
+    noisy_starts.main()
     return [cells(line) for line in capsys.readouterr().out.splitlines() if line.startswith("| ")][2:]
 
 
@@ -72,10 +72,10 @@ def test_only_some_objects_and_images(monkeypatch, capsys, tmp_path):
     assert read_results(tmp_path / "out" / "start-0deg.csv").obj_id.tolist() == [5]
     source = dump(tmp_path / "targets.json", [place])
     with pytest.raises(InputError, match="has no target of object 4, 7: name others"):
-        refinement.write_targets(tmp_path / "none.json", source, [4, 7], None)
+        noisy_starts.write_targets(tmp_path / "none.json", source, [4, 7], None)
     source = dump(tmp_path / "targets.json", [{"scene_id": 1, "im_id": 3}])
     with pytest.raises(InputError, match="names no objects: give a list of targets that does"):
-        refinement.write_targets(tmp_path / "none.json", source, [], None)
+        noisy_starts.write_targets(tmp_path / "none.json", source, [], None)
     with pytest.raises(SystemExit):
         run(monkeypatch, capsys, tmp_path, "--noise", "10,many")
     assert "--noise: invalid degrees value: '10,many'" in capsys.readouterr().err
