@@ -82,7 +82,7 @@ def main() -> None:
     arguments = parse_arguments()
     with loading():
         from picopose.model.methods import of_categories
-        from picopose.utils.config import load_config
+        from picopose.utils.config_files import load_config
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     config = load_config(arguments.config, arguments.overrides, flags_of(arguments))
     if of_categories(config):
@@ -107,7 +107,7 @@ def run_objects(arguments: argparse.Namespace, config) -> None:
         from picopose.model.stage import Setup
         from picopose.pipeline.bop_run import open_dataset, run_dataset, tested_set, things_of
         from picopose.pipeline.tested_set import task_of
-        from picopose.utils.config import to_yaml
+        from picopose.utils.config_files import to_yaml
         from picopose.utils.device import choose_device
         from picopose.utils.distributed import join
         from picopose.utils.files import remove_leftovers
@@ -159,7 +159,7 @@ def run_categories(arguments: argparse.Namespace, config) -> None:
         from picopose.model.methods import make_stages, stage_names
         from picopose.model.stage import Setup
         from picopose.pipeline import category_run
-        from picopose.utils.config import to_yaml
+        from picopose.utils.config_files import to_yaml
         from picopose.utils.device import choose_device
         from picopose.utils.distributed import join
         from picopose.utils.files import remove_leftovers

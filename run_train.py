@@ -51,7 +51,7 @@ def main() -> None:
         from picopose.evaluation.in_training import BopValidation
         from picopose.model.methods import learner_of
         from picopose.pipeline.training.run import Run
-        from picopose.utils.config import load_config
+        from picopose.utils.config_files import load_config
         from picopose.utils.device import choose_device
         from picopose.utils.distributed import join, leave
         from picopose.utils.files import locked, remove_leftovers

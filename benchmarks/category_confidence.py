@@ -30,7 +30,7 @@ from picopose.model.dualposenet.stage import DualPoseNetStage, make_stage
 from picopose.model.stage import Setup
 from picopose.pipeline.category_run import THINGS, result_of
 from picopose.pipeline.verdict import GOOD, WRONG
-from picopose.utils.config import load_config
+from picopose.utils.config_files import load_config
 from picopose.utils.errors import InputError, exits_cleanly
 from picopose.utils.files import write_atomically
 from picopose.utils.records import Estimates, Frame

@@ -31,7 +31,7 @@ from picopose.model.pretrained import DETECTION
 from picopose.model.stage import Setup
 from picopose.pipeline.bop_run import things_of
 from picopose.pipeline.estimator import PoseEstimator
-from picopose.utils.config import load_config
+from picopose.utils.config_files import load_config
 from picopose.utils.distributed import join
 from picopose.utils.errors import exits_cleanly
 from picopose.utils.files import write_atomically

@@ -27,7 +27,8 @@ from picopose.rendering import renderer, studio
 from picopose.rendering.context import create_context
 from picopose.rendering.renderer import Renderer
 from picopose.rendering.studio import Studio
-from picopose.utils.config import Config, load_config
+from picopose.utils.config import Config
+from picopose.utils.config_files import load_config
 from picopose.utils.device import choose_device
 from picopose.utils.errors import exits_cleanly
 from picopose.utils.records import Pair

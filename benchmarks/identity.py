@@ -29,7 +29,7 @@ from picopose.model.confidence import Evidence, make_stage
 from picopose.model.stage import Setup
 from picopose.pipeline.bop_run import things_of
 from picopose.pipeline.identity import identifying_stages
-from picopose.utils.config import load_config
+from picopose.utils.config_files import load_config
 from picopose.utils.distributed import join
 from picopose.utils.errors import InputError, exits_cleanly
 from picopose.utils.files import write_atomically

@@ -27,7 +27,8 @@ from picopose.rendering.mesh import Mesh, diameter
 from picopose.rendering.mesh_templates import MeshTemplates
 from picopose.rendering.procedural.shapes import random_shape
 from picopose.rendering.renderer import Renderer
-from picopose.utils.config import Config, load_config
+from picopose.utils.config import Config
+from picopose.utils.config_files import load_config
 from picopose.utils.device import choose_device
 from picopose.utils.errors import exits_cleanly
 from picopose.utils.masks import cut_out

@@ -16,7 +16,8 @@ from pathlib import Path
 from picopose.datasets import layouts
 from picopose.evaluation.scoring import Scores, score_csv
 from picopose.pipeline.bop_run import tested_set
-from picopose.utils.config import LEVELS, Config, load_config
+from picopose.utils.config import LEVELS, Config
+from picopose.utils.config_files import load_config
 from picopose.utils.errors import exits_cleanly
 
 RUN_TEST = Path(__file__).resolve().parent.parent / "run_test.py"

@@ -35,7 +35,8 @@ from picopose.model.stage import Setup, Stage
 from picopose.pipeline.bop_run import open_dataset, tested_set, things_of
 from picopose.pipeline.starts import Detected, InitialPoses
 from picopose.pipeline.tested_set import TestedSet
-from picopose.utils.config import Config, load_config
+from picopose.utils.config import Config
+from picopose.utils.config_files import load_config
 from picopose.utils.device import choose_device
 from picopose.utils.distributed import join
 from picopose.utils.errors import InputError, exits_cleanly

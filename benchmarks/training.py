@@ -29,7 +29,8 @@ from picopose.model.learner import Learner
 from picopose.model.methods import learner_of
 from picopose.model.picopose.learner import pair_source
 from picopose.rendering.studio import Studio
-from picopose.utils.config import Config, load_config
+from picopose.utils.config import Config
+from picopose.utils.config_files import load_config
 from picopose.utils.device import choose_device
 from picopose.utils.errors import exits_cleanly
 from picopose.utils.records import Pair

@@ -30,7 +30,7 @@ from picopose.model.methods import of_categories
 from picopose.model.prepared_files import features_dir
 from picopose.pipeline.category_estimator import CategoryEstimator
 from picopose.pipeline.estimator import DEFAULT_CONFIG, ObjectPose, PoseEstimator
-from picopose.utils.config import load_config
+from picopose.utils.config_files import load_config
 from picopose.utils.device import choose_device
 from picopose.utils.errors import InputError
 from picopose.utils.files import make_folder, remove_leftovers

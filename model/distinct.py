@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from picopose.model.stage import Setup, Stage, check_poses
-from picopose.utils.config import check_range, options_of
+from picopose.utils.config import check_range
+from picopose.utils.config_files import options_of
 from picopose.utils.crop import crop_from_image
 from picopose.utils.geometry import project, transform
 from picopose.utils.records import Estimates, Frame

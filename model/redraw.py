@@ -7,7 +7,7 @@ import torch
 from picopose.model.drawn.matcher import REACH, Matcher, load_matcher
 from picopose.model.drawn.solving import THRESHOLD, draw, solve
 from picopose.model.stage import Setup, Stage, check_poses
-from picopose.utils.config import options_of
+from picopose.utils.config_files import options_of
 from picopose.utils.records import Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch
 

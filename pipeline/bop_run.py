@@ -40,7 +40,8 @@ from picopose.rendering.mesh_files import MeshFiles
 from picopose.rendering.mesh_views import MeshViews
 from picopose.rendering.render_templates import Job, render_all
 from picopose.utils import template_files
-from picopose.utils.config import Config, to_yaml
+from picopose.utils.config import Config
+from picopose.utils.config_files import to_yaml
 from picopose.utils.distributed import World
 from picopose.utils.errors import InputError
 from picopose.utils.files import write_atomically

@@ -30,7 +30,8 @@ from picopose.pipeline.conversions import (
 from picopose.pipeline.run import run_one
 from picopose.pipeline.verdict import OUTLINES
 from picopose.rendering.overlay import YELLOW, draw_sized_box
-from picopose.utils.config import Config, load_config
+from picopose.utils.config import Config
+from picopose.utils.config_files import load_config
 from picopose.utils.errors import InputError
 from picopose.utils.home import cache_dir
 from picopose.utils.records import Estimates, Frame, Mask

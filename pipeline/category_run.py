@@ -22,7 +22,8 @@ from picopose.pipeline.prefetch import prefetch
 from picopose.pipeline.resuming import Work, run_resumably
 from picopose.pipeline.run import run
 from picopose.pipeline.tested_set import SCORE_FILES
-from picopose.utils.config import Config, to_yaml
+from picopose.utils.config import Config
+from picopose.utils.config_files import to_yaml
 from picopose.utils.distributed import World
 from picopose.utils.files import make_folder, write_atomically
 from picopose.utils.records import Estimates, Frame

@@ -46,7 +46,8 @@ from picopose.rendering.mesh_templates import MeshTemplates, Progress
 from picopose.rendering.mesh_views import MeshViews
 from picopose.rendering.overlay import draw_pose
 from picopose.rendering.units import check_plausible
-from picopose.utils.config import Config, load_config
+from picopose.utils.config import Config
+from picopose.utils.config_files import load_config
 from picopose.utils.crop import crop_from_image
 from picopose.utils.downloads import weights_file
 from picopose.utils.errors import InputError

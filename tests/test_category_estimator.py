@@ -16,7 +16,8 @@ from picopose.datasets.nocs.layout import CLASSES, SPLITS
 from picopose.model.dualposenet.network import DualPoseNet, Sizes
 from picopose.pipeline import category_estimator
 from picopose.rendering.boxes import corners
-from picopose.utils.config import Config, to_yaml
+from picopose.utils.config import Config
+from picopose.utils.config_files import to_yaml
 from picopose.utils.errors import InputError
 from tests.shared import shared
 

@@ -15,7 +15,8 @@ import torch
 from picopose.datasets.nocs.detections import read_result, read_truths
 from picopose.model.dualposenet.network import DualPoseNet, Sizes
 from picopose.pipeline import category_run
-from picopose.utils.config import Config, to_yaml
+from picopose.utils.config import Config
+from picopose.utils.config_files import to_yaml
 from picopose.utils.distributed import World
 from tests.small_bop import detection, dump, run_program
 from tests.small_nocs import mug_mask, write_test_set

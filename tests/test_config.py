@@ -5,7 +5,7 @@ import torch
 
 from picopose.model.methods import make_stages, stage_names
 from picopose.model.stage import Setup
-from picopose.utils.config import load_config
+from picopose.utils.config_files import load_config
 from picopose.utils.errors import InputError
 from picopose.utils.stopwatch import Stopwatch
 from tests.shared import ROOT

@@ -22,7 +22,7 @@ from picopose.model.drawn.matcher import Matcher
 from picopose.model.drawn.xfeat import load_xfeat
 from picopose.model.rendermatch.views import SIZE, circles
 from picopose.model.stage import Setup, Things
-from picopose.utils.config import load_config
+from picopose.utils.config_files import load_config
 from picopose.utils.geometry import transform
 from picopose.utils.masks import boxes_about
 from picopose.utils.records import Estimates

@@ -21,7 +21,8 @@ from picopose.commands.download import main
 from picopose.datasets.layouts import find_detections, find_meshes
 from picopose.model.dualposenet.options import Options
 from picopose.utils import downloads, transfer
-from picopose.utils.config import Config, load_config
+from picopose.utils.config import Config
+from picopose.utils.config_files import load_config
 from picopose.utils.errors import InputError
 from picopose.utils.files import in_turn
 from tests.file_server import Content, serving

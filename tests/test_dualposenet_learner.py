@@ -26,7 +26,8 @@ from picopose.model.dualposenet.quirks import MENDED
 from picopose.model.dualposenet.samples import Sample, Samples
 from picopose.model.dualposenet.symmetry import angles, nearest_alike
 from picopose.model.methods import learner_of
-from picopose.utils.config import Config, load_config
+from picopose.utils.config import Config
+from picopose.utils.config_files import load_config
 from picopose.utils.errors import InputError
 from tests.shared import ROOT
 

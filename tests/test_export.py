@@ -12,7 +12,8 @@ from picopose.model.checkpoint import read_checkpoint
 from picopose.model.picopose import export
 from picopose.model.picopose.build import build_network, load_network
 from picopose.model.picopose.network import PicoPose
-from picopose.utils.config import Config, ModelConfig, to_yaml
+from picopose.utils.config import Config, ModelConfig
+from picopose.utils.config_files import to_yaml
 from picopose.utils.errors import InputError
 
 SMALL = ModelConfig(backbone="resnet10t", size=64, dpt_channels=[32, 32, 32], features=32, width=32)

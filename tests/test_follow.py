@@ -14,7 +14,7 @@ from picopose.model.follow.fit import Measurements, agreement, fit
 from picopose.model.follow.stage import Follow, hidden, make_stage
 from picopose.model.stage import Setup
 from picopose.pipeline.starts import box_about
-from picopose.utils.config import load_config
+from picopose.utils.config_files import load_config
 from picopose.utils.motion import moved, step
 from picopose.utils.records import Estimates
 from picopose.utils.stopwatch import Stopwatch

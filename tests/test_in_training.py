@@ -11,7 +11,8 @@ import run_test
 from picopose.evaluation.in_training import BopValidation
 from picopose.model.methods import learner_of
 from picopose.model.picopose.learner import PicoPoseLearner
-from picopose.utils.config import Config, load_config
+from picopose.utils.config import Config
+from picopose.utils.config_files import load_config
 from picopose.utils.distributed import World
 from picopose.utils.errors import InputError
 from tests.shared import ROOT

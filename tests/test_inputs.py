@@ -13,7 +13,7 @@ from PIL import Image
 from picopose.model.rendermatch.stage import RenderMatchStage
 from picopose.pipeline import bop_run
 from picopose.pipeline import input_digests as inputs
-from picopose.utils.config import load_config
+from picopose.utils.config_files import load_config
 from picopose.utils.files import locked
 from tests.shared import ROOT
 from tests.small_bop import K, detection, dump, load, photo, run_program, write_set

@@ -11,7 +11,8 @@ from scipy.spatial.transform import Rotation
 from benchmarks import refine
 from picopose.evaluation.eval_models import load_models
 from picopose.model.picopose.build import build_network
-from picopose.utils.config import Config, to_yaml
+from picopose.utils.config import Config
+from picopose.utils.config_files import to_yaml
 from tests.shared import ROOT
 from tests.test_level_table import annotated_set, cells
 from tests.test_refine_learner import MODEL

@@ -10,14 +10,8 @@ from picopose.model.picopose.flow import Flow
 from picopose.model.picopose.supervision import Positions
 from picopose.model.refine.learner import RefineLearner, spread
 from picopose.model.stage import Setup
-from picopose.utils.config import (
-    Config,
-    ModelConfig,
-    TrainConfig,
-    TrainDatasetConfig,
-    load_config,
-    to_yaml,
-)
+from picopose.utils.config import Config, ModelConfig, TrainConfig, TrainDatasetConfig
+from picopose.utils.config_files import load_config, to_yaml
 from picopose.utils.errors import InputError
 from picopose.utils.geometry import cell_centres
 from picopose.utils.records import Pair

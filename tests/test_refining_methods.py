@@ -15,7 +15,8 @@ from picopose.datasets.bop.results import read_results
 from picopose.model.methods import make_stages, needs_of, stage_names
 from picopose.model.stage import Setup
 from picopose.pipeline.estimator import PoseEstimator
-from picopose.utils.config import Config, load_config
+from picopose.utils.config import Config
+from picopose.utils.config_files import load_config
 from picopose.utils.errors import InputError
 from picopose.utils.stopwatch import Stopwatch
 from tests import small_linemod

@@ -23,7 +23,7 @@ from picopose.model.stage import Step, Thing, Things
 from picopose.rendering.mesh import diameter, load_mesh
 from picopose.rendering.mesh_views import MeshViews
 from picopose.rendering.studio import Studio
-from picopose.utils.config import load_config
+from picopose.utils.config_files import load_config
 from picopose.utils.masks import cut_out
 from picopose.utils.records import Estimates, Frame
 from tests.shared import ROOT

@@ -3,7 +3,8 @@
 import pytest
 
 from picopose.model.rnnpose.options import Options, Training, read_options
-from picopose.utils.config import Config, changed_options, to_yaml
+from picopose.utils.config import Config
+from picopose.utils.config_files import changed_options, to_yaml
 from picopose.utils.errors import InputError
 
 

@@ -13,7 +13,8 @@ from picopose.model.rnnpose.network import RNNPose, Sizes
 from picopose.model.rnnpose.options import Options
 from picopose.model.rnnpose.quirks import MENDED, RELEASED
 from picopose.model.rnnpose.weights import Weights, load_network
-from picopose.utils.config import Config, to_yaml
+from picopose.utils.config import Config
+from picopose.utils.config_files import to_yaml
 from picopose.utils.errors import InputError
 from tests.rnnpose_golden import released_refiner, rule_weights
 

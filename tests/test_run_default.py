@@ -13,7 +13,8 @@ from picopose.model.rendermatch.stage import RenderMatchStage
 from picopose.model.stage import Setup
 from picopose.pipeline import bop_run
 from picopose.rendering.mesh_views import MeshViews
-from picopose.utils.config import Config, load_config
+from picopose.utils.config import Config
+from picopose.utils.config_files import load_config
 from picopose.utils.distributed import World
 from picopose.utils.errors import InputError
 from picopose.utils.stopwatch import Stopwatch

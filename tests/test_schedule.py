@@ -7,7 +7,8 @@ from torch import nn
 
 from picopose.model.checkpoint import read_checkpoint
 from picopose.pipeline.training.schedule import beta_at, rate_at, set_rate
-from picopose.utils.config import TrainConfig, changed_options, load_config, to_yaml
+from picopose.utils.config import TrainConfig
+from picopose.utils.config_files import changed_options, load_config, to_yaml
 from picopose.utils.errors import InputError
 from tests.shared import ROOT, shared
 from tests.test_learner import BATCH, train

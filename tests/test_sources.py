@@ -13,7 +13,8 @@ from picopose.datasets.training.object_pool import ObjectPool
 from picopose.datasets.training.sources import description, idle_options, made_with, make_scenes, make_source
 from picopose.model.picopose.learner import describe_pairs, pair_source
 from picopose.rendering.studio import Studio
-from picopose.utils.config import Config, TrainDatasetConfig, load_config
+from picopose.utils.config import Config, TrainDatasetConfig
+from picopose.utils.config_files import load_config
 from picopose.utils.errors import InputError
 from picopose.utils.mesh_file import MeshFile
 from tests.shared import ROOT

@@ -29,7 +29,8 @@ from picopose.model.picopose.supervision import StartNoise
 from picopose.pipeline.training import run as training_run
 from picopose.pipeline.training.run import Run, measure
 from picopose.pipeline.training.snapshots import Snapshots, read_snapshot
-from picopose.utils.config import Config, ModelConfig, TrainConfig, load_config
+from picopose.utils.config import Config, ModelConfig, TrainConfig
+from picopose.utils.config_files import load_config
 from picopose.utils.distributed import World, join, leave
 from picopose.utils.errors import InputError
 from picopose.utils.records import Pair

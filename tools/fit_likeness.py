@@ -22,7 +22,7 @@ from picopose.model.pretrained import LIKENESS
 from picopose.model.rendermatch.imagenet import ImageNetFeatures, load_imagenet
 from picopose.model.rendermatch.views import SIZE
 from picopose.rendering.studio import Studio
-from picopose.utils.config import load_config
+from picopose.utils.config_files import load_config
 from picopose.utils.errors import exits_cleanly
 from picopose.utils.files import write_atomically
 from picopose.utils.records import Pair

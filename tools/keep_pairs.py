@@ -17,7 +17,8 @@ from picopose.datasets.training.kept_pairs import SCENES, begin_record, end_reco
 from picopose.datasets.training.shared_scenes import SharedScenes
 from picopose.datasets.training.sources import made_with, make_scenes
 from picopose.rendering.studio import Studio
-from picopose.utils.config import Config, load_config
+from picopose.utils.config import Config
+from picopose.utils.config_files import load_config
 from picopose.utils.errors import InputError, exits_cleanly
 from picopose.utils.processes import end_with_parent, stay_on_one_core
 

@@ -25,7 +25,7 @@ from picopose.model.prepared_files import GIGABYTE, prepared_files
 from picopose.model.pretrained import DETECTION
 from picopose.model.rendermatch.imagenet import ImageNetFeatures, load_imagenet
 from picopose.model.stage import Setup, Stage, Things
-from picopose.utils.config import options_of
+from picopose.utils.config_files import options_of
 from picopose.utils.errors import InputError
 from picopose.utils.masks import cut_out
 from picopose.utils.reading import read_json

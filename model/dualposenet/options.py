@@ -7,7 +7,8 @@ from picopose.model.dualposenet.network import Sizes
 from picopose.model.dualposenet.quirks import Quirks
 from picopose.model.dualposenet.refine import Descent
 from picopose.model.quirks import check_names, choose_quirks
-from picopose.utils.config import Config, check_range, options_of
+from picopose.utils.config import Config, check_range
+from picopose.utils.config_files import options_of
 from picopose.utils.downloads import weights_file
 
 REFINEMENTS = ("none", "encoder", "feature")

@@ -9,7 +9,7 @@ from picopose.model.dualposenet.options import Options
 from picopose.model.dualposenet.quirks import Quirks
 from picopose.model.dualposenet.released import read_released
 from picopose.model.dualposenet.tensorflow_checkpoint import DATA, INDEX, index_of
-from picopose.utils.config import options_in
+from picopose.utils.config_files import options_in
 from picopose.utils.errors import InputError
 
 

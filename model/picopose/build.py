@@ -13,7 +13,8 @@ from picopose.model.folding import fold_batch_norms
 from picopose.model.picopose.backbone import Dinov2, Pyramid
 from picopose.model.picopose.network import PicoPose
 from picopose.model.picopose.released import HALF_CELL, VIEWING_RAY, convert, is_released
-from picopose.utils.config import ModelConfig, network_of
+from picopose.utils.config import ModelConfig
+from picopose.utils.config_files import network_of
 from picopose.utils.errors import InputError
 
 LOG = logging.getLogger(__name__)

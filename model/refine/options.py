@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from picopose.utils.config import Config, options_of
+from picopose.utils.config import Config
+from picopose.utils.config_files import options_of
 from picopose.utils.downloads import weights_file
 
 

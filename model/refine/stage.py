@@ -22,7 +22,8 @@ from picopose.model.rendermatch.agreement import Look, agreement, look_of, look_
 from picopose.model.rendermatch.imagenet import ImageNetFeatures, load_imagenet
 from picopose.model.solve.pnp import improve_pose
 from picopose.model.stage import Setup, Stage, check_poses
-from picopose.utils.config import Config, ModelConfig, network_of
+from picopose.utils.config import Config, ModelConfig
+from picopose.utils.config_files import network_of
 from picopose.utils.device import use_bf16
 from picopose.utils.geometry import upright
 from picopose.utils.records import Correspondences, Estimates, Frame

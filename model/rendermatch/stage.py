@@ -22,7 +22,8 @@ from picopose.model.rendermatch.agreement import agreement, look_of, look_of_dra
 from picopose.model.rendermatch.imagenet import ImageNetFeatures, load_imagenet
 from picopose.model.rendermatch.views import ViewBank, poses_of_views, rank, turned_maps
 from picopose.model.stage import Setup, Stage, Things
-from picopose.utils.config import Config, options_of
+from picopose.utils.config import Config
+from picopose.utils.config_files import options_of
 from picopose.utils.errors import InputError
 from picopose.utils.records import Drawing, Estimates, Frame
 from picopose.utils.stopwatch import Stopwatch

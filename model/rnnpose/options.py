@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from picopose.model.quirks import check_names, choose_quirks
 from picopose.model.rnnpose.network import Sizes
 from picopose.model.rnnpose.quirks import Quirks
-from picopose.utils.config import Config, check_range, options_of
+from picopose.utils.config import Config, check_range
+from picopose.utils.config_files import options_of
 from picopose.utils.home import own_file
 
 MOST_VERTICES = 20_000

@@ -9,7 +9,7 @@ from picopose.model.checkpoint import fit, read_checkpoint, weights_of
 from picopose.model.rnnpose.network import RNNPose
 from picopose.model.rnnpose.options import Options
 from picopose.model.rnnpose.released import convert, is_released
-from picopose.utils.config import options_in
+from picopose.utils.config_files import options_in
 from picopose.utils.errors import InputError
 
 SUFFIXES = (".tckpt", ".pt", ".ckpt", ".pth", ".safetensors")

@@ -21,7 +21,8 @@ from picopose.pipeline.training.health import Buffers, Health, in_any, step_unle
 from picopose.pipeline.training.log import TrainingLog
 from picopose.pipeline.training.schedule import rate_at, set_rate
 from picopose.pipeline.training.snapshots import Snapshots, read_snapshot
-from picopose.utils.config import Config, TrainConfig, changed_options, to_yaml
+from picopose.utils.config import Config, TrainConfig
+from picopose.utils.config_files import changed_options, to_yaml
 from picopose.utils.device import Awaited
 from picopose.utils.distributed import World, summed
 from picopose.utils.errors import InputError

@@ -13,7 +13,8 @@ from torch import nn
 from picopose.model.picopose.build import load_network
 from picopose.pipeline.training.log import TrainingLog
 from picopose.pipeline.training.run import Run
-from picopose.utils.config import Config, load_config, to_yaml
+from picopose.utils.config import Config
+from picopose.utils.config_files import load_config, to_yaml
 from tests.mutated.soundness import sound
 from tests.mutation_cases import Reader
 

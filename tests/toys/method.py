@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from picopose.model.stage import Setup, Stage
-from picopose.utils.config import options_of
+from picopose.utils.config_files import options_of
 from picopose.utils.records import Estimates, Frame
 
 STAGES = ("tests.toys.method", "best")
