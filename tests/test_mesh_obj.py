@@ -193,6 +193,22 @@ def test_obj_of_an_old_mac(tmp_path):
     assert {file.name for file in meshes.files_named(path)} == {"a.mtl", "t.png"}
 
 
+def test_obj_points_and_lines_among_the_faces_are_left_out_and_told(tmp_path, caplog):
+    """Before, between and behind the faces, which keep their materials."""
+    (tmp_path / "a.mtl").write_text("newmtl a\nKd 1 0 0\nnewmtl b\nKd 0 0 1\n")
+    path = tmp_path / "box.obj"
+    first, *others = [f"f {' '.join(str(k - 8) for k in side)}" for side in SIDES]
+    faces = ["f 1 2", "usemtl a", "f -8", first, "f 5 5", "usemtl b", *others, "f 1 2"]
+    vertices = obj_lines().partition("f ")[0]
+    path.write_text("\n".join(["mtllib a.mtl", vertices, *faces]))
+    mesh = read_mesh(path)
+    assert volume(mesh) == pytest.approx(np.prod(SIZE), rel=1e-5)
+    red = (mesh.colors[mesh.faces] == [255, 0, 0]).all(axis=(1, 2))
+    corners = {tuple(vertex) for vertex in mesh.vertices[mesh.faces[red]].reshape(-1, 3).tolist()}
+    assert red.sum() == 2 and corners == set(map(tuple, BOX[SIDES[0]].tolist()))
+    assert "box.obj: 4 of its 10 faces are points or lines: left out" in caplog.text
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_obj_comments_that_end_in_a_backslash_hide_no_line(tmp_path, end):
     path = tmp_path / "box.obj"
@@ -210,7 +226,9 @@ def test_obj_comments_that_end_in_a_backslash_hide_no_line(tmp_path, end):
         ("v 0 0 0\nf 1 0 1\n", "does not exist"),
         ("v 0 0 0\nf 1 2 1\n", "does not exist"),
         ("v 0 0 0\nf 1/1 1/1 1/1\n", "does not exist"),
-        ("v 0 0 0\nf 1 1\n", "fewer than three corners"),
+        ("v 0 0 0\nf 1 1 1\nf 1 2\n", "does not exist"),
+        ("v 0 0 0\nf 1 1\n", "no faces"),
+        ("v 0 0 0\nf 1 1 1\nf\n", "fewer than three corners"),
         ("v 0 0 0\nf 1/1/1/1 1 1\n", "an index too many"),
         ("v 0 0 0\nf 1.5 1 1\n", "not whole"),
         ("v 0,5 0 0\nf 1 1 1\n", "cannot be read"),

@@ -68,8 +68,10 @@ def read(path: Path) -> list[Part]:
         raise ValueError("a texture coordinate has one number")
     tables = _Tables(vertices, colors, uv[:, :2], _table(said.normals, 3)[:, :3])
     corners, sizes = _corners(said, (len(vertices), len(said.uv), len(said.normals)))
+    faces = _with_surface(sizes, path)
+    corners, sizes = corners[faces.repeat(sizes)], sizes[faces]
     triangles, owner = triangulate(vertices, corners[:, 0], sizes)
-    of_triangle = np.array(said.material, dtype=int)[owner]
+    of_triangle = np.array(said.material, dtype=int)[faces][owner]
     materials, parts = _Materials(path, said), []
     for number in np.unique(of_triangle):
         own = corners[triangles[of_triangle == number]]
@@ -196,6 +198,14 @@ def _corners(said: _Statements, counts: tuple[int, int, int]) -> tuple[np.ndarra
     if ((given < 0) & (found < 0)).any() or (found >= counts).any() or (found[:, 0] < 0).any():
         raise ValueError("a face has a vertex, texture coordinate or normal that does not exist")
     return found, sizes
+
+
+def _with_surface(sizes: np.ndarray, path: Path) -> np.ndarray:
+    """Which faces (P,) bool of these sizes are not points or lines; tells of those that are."""
+    bare = (sizes == 1) | (sizes == 2)
+    if bare.any():
+        LOG.warning("%s: %d of its %d faces are points or lines: left out", path, bare.sum(), len(sizes))
+    return ~bare
 
 
 def _parts(
