@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from picopose.model.prepared_files import PreparedFiles, key_of
-from picopose.model.stage import Drawings
+from picopose.model.stage import Things
 from picopose.utils.lru import Lru
 from picopose.utils.records import Record
 
@@ -31,7 +31,7 @@ class ObjectBank(Generic[Prepared]):
     def __init__(
         self,
         files: PreparedFiles,
-        source: Drawings,
+        things: Things,
         *,
         what: str,
         read: Callable[[Path], Prepared],
@@ -40,7 +40,8 @@ class ObjectBank(Generic[Prepared]):
         memory: float,
         device: torch.device,
     ):
-        self._files, self._source, self._made_with, self._device = files, source, made_with, device
+        self._files, self._made_with, self._device = files, made_with, device
+        self._source, self._title = things.drawings, things.title
         self._what, self._read, self._kept = what, read, Lru(memory, size)
 
     def get(self, obj_id: int) -> Prepared:
@@ -50,10 +51,10 @@ class ObjectBank(Generic[Prepared]):
         def make() -> dict[str, Tensor]:
             return vars(self.prepare(obj_id).to("cpu"))
 
-        return self._files.open(key, self._read, make, what=f"the {self._what} of object {obj_id}")
+        return self._files.open(key, self._read, make, what=f"the {self._what} of {self._title(obj_id)}")
 
     def forget(self, obj_id: int) -> None:
-        """Drops an object from memory; its source must still know it."""
+        """Drops an object from memory; the drawings must still know it."""
         gone = self._key(obj_id)
         self._kept.forget(lambda key: key == gone)
         self._files.release(gone)

@@ -65,6 +65,11 @@ class Things:
     drawings: Drawings | None = None  # None: no meshes are available
     templates: Templates | None = None  # None: no stage needs them
 
+    def title(self, obj_id: int) -> str:
+        """What messages call an object: its name, or "object" and its number where that is its name."""
+        name = self.by_id[obj_id].name
+        return f"object {name}" if name.isdecimal() else name
+
 
 @dataclass(frozen=True, eq=False)
 class Setup:

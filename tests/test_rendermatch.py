@@ -18,7 +18,7 @@ from picopose.model.rendermatch.views import ViewBank
 from picopose.utils.geometry import rotation_angle
 from picopose.utils.records import Estimates, Frame
 from tests.masks import records, whole
-from tests.mini_photos import detected, error, things, truths, views
+from tests.mini_photos import detected, error, things, truths
 
 PHOTO, OTHER = (1, 7), (2, 0)  # scene and image; together they show nine of the ten objects
 VIEWS, HYPOTHESES = 42, 5  # fewer than usual, which is quicker and finds almost as much
@@ -31,7 +31,7 @@ def make(tmp_path_factory):
     """Stages that share what is prepared."""
     imagenet, xfeat = load_imagenet(), load_xfeat()
     bank = ViewBank(
-        PreparedFiles(tmp_path_factory.mktemp("views")), imagenet, views(), n_views=VIEWS, memory=1e9
+        PreparedFiles(tmp_path_factory.mktemp("views")), imagenet, things(), n_views=VIEWS, memory=1e9
     )
 
     def method(*, hypotheses: int = HYPOTHESES, batch: int = 16, times: int = 2, **options):

@@ -1,6 +1,7 @@
 """Prepared templates: the same as computed anew, found again, and made again where they cannot be trusted."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from picopose.model.picopose.templates import store
 from picopose.model.picopose.templates.bank import FeatureBank
 from picopose.model.picopose.templates.store import FeatureStore, bytes_of
 from picopose.model.prepared_files import PreparedFiles
+from picopose.model.stage import Thing, Things
 from picopose.utils.records import View
 
 SIZE, VIEWS = 64, 5
@@ -57,6 +59,11 @@ class Source:
             )
 
 
+def opened(folder: Path, network: PicoPose, source: Source, **options) -> FeatureStore:
+    things = Things({i: Thing(i, f"{i}", None) for i in (1, 2, 7)}, templates=source)
+    return FeatureStore(PreparedFiles(folder), network, things, **options)
+
+
 def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     return ((found - expected).abs().max() / expected.abs().max()).item()
 
@@ -64,7 +71,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
 @torch.inference_mode()
 def test_what_is_read_is_what_the_network_computes_up_to_half_precision(network, tmp_path):
     source = Source()
-    bank = FeatureBank(network, FeatureStore(PreparedFiles(tmp_path), network, source, batch=2))
+    bank = FeatureBank(network, opened(tmp_path, network, source, batch=2))
     found = bank.templates([7, 7], [4, 1])
     views = View.cat(list(source.views(7)))[torch.tensor([4, 1])]
     maps = network.features(views.rgb)
@@ -81,8 +88,8 @@ def test_what_is_read_is_what_the_network_computes_up_to_half_precision(network,
 
 def test_a_second_run_computes_nothing(network, tmp_path):
     source = Source()
-    first = FeatureBank(network, FeatureStore(PreparedFiles(tmp_path), network, source)).templates([1], [2])
-    again = FeatureBank(network, FeatureStore(PreparedFiles(tmp_path), network, source)).templates([1], [2])
+    first = FeatureBank(network, opened(tmp_path, network, source)).templates([1], [2])
+    again = FeatureBank(network, opened(tmp_path, network, source)).templates([1], [2])
     assert source.calls == 1
     assert torch.equal(first.maps.context[2], again.maps.context[2])
 
@@ -91,22 +98,22 @@ def test_another_mesh_other_weights_another_version_and_a_damaged_file_are_compu
     network, tmp_path, monkeypatch
 ):
     source = Source()
-    FeatureStore(PreparedFiles(tmp_path), network, source).open(1)
+    opened(tmp_path, network, source).open(1)
     source.name = "second"
-    FeatureStore(PreparedFiles(tmp_path), network, source).open(1)
+    opened(tmp_path, network, source).open(1)
     assert source.calls == 2
     other = copy.deepcopy(network)
     with torch.no_grad():
         other.backbone.join.bias += 1
-    FeatureStore(PreparedFiles(tmp_path), other, source).open(1)
+    opened(tmp_path, other, source).open(1)
     assert source.calls == 3
     with monkeypatch.context() as patch:
         patch.setattr(store, "VERSION", store.VERSION + 1)
-        FeatureStore(PreparedFiles(tmp_path), network, source).open(1)
+        opened(tmp_path, network, source).open(1)
     assert source.calls == 4
     for path in tmp_path.iterdir():
         path.write_bytes(path.read_bytes()[:-100])
-    FeatureStore(PreparedFiles(tmp_path), network, source).open(1)
+    opened(tmp_path, network, source).open(1)
     assert source.calls == 5
     assert not [path for path in tmp_path.iterdir() if "tmp" in path.name]
 
@@ -116,18 +123,18 @@ def test_another_mesh_other_weights_another_version_and_a_damaged_file_are_compu
 )
 def test_files_whose_parts_are_of_another_kind_are_computed_anew(network, tmp_path, name, kind):
     source = Source()
-    FeatureStore(PreparedFiles(tmp_path), network, source).open(1)
+    opened(tmp_path, network, source).open(1)
     (path,) = tmp_path.iterdir()
     content = load_file(path)
     content[name] = content[name].view(kind)
     save_file(content, path)
-    FeatureStore(PreparedFiles(tmp_path), network, source).open(1)
+    opened(tmp_path, network, source).open(1)
     assert source.calls == 2 and load_file(path)[name].dtype != kind
 
 
 def test_little_memory_changes_nothing_but_the_time(network, tmp_path):
     source = Source()
-    store = FeatureStore(PreparedFiles(tmp_path), network, source)
+    store = opened(tmp_path, network, source)
     asked = ([1, 2, 1, 2, 1], [0, 0, 3, 1, 0])
     rich, poor = FeatureBank(network, store), FeatureBank(network, store, memory=0)
     for ours, theirs in zip(

@@ -23,6 +23,7 @@ from picopose.model.rendermatch.views import (
     rank,
     turned_maps,
 )
+from picopose.model.stage import Thing, Things
 from picopose.utils.geometry import rotation_angle, transform
 from picopose.utils.records import Crop, Drawing
 
@@ -113,7 +114,8 @@ def network() -> ImageNetFeatures:
 
 
 def bank(tmp_path, network, source, *, n_views: int = 5, memory: float = 1e9) -> ViewBank:
-    return ViewBank(PreparedFiles(tmp_path), network, source, n_views=n_views, memory=memory)
+    things = Things({1: Thing(1, "mug", None)} | {i: Thing(i, f"{i}", None) for i in (2, 3)}, source)
+    return ViewBank(PreparedFiles(tmp_path), network, things, n_views=n_views, memory=memory)
 
 
 @torch.inference_mode()
@@ -201,6 +203,15 @@ def test_what_they_were_made_with_tells_them_apart(network, tmp_path, monkeypatc
     assert len(source.prepared) == len(list(tmp_path.iterdir())) == 6
     bank(tmp_path, network, source).get(1)
     assert len(source.prepared) == 6
+
+
+def test_it_is_told_which_object_is_prepared(network, tmp_path, caplog):
+    caplog.set_level("INFO")
+    views = bank(tmp_path, network, Source())
+    for obj_id in (1, 2, 1):
+        views.get(obj_id)
+    told = [message.partition(":")[0] for message in caplog.messages]
+    assert told == ["preparing the views of mug, once", "preparing the views of object 2, once"]
 
 
 def other_bytes(old: bytes, new: bytes):

@@ -158,7 +158,7 @@ def make_stage(setup: Setup) -> Detector:
     memory = config.runtime.template_memory * GIGABYTE
 
     def bank(things: Things) -> TemplateBank:
-        return TemplateBank(prepared_files(config), imagenet, likeness, things.drawings, memory=memory)
+        return TemplateBank(prepared_files(config), imagenet, likeness, things, memory=memory)
 
     return Detector(
         imagenet,

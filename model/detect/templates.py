@@ -14,7 +14,7 @@ from picopose.model.object_bank import ObjectBank, tensors_digest
 from picopose.model.prepared_files import PreparedFiles
 from picopose.model.rendermatch.imagenet import ImageNetFeatures
 from picopose.model.rendermatch.views import SIZE, cameras_about, circles, covered_cells
-from picopose.model.stage import Drawings
+from picopose.model.stage import Things
 from picopose.utils.geometry import transform
 from picopose.utils.masks import boxes_about
 from picopose.utils.records import Record
@@ -47,13 +47,13 @@ class TemplateBank(ObjectBank[Templates]):
         files: PreparedFiles,
         network: ImageNetFeatures,
         likeness: Likeness,
-        source: Drawings,
+        things: Things,
         *,
         memory: float,
     ):
         weights = f"{tensors_digest(network.state_dict())} {tensors_digest(vars(likeness))}"
         super().__init__(
-            *(files, source),
+            *(files, things),
             what="templates",
             read=_read,
             size=lambda templates: templates.cells.nbytes,

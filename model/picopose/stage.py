@@ -56,7 +56,7 @@ class PicoPoseStage(Stage):
 
     def open(self, things: Things) -> None:
         size, dense = self.batches.size, self.options.level == "flow"
-        store = FeatureStore(self.files, self.network, things.templates, batch=size, bf16=self.bf16)
+        store = FeatureStore(self.files, self.network, things, batch=size, bf16=self.bf16)
         self.templates = FeatureBank(self.network, store, memory=self.memory, dense=dense)
 
     def prepare_object(self, obj_id: int) -> None:

@@ -155,7 +155,7 @@ def make_stage(setup: Setup) -> RenderMatchStage:
     memory, n_views = config.runtime.template_memory * GIGABYTE, config.test.views
 
     def bank(things: Things) -> ViewBank:
-        return ViewBank(prepared_files(config), imagenet, things.drawings, n_views=n_views, memory=memory)
+        return ViewBank(prepared_files(config), imagenet, things, n_views=n_views, memory=memory)
 
     return RenderMatchStage(
         imagenet,

@@ -18,7 +18,7 @@ from picopose.model.drawn.crops import GREY, PADDING, turned
 from picopose.model.object_bank import ObjectBank, tensors_digest
 from picopose.model.prepared_files import PreparedFiles
 from picopose.model.rendermatch.imagenet import ImageNetFeatures
-from picopose.model.stage import Drawings
+from picopose.model.stage import Things
 from picopose.utils.geometry import rigid, rotation_between, transform
 from picopose.utils.records import Crop, Record
 
@@ -59,7 +59,7 @@ class ViewBank(ObjectBank[PreparedViews]):
         self,
         files: PreparedFiles,
         network: ImageNetFeatures,
-        source: Drawings,
+        things: Things,
         *,
         n_views: int,
         memory: float,
@@ -67,7 +67,7 @@ class ViewBank(ObjectBank[PreparedViews]):
         made_with = f"{VERSION} {n_views} {tensors_digest(network.state_dict())}"
         device = next(network.parameters()).device
         super().__init__(
-            *(files, source),
+            *(files, things),
             what="views",
             read=_read,
             size=lambda views: views.descriptors.nbytes,

@@ -15,7 +15,7 @@ from torch import Tensor
 from picopose.model.batches import Batches
 from picopose.model.picopose.network import PicoPose
 from picopose.model.prepared_files import PreparedFiles, key_of
-from picopose.model.stage import Templates
+from picopose.model.stage import Things
 from picopose.utils.records import Record, View
 
 MAPS = ("map0", "map1", "map2")  # of the backbone, shallow to deep
@@ -70,17 +70,18 @@ class FeatureStore:
         self,
         files: PreparedFiles,
         network: PicoPose,
-        source: Templates,
+        things: Things,
         *,
         batch: int = 16,
         bf16: bool = False,
     ):
-        self._files, self._network, self._source = files, network, source
+        self._files, self._network = files, network
+        self._source, self._title = things.templates, things.title
         self._batches, self._bf16 = Batches(batch), bf16
         self._made_with = f"{digest_of(network)} {bf16}"
 
     def open(self, obj_id: int) -> FeatureFile:
-        make, what = partial(self._make, obj_id), f"the templates of object {obj_id}"
+        make, what = partial(self._make, obj_id), f"the templates of {self._title(obj_id)}"
         return self._files.open(self._key(obj_id), FeatureFile, make, what=what)
 
     def release(self, obj_id: int) -> None:
