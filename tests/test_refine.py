@@ -277,3 +277,31 @@ def test_the_last_move_heeds_details(monkeypatch):
     monkeypatch.setattr(refine_stage, "with_details", details)
     turn, shift = turn_and_shift(made(frame, start), truth)
     assert turn.max() < 0.05 and shift.max() < 1e-3 and len(knows.compared) == 1
+
+
+def test_details_are_matched_only_where_the_last_pose_is_the_best(monkeypatch):
+    """The flow leads every second estimate astray, to where little of the drawing is found again."""
+    frame, found = photo()
+    truth, astray = found.cam_from_obj, off(found, 30, 0.05).cam_from_obj
+    misled = torch.arange(len(found)) % 2 == 0
+
+    def staying(now: Estimates) -> torch.Tensor:
+        return torch.where(misled & (turn_and_shift(now, truth)[0] < 5), 0.3, 0.0)
+
+    def outliers(now: Estimates) -> torch.Tensor:
+        return torch.where(turn_and_shift(now, truth)[0] > 5, 0.9, 0.0)
+
+    oracle = Oracle(
+        lambda _: torch.where(misled[:, None, None], astray, truth), outliers=outliers, staying=staying
+    )
+    made, asked = stage(monkeypatch, oracle), []
+    made.matcher = SimpleNamespace(look_at=lambda frame, masks: None)
+
+    def details(seen, now, query, owner, matcher, drawings) -> Correspondences:
+        asked.extend(owner.tolist())
+        return seen.matches
+
+    monkeypatch.setattr(refine_stage, "with_details", details)
+    turn, shift = turn_and_shift(made(frame, found), truth)
+    assert asked == (~misled).nonzero()[:, 0].tolist()
+    assert turn.max() < 0.05 and shift.max() < 1e-3

@@ -104,15 +104,20 @@ class RefineStage(Stage):
             best = judged if best is None else better_of(best, judged)
             if n < self.times:
                 found = self._moved(frame, found, seen.matches, seen.drawn.K)
-        if self.matcher is not None and self.times > 0:
-            with self.stopwatch("match details"):
-                drawings = self.things.drawings
-                matches = with_details(seen, found, query, owner, self.matcher, drawings)
-            settled = self._moved(frame, found, matches, seen.drawn.K).cam_from_obj
-            # The move goes on from the last pose, so it counts where none before was better.
-            last_is_best = (judged.inlier_ratio >= best.inlier_ratio)[:, None, None]
-            best = replace(best, cam_from_obj=torch.where(last_is_best, settled, best.cam_from_obj))
+        # One more move starts from the last pose, so it is of use only where no earlier one was better.
+        rows = (judged.inlier_ratio >= best.inlier_ratio).nonzero()[:, 0]
+        if self.matcher is not None and self.times > 0 and len(rows):
+            settled = self._settled(frame, found[rows], seen[rows], query, owner[rows])
+            best = replace(best, cam_from_obj=best.cam_from_obj.index_copy(0, rows, settled))
         return replace(best, support=best.inlier_ratio * self._belief(best, query, look, owner))
+
+    def _settled(
+        self, frame: Frame, found: Estimates, seen: Comparison, query: Query, owner: Tensor
+    ) -> Tensor:
+        """Poses (B, 4, 4) of estimates that the flow and matches of fine detail have moved."""
+        with self.stopwatch("match details"):
+            matches = with_details(seen, found, query, owner, self.matcher, self.things.drawings)
+        return self._moved(frame, found, matches, seen.drawn.K).cam_from_obj
 
     def _belief(
         self, found: Estimates, query: Query | None, look: Look | None, owner: Tensor
