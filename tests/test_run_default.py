@@ -77,7 +77,7 @@ def test_another_number_of_turns_does_not_mix_in(monkeypatch, capsys, toy, log_d
         run(monkeypatch, toy, log_dir, 3, "options.rendermatch.turns=1")
     assert exit_info.value.code == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and "another options" in errors[0] and "version_id" in errors[0]
+    assert len(errors) == 1 and "differs in options" in errors[0] and "version_id" in errors[0]
 
 
 def test_an_image_without_detections_has_no_rows(monkeypatch, tmp_path, log_dir):
