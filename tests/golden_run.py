@@ -1,5 +1,6 @@
 """The released network's answers to the golden inputs, and how far they are from the original's."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,11 +73,12 @@ def compute(
     golden: dict[str, Tensor],
     *,
     bf16: bool = False,
-    stored: torch.dtype = torch.float32,
+    template: Sequence[Tensor] | None = None,
 ) -> Run:
-    """bf16: whether the backbone computes in it; stored: what its maps of the templates are rounded to."""
-    real, template = (network.features(rgb(inputs[f"{of}_rgb"]), bf16=bf16) for of in ("query", "template"))
-    template = [m.to(stored).float() for m in template]
+    """bf16: whether the backbone computes in it; template: its maps of the templates, if they are known."""
+    real = network.features(rgb(inputs["query_rgb"]), bf16=bf16)
+    if template is None:
+        template = network.features(rgb(inputs["template_rgb"]), bf16=bf16)
     foreground = network.mask_patches(inputs["query_mask"] > 0)
     scores, ids = network.match(
         descriptors(real[-1]), inputs["query_mask"] > 0, descriptors(template[-1]), k=4

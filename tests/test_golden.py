@@ -66,18 +66,27 @@ def test_stage_2_pose(run: Run, hypothesis: int):
 
 @pytest.mark.parametrize("kind", ROUNDED, indirect=True)
 def test_lower_precision_moves_little(kind, network, run):
-    """What a test run does beside the above: poses after affine, and the finest flow on average."""
+    """What a test run does beside the above: poses after affine, and the finest flow on average.
+
+    One photo stands for both where the backbone computes in bfloat16, which few CPUs have instructions for.
+    """
     bf16, degrees, share, flow_px = ROUNDED[kind]
-    rounded = compute(network, run.inputs, run.golden, bf16=bf16, stored=torch.float16)
-    K = to_centres(run.inputs["query_M"]) @ run.inputs["query_K"]
+    photos = slice(0, 1 if bf16 else 2)
+    inputs = {k: v[photos] if k.startswith("query") else v for k, v in run.inputs.items()}
+    golden = {name: values[photos] for name, values in run.golden.items()}
+    stored = [m.half().float() for m in run.template]
+    rounded = compute(network, inputs, golden, bf16=bf16, template=stored)
+    K = to_centres(inputs["query_M"]) @ inputs["query_K"]
     for hypothesis in range(2):
         pose, moved = (
-            pose_from_similarity(each.similarity[hypothesis], each.views[hypothesis], K, viewing_ray=False)
+            pose_from_similarity(
+                each.similarity[hypothesis][photos], each.views[hypothesis][photos], K, viewing_ray=False
+            )
             for each in (run, rounded)
         )
         angle = torch.rad2deg(rotation_angle(pose[:, :3, :3] @ moved[:, :3, :3].mT)).max()
         way = ((pose - moved)[:, :3, 3].norm(dim=-1) / pose[:, :3, 3].norm(dim=-1)).max()
-        flow = run.flows[hypothesis][-1].offset - rounded.flows[hypothesis][-1].offset
+        flow = run.flows[hypothesis][-1].offset[photos] - rounded.flows[hypothesis][-1].offset
         flow = flow.norm(dim=1).mean()
         print(f"{angle:.4f} degrees, {100 * way:.3f} % of the distance, flow {flow:.4f} px")
         assert angle < degrees and way < share and flow < flow_px
