@@ -25,6 +25,7 @@ from picopose.rendering.mesh import GREY, read_triangles
 from picopose.utils.errors import exits_cleanly
 from picopose.utils.reading import read_json
 from tools.mini_set.bop_files import segmentation, write_image, write_json
+from tools.true_detections import boxes_alone
 
 REMEDY = "download the data set again"
 
@@ -38,10 +39,6 @@ class Variant:
     name: str
     data_set: Path
     detections: Path
-
-
-def boxes_alone(detections: Detections) -> Detections:
-    return [{key: value for key, value in entry.items() if key != "segmentation"} for entry in detections]
 
 
 def turned(detections: Detections) -> Detections:

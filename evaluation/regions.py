@@ -17,7 +17,7 @@ from pycocotools.mask import encode, frPyObjects, merge, toBbox
 from picopose.datasets.bop.detections import Detection, Detections
 from picopose.datasets.bop.entries import visibility_of
 from picopose.datasets.bop.masks import read_mask
-from picopose.datasets.bop.scenes import Scene, open_scenes, tell_cameras
+from picopose.datasets.bop.scenes import TRUTH_REMEDY, Scene, open_scenes, tell_cameras
 from picopose.datasets.bop.targets import find_targets, read_targets
 from picopose.datasets.images import image_size
 from picopose.datasets.layouts import bop_test_split
@@ -28,7 +28,6 @@ from picopose.utils.reading import finite_numbers, integer
 
 _LOG = logging.getLogger(__name__)
 KINDS = ("masks", "boxes", "visible boxes")
-_REMEDY = "download the annotations of the test images again"
 
 
 @dataclass(frozen=True)
@@ -158,7 +157,7 @@ def _listed_box(info: dict, visible: bool, size: tuple[int, int], where: str) ->
     """x, y, width, height px of a box of `gt_info`, whose sides are a pixel short there, inside the photo."""
     key = "bbox_visib" if visible else "bbox_obj"
     if key not in info:
-        raise InputError(f"{where} has no {key} in gt_info: {_REMEDY}")
+        raise InputError(f"{where} has no {key} in gt_info: {TRUTH_REMEDY}")
     left, top, width, height = finite_numbers(info[key], 4, f"{where}: {key}")
     right, bottom = min(left + width + 1, size[1]), min(top + height + 1, size[0])
     left, top = max(left, 0.0), max(top, 0.0)

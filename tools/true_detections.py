@@ -52,6 +52,10 @@ def _seen(scene: Scene, im_id: int) -> Iterator[dict[str, Any]]:
             yield image | found | {"bbox": toBbox(code).tolist(), "segmentation": code}
 
 
+def boxes_alone(detections: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in entry.items() if key != "segmentation"} for entry in detections]
+
+
 @exits_cleanly
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -61,7 +65,7 @@ def main() -> None:
     options = parser.parse_args()
     entries = true_detections(options.data_set)
     if options.boxes:
-        entries = [{k: v for k, v in entry.items() if k != "segmentation"} for entry in entries]
+        entries = boxes_alone(entries)
     with write_atomically(options.out) as temporary:
         write_json(temporary, entries)
     print(f"written: {options.out}, {len(entries)} detections")

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from picopose.datasets.bop.scenes import Scene
+from picopose.datasets.bop.scenes import TRUTH_REMEDY, Scene
 from picopose.datasets.images import read_pixels
 from picopose.utils.errors import InputError
 
@@ -16,8 +16,5 @@ def read_mask(scene: Scene, im_id: int, index: int, size: tuple[int, int], *, vi
     path = scene.mask_dir(visible=visible) / f"{im_id:06d}_{index:06d}.png"
     pixels = read_pixels(path)
     if pixels.shape[:2] != size:
-        raise InputError(
-            f"{path} is not of its photo's size, {size[1]}x{size[0]} px: "
-            "download the annotations of the test images again"
-        )
+        raise InputError(f"{path} is not of its photo's size, {size[1]}x{size[0]} px: {TRUTH_REMEDY}")
     return pixels.reshape(*size, -1).any(axis=2)

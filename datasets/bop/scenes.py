@@ -25,7 +25,7 @@ _PHOTOS, _DEPTHS = ("rgb", "gray"), ("depth",)
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff")  # the first is taken where there are several
 _FIRST = ("rgb", "photoneo", "xyz")  # of several cameras, where none is asked for; then by name
 _REMEDY = "download the images of the data set again"
-_TRUTH_REMEDY = "download the annotations of the test images again"
+TRUTH_REMEDY = "download the annotations of the test images again"
 
 
 @dataclass(frozen=True)
@@ -92,9 +92,9 @@ class Scene:
         info_where, infos = self._entry("gt_info", self._infos, im_id)
         for place, entries in ((where, truths), (info_where, infos)):
             if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-                raise InputError(f"{place} has no list of annotated objects: {_TRUTH_REMEDY}")
+                raise InputError(f"{place} has no list of annotated objects: {TRUTH_REMEDY}")
         if len(truths) != len(infos):
-            raise InputError(f"{where}: {len(truths)} objects, but {len(infos)} in gt_info: {_TRUTH_REMEDY}")
+            raise InputError(f"{where}: {len(truths)} objects, but {len(infos)} in gt_info: {TRUTH_REMEDY}")
         return list(zip(truths, infos, strict=True))
 
     def instances(self, im_id: int) -> list[Instance]:
@@ -113,11 +113,11 @@ class Scene:
 
     @cached_property
     def _truths(self) -> dict[int, Any]:
-        return read_table(self.table("gt"), of="image", remedy=_TRUTH_REMEDY)
+        return read_table(self.table("gt"), of="image", remedy=TRUTH_REMEDY)
 
     @cached_property
     def _infos(self) -> dict[int, Any]:
-        return read_table(self.table("gt_info"), of="image", remedy=_TRUTH_REMEDY)
+        return read_table(self.table("gt_info"), of="image", remedy=TRUTH_REMEDY)
 
     @cached_property
     def _photos(self) -> dict[int, Path]:
